@@ -1,0 +1,35 @@
+"""One meter reading over HTTP: recognised, stored, acknowledged."""
+
+import os
+from datetime import UTC, datetime
+
+from telemetry.answers import Ingested
+from telemetry.database import Database
+from telemetry.http import build_handler, build_resolver, receives
+from telemetry.observability import build_logger
+from telemetry.readings import MeterReading
+from telemetry.settings import Settings
+from telemetry.store import store_meter_readings
+
+settings = Settings.from_environment(os.environ)
+logger = build_logger("ingest_meter")
+database = Database(settings.database_url)
+app = build_resolver(logger)
+
+
+@app.post("/ingest/meter", status_code=201, summary="Ingest a meter reading", tags=["Ingestion"])
+@app.post(
+    "/v1/ingestion/meter", status_code=201, summary="Ingest a meter reading", tags=["Ingestion"]
+)
+@receives(MeterReading, app)
+def ingest(reading: MeterReading) -> Ingested:
+    """Store one reading of a smart meter; 201 means that it is committed.
+
+    It may be sent again as often as a client likes: each receipt is kept, the reading counts once,
+    and of several receipts of one reading (meterId, timestamp) the last one counts.
+    """
+    store_meter_readings(database, [reading], received_at=datetime.now(UTC))
+    return Ingested(message=f"Meter {reading.meter_id} data ingested successfully")
+
+
+handler = build_handler(app, logger)

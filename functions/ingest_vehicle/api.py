@@ -1,0 +1,37 @@
+"""One vehicle reading over HTTP: recognised, stored, acknowledged."""
+
+import os
+from datetime import UTC, datetime
+
+from telemetry.answers import Ingested
+from telemetry.database import Database
+from telemetry.http import build_handler, build_resolver, receives
+from telemetry.observability import build_logger
+from telemetry.readings import VehicleReading
+from telemetry.settings import Settings
+from telemetry.store import store_vehicle_readings
+
+settings = Settings.from_environment(os.environ)
+logger = build_logger("ingest_vehicle")
+database = Database(settings.database_url)
+app = build_resolver(logger)
+
+
+@app.post(
+    "/ingest/vehicle", status_code=201, summary="Ingest a vehicle reading", tags=["Ingestion"]
+)
+@app.post(
+    "/v1/ingestion/vehicle", status_code=201, summary="Ingest a vehicle reading", tags=["Ingestion"]
+)
+@receives(VehicleReading, app)
+def ingest(reading: VehicleReading) -> Ingested:
+    """Store one reading of an electric vehicle; 201 means that it is committed.
+
+    It may be sent again as often as a client likes: each receipt is kept, the reading counts once,
+    and of several receipts of one reading (vehicleId, timestamp) the last one counts.
+    """
+    store_vehicle_readings(database, [reading], received_at=datetime.now(UTC))
+    return Ingested(message=f"Vehicle {reading.vehicle_id} data ingested successfully")
+
+
+handler = build_handler(app, logger)

@@ -1,0 +1,3 @@
+"""The shared layer: how a reading is recognised, stored and reported on."""
+
+__version__ = "1.0.0"

@@ -1,0 +1,128 @@
+"""What the API answers with, field by field, as JSON in camelCase."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from telemetry.errors import FieldError
+
+
+class Answer(BaseModel):
+    """A JSON body that the API answers with."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+
+class ErrorAnswer(Answer):
+    """What every refused or failed request is answered with."""
+
+    status_code: int = Field(description="The HTTP status", examples=[400])
+    path: str = Field(description="The path of the request", examples=["/v1/ingestion/meter"])
+    message: str = Field(description="What went wrong", examples=["Validation failed"])
+    timestamp: datetime = Field(
+        description="When it was answered", examples=["2026-02-10T10:30:00Z"]
+    )
+    errors: list[FieldError] | None = Field(
+        default=None,
+        description="Every field that was refused, and why; only where fields were refused",
+        examples=[[{"field": "voltage", "message": "Field required"}]],
+    )
+
+
+class Ingested(Answer):
+    """A reading is committed in PostgreSQL."""
+
+    success: Literal[True] = Field(default=True, examples=[True])
+    message: str = Field(examples=["Meter METER-001 data ingested successfully"])
+
+
+class Service(Answer):
+    """Which service this is."""
+
+    service: str = Field(default="Energy Ingestion Engine", examples=["Energy Ingestion Engine"])
+    status: str = Field(default="running", examples=["running"])
+    version: str = Field(examples=["1.0.0"])
+
+
+class Check(Answer):
+    """One thing that has to hold for the system to be healthy."""
+
+    ok: bool = Field(examples=[True])
+    detail: str = Field(description="What was found", examples=["reachable"])
+
+
+class Health(Answer):
+    """Whether the system can take readings and answer for them."""
+
+    status: Literal["ok", "unavailable"] = Field(examples=["ok"])
+    database: Check = Field(description="PostgreSQL answers")
+    migrations: Check = Field(description="The schema is the one this version needs")
+    partitions: Check = Field(description="History has partitions ahead of the readings to come")
+
+
+class Performance(Answer):
+    """How a vehicle charged in the window (timeWindowStart, timeWindowEnd].
+
+    The first fields are those of one earlier API, the next those of another; both are kept. A
+    number that is not known is null, and `reasons` says why, by the name of the field.
+    """
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+
+    ac_energy_consumed: float | None = Field(
+        description="Energy that the vehicle's meter measured (kWh, AC)",
+        examples=[34.946],
+        json_schema_extra={"unit": "kWh"},
+    )
+    dc_energy_delivered: float | None = Field(
+        description="Energy that reached the battery (kWh, DC)",
+        examples=[32.15],
+        json_schema_extra={"unit": "kWh"},
+    )
+    efficiency: float | None = Field(description="DC / AC (ratio)", examples=[0.92])
+    avg_battery_temp: float | None = Field(
+        description="Mean battery temperature of the readings (°C)",
+        examples=[28.3],
+        json_schema_extra={"unit": "°C"},
+    )
+
+    total_energy_consumed_ac: float | None = Field(
+        description="The same as acEnergyConsumed (kWh, AC)",
+        examples=[34.946],
+        json_schema_extra={"unit": "kWh"},
+    )
+    total_energy_delivered_dc: float | None = Field(
+        description="The same as dcEnergyDelivered (kWh, DC)",
+        examples=[32.15],
+        json_schema_extra={"unit": "kWh"},
+    )
+    efficiency_ratio: float | None = Field(
+        description="DC / AC × 100 (%)", examples=[92.0], json_schema_extra={"unit": "%"}
+    )
+    average_battery_temp: float | None = Field(
+        description="The same as avgBatteryTemp (°C)",
+        examples=[28.3],
+        json_schema_extra={"unit": "°C"},
+    )
+    time_window_start: datetime = Field(
+        description="Readings after this instant count", examples=["2024-02-08T15:30:00Z"]
+    )
+    time_window_end: datetime = Field(
+        description="Readings up to and including this instant count",
+        examples=["2024-02-09T15:30:00Z"],
+    )
+    data_points: int = Field(
+        description="Vehicle readings in the window; 1440 for a full day", examples=[1440]
+    )
+
+    meter_id: str | None = Field(
+        description="The meter that feeds the vehicle: the one whose id has the same separator "
+        "and suffix (VEH-001 and METER-001 or MTR-001)",
+        examples=["METER-001"],
+    )
+    reasons: dict[str, str] = Field(
+        description="Why a field is null, by its name; empty where every number is known",
+        examples=[{}],
+    )

@@ -1,0 +1,62 @@
+"""Everything that can go wrong and has a name."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One refused field: its name as sent, and why."""
+
+    field: str
+    message: str
+
+
+class TelemetryError(Exception):
+    """The root of this package's errors; `status` is what HTTP answers with."""
+
+    status = 500
+
+
+class SettingMissing(TelemetryError):
+    """An environment variable that the function needs is not set."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"environment variable {name} is not set")
+
+
+class InvalidRequest(TelemetryError):
+    """What was sent cannot be taken; nothing of it was stored."""
+
+    status = 400
+
+    def __init__(self, errors: list[FieldError], message: str = "Validation failed") -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class VehicleNotFound(TelemetryError):
+    """No reading of this vehicle was ever received."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Vehicle not found")
+
+
+class DatabaseUnavailable(TelemetryError):
+    """PostgreSQL cannot be reached or does not answer; whether a write took effect is unknown."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("The database cannot be reached; send the request again")
+
+
+class MigrationChanged(TelemetryError):
+    """A migration that was applied before reads differently now."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"migration {name} was changed after it was applied: undo the change, "
+            "and put what is new in a migration of its own"
+        )

@@ -1,0 +1,54 @@
+"""Whether the system can take readings and answer for them."""
+
+from datetime import UTC, datetime, timedelta
+
+from psycopg.errors import UndefinedTable
+
+from telemetry.answers import Check, Health
+from telemetry.database import Database
+from telemetry.errors import DatabaseUnavailable
+from telemetry.migrate import shipped_migrations
+from telemetry.partitions import END_OF_PARTITIONS, HISTORIES
+
+LEAST_AHEAD = timedelta(days=1)
+
+
+def check_health(database: Database, now: datetime) -> Health:
+    """Ask PostgreSQL; a database that does not answer is a finding, not an error."""
+    try:
+        checks = {
+            "database": _database(database),
+            "migrations": _migrations(database),
+            "partitions": _partitions(database, now),
+        }
+    except DatabaseUnavailable:
+        unknown = Check(ok=False, detail="unknown while the database cannot be reached")
+        unreachable = Check(ok=False, detail="unreachable")
+        checks = {"database": unreachable, "migrations": unknown, "partitions": unknown}
+    well = all(check.ok for check in checks.values())
+    return Health(status="ok" if well else "unavailable", **checks)
+
+
+def _database(database: Database) -> Check:
+    [(version,)] = database.fetch("SHOW server_version")
+    return Check(ok=True, detail=f"PostgreSQL {version}")
+
+
+def _migrations(database: Database) -> Check:
+    try:
+        applied = {name for (name,) in database.fetch("SELECT name FROM schema_migrations")}
+    except UndefinedTable:
+        applied = set()
+    missing = [entry.name for entry in shipped_migrations() if entry.name not in applied]
+    if missing:
+        return Check(ok=False, detail=f"not applied: {', '.join(missing)}")
+    return Check(ok=True, detail=f"{len(applied)} applied")
+
+
+def _partitions(database: Database, now: datetime) -> Check:
+    try:
+        [(end,)] = database.fetch(END_OF_PARTITIONS, (list(HISTORIES),))
+    except UndefinedTable:
+        return Check(ok=False, detail="history does not exist")
+    detail = f"until {end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return Check(ok=end >= now + LEAST_AHEAD, detail=detail)

@@ -1,0 +1,136 @@
+-- The tables of both streams: append-only history, one live row a device, one rollup row a
+-- device and hour. Every key begins with the device id and nothing uses a sequence, so the same
+-- schema can be sharded by device. Device ids compare byte by byte (COLLATE "C").
+--
+-- Columns of fixed width come first: PostgreSQL pads each one to its alignment, and a history row
+-- of 10.5 billion a year should carry no padding. What is summed is numeric, so that a sum does not
+-- depend on the order of its terms; what is only shown is double precision.
+
+CREATE TABLE meter_telemetry_history (
+    "timestamp"      timestamptz      NOT NULL,
+    received_at      timestamptz      NOT NULL,
+    voltage          double precision NOT NULL,
+    meter_id         text             COLLATE "C" NOT NULL,
+    kwh_consumed_ac  numeric          NOT NULL,
+    PRIMARY KEY (meter_id, "timestamp", received_at)
+) PARTITION BY RANGE ("timestamp");
+
+CREATE TABLE vehicle_telemetry_history (
+    "timestamp"      timestamptz      NOT NULL,
+    received_at      timestamptz      NOT NULL,
+    soc              double precision,
+    vehicle_id       text             COLLATE "C" NOT NULL,
+    kwh_delivered_dc numeric          NOT NULL,
+    battery_temp     numeric          NOT NULL,
+    PRIMARY KEY (vehicle_id, "timestamp", received_at)
+) PARTITION BY RANGE ("timestamp");
+
+COMMENT ON TABLE meter_telemetry_history IS
+    'Every accepted meter event, re-sends too. A reading is (meter_id, timestamp); of its receipts the latest received_at counts.';
+COMMENT ON COLUMN meter_telemetry_history."timestamp" IS
+    'Device time. The energy is that of the interval which ends here.';
+COMMENT ON COLUMN meter_telemetry_history.received_at IS
+    'When the API accepted the event; assigned once and kept through the queue.';
+COMMENT ON TABLE vehicle_telemetry_history IS
+    'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
+
+-- Years of the past, so that any timestamp since 2000 has an explicit partition. What comes after
+-- is made by telemetry.partitions; the default partition is a net that should stay empty.
+DO $$
+DECLARE
+    stream text;
+BEGIN
+    FOREACH stream IN ARRAY ARRAY['meter_telemetry_history', 'vehicle_telemetry_history'] LOOP
+        FOR year IN 2000..2025 LOOP
+            EXECUTE format(
+                'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                stream || '_' || year, stream,
+                format('%s-01-01 00:00:00+00', year), format('%s-01-01 00:00:00+00', year + 1)
+            );
+        END LOOP;
+        EXECUTE format('CREATE TABLE %I PARTITION OF %I DEFAULT', stream || '_default', stream);
+    END LOOP;
+END
+$$;
+
+-- Live rows are rewritten at every reading: room on the page keeps those updates HOT.
+CREATE TABLE meter_live_status (
+    last_timestamp       timestamptz      NOT NULL,
+    updated_at           timestamptz      NOT NULL,
+    last_voltage         double precision NOT NULL,
+    meter_id             text             COLLATE "C" PRIMARY KEY,
+    last_kwh_consumed_ac numeric          NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE vehicle_live_status (
+    last_timestamp        timestamptz      NOT NULL,
+    updated_at            timestamptz      NOT NULL,
+    soc                   double precision,
+    soc_timestamp         timestamptz      NOT NULL DEFAULT '-infinity',
+    soc_received_at       timestamptz      NOT NULL DEFAULT '-infinity',
+    vehicle_id            text             COLLATE "C" PRIMARY KEY,
+    last_kwh_delivered_dc numeric          NOT NULL,
+    last_battery_temp     numeric          NOT NULL,
+    avg_battery_temp      numeric          GENERATED ALWAYS AS (last_battery_temp) STORED
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE meter_live_status IS
+    'The newest reading of each meter by device time; of its receipts the latest.';
+COMMENT ON COLUMN meter_live_status.last_timestamp IS 'Device time of the reading shown.';
+COMMENT ON COLUMN meter_live_status.updated_at IS 'received_at of the receipt shown.';
+COMMENT ON COLUMN vehicle_live_status.soc IS
+    'State of charge (percent) of the newest receipt that carried one.';
+COMMENT ON COLUMN vehicle_live_status.avg_battery_temp IS
+    'The last battery temperature under the name that clients of an earlier system read.';
+
+-- hour stands for the interval (hour, hour + 1 h]: energy ends at its timestamp.
+CREATE TABLE meter_hourly_rollup (
+    hour             timestamptz NOT NULL,
+    minutes          bigint      NOT NULL,
+    readings         integer     NOT NULL,
+    meter_id         text        COLLATE "C" NOT NULL,
+    kwh_consumed_ac  numeric     NOT NULL,
+    PRIMARY KEY (meter_id, hour)
+) WITH (fillfactor = 80);
+
+CREATE TABLE vehicle_hourly_rollup (
+    hour             timestamptz NOT NULL,
+    minutes          bigint      NOT NULL,
+    readings         integer     NOT NULL,
+    vehicle_id       text        COLLATE "C" NOT NULL,
+    kwh_delivered_dc numeric     NOT NULL,
+    battery_temp_sum numeric     NOT NULL,
+    PRIMARY KEY (vehicle_id, hour)
+) WITH (fillfactor = 80);
+
+COMMENT ON COLUMN meter_hourly_rollup.readings IS 'Distinct device timestamps in the hour.';
+COMMENT ON COLUMN meter_hourly_rollup.minutes IS
+    'Bit n (0 to 59) is set when a reading ended within minute n of the hour.';
+
+-- The names under which clients of the other ancestor query the same data.
+CREATE VIEW meter_history AS
+    SELECT meter_id, kwh_consumed_ac, voltage, "timestamp" FROM meter_telemetry_history;
+CREATE VIEW vehicle_history AS
+    SELECT vehicle_id, soc, kwh_delivered_dc, battery_temp, "timestamp"
+    FROM vehicle_telemetry_history;
+CREATE VIEW meter_live_state AS
+    SELECT meter_id, last_kwh_consumed_ac AS kwh_consumed_ac, last_voltage AS voltage,
+           updated_at AS last_updated_at
+    FROM meter_live_status;
+CREATE VIEW vehicle_live_state AS
+    SELECT vehicle_id, soc, last_kwh_delivered_dc AS kwh_delivered_dc,
+           last_battery_temp AS battery_temp, updated_at AS last_updated_at
+    FROM vehicle_live_status;
+
+-- Both are STABLE, not IMMUTABLE, because timestamptz - interval is; that way they are inlined.
+CREATE FUNCTION rollup_hour("timestamp" timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN date_bin('1 hour', $1 - interval '1 microsecond', timestamptz '2000-01-01 00:00:00+00');
+COMMENT ON FUNCTION rollup_hour IS
+    'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
+
+CREATE FUNCTION minute_bit("timestamp" timestamptz, hour timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN 1::bigint << (ceil(date_part('epoch', $1 - $2) / 60)::integer - 1);
+COMMENT ON FUNCTION minute_bit IS
+    'The bit of the minute (of the hour that starts at the second argument) in which a timestamp falls.';

@@ -1,0 +1,131 @@
+-- Stores meter events: history, live row and hourly rollup in the caller's one transaction.
+-- The arrays run in parallel, one element an event, in any order and with repeats.
+--
+-- Why the rollup stays equal to history under concurrency: the first statement locks the live row
+-- of every device in the call, in device order, until commit. Writers of one device therefore run
+-- one after another, and each later statement here takes a new snapshot (READ COMMITTED), which
+-- sees what the writer before committed.
+CREATE FUNCTION store_meter_readings(
+    meter_ids    text[],
+    timestamps   timestamptz[],
+    received_ats timestamptz[],
+    kwhs         double precision[],
+    voltages     double precision[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    inserted   bigint;
+    collided   boolean;
+    late_ids   text[];
+    late_hours timestamptz[];
+    first_hour timestamptz;
+    last_hour  timestamptz;
+BEGIN
+    -- 1. Lock the devices. A new one gets a placeholder that every reading is newer than; for a
+    --    known one the update never happens, but its row is locked all the same.
+    INSERT INTO meter_live_status AS live
+        (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
+    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, voltage
+    FROM unnest(meter_ids, received_ats, kwhs, voltages) AS item (id, received_at, kwh, voltage)
+    ORDER BY id COLLATE "C"
+    ON CONFLICT (meter_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+
+    -- 2. Append. An event already there with the same values is the same receipt, delivered again.
+    --    With other values it is another event accepted in the same microsecond: it takes the next
+    --    free one. A redelivery walks the same steps, and so finds its own row.
+    LOOP
+        INSERT INTO meter_telemetry_history
+            (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+        SELECT id, ts, received_at, kwh, voltage
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage)
+        ORDER BY id COLLATE "C", ts, received_at
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        EXIT WHEN inserted = cardinality(meter_ids);
+
+        SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
+                                            ELSE interval '0' END ORDER BY position),
+               bool_or(other)
+        INTO received_ats, collided
+        FROM (
+            SELECT item.received_at, item.position,
+                   (stored.kwh_consumed_ac, stored.voltage)
+                   IS DISTINCT FROM (item.kwh::numeric, item.voltage) AS other
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages) WITH ORDINALITY
+                AS item (id, ts, received_at, kwh, voltage, position)
+            JOIN meter_telemetry_history stored
+              ON stored.meter_id = item.id AND stored."timestamp" = item.ts
+             AND stored.received_at = item.received_at
+        ) AS compared;
+        EXIT WHEN NOT collided;
+    END LOOP;
+
+    -- 3. Rollup. A reading newer than the live row cannot be in history yet: its hour is
+    --    incremented. Any other is late, re-sent or corrected: its hour is computed anew.
+    SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
+    INTO late_ids, late_hours, first_hour, last_hour
+    FROM (
+        SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
+        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        JOIN meter_live_status live ON live.meter_id = item.id
+        WHERE item.ts <= live.last_timestamp
+    ) AS late;
+
+    IF late_ids IS NOT NULL THEN
+        -- first_hour and last_hour repeat the join's bounds as plain values: partitions outside
+        -- them are then pruned once, instead of being probed for each hour.
+        INSERT INTO meter_hourly_rollup AS rollup
+            (meter_id, hour, readings, minutes, kwh_consumed_ac)
+        SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh)
+        FROM (
+            SELECT DISTINCT ON (late.id, h."timestamp")
+                   late.id, late.hour, h."timestamp" AS ts, h.kwh_consumed_ac AS kwh
+            FROM unnest(late_ids, late_hours) AS late (id, hour)
+            JOIN meter_telemetry_history h
+              ON h.meter_id = late.id
+             AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
+            WHERE h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
+            ORDER BY late.id, h."timestamp", h.received_at DESC
+        ) AS counted
+        GROUP BY id, hour
+        ON CONFLICT (meter_id, hour) DO UPDATE SET
+            readings = excluded.readings,
+            minutes = excluded.minutes,
+            kwh_consumed_ac = excluded.kwh_consumed_ac;
+    END IF;
+
+    INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+    SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh)
+    FROM (
+        SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
+               item.id, rollup_hour(item.ts) AS hour, item.ts, item.kwh::numeric AS kwh
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs)
+            AS item (id, ts, received_at, kwh)
+        JOIN meter_live_status live ON live.meter_id = item.id
+        WHERE item.ts > live.last_timestamp
+        ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
+    ) AS counted
+    WHERE late_ids IS NULL
+       OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
+    GROUP BY id, hour
+    ON CONFLICT (meter_id, hour) DO UPDATE SET
+        readings = rollup.readings + excluded.readings,
+        minutes = rollup.minutes | excluded.minutes,
+        kwh_consumed_ac = rollup.kwh_consumed_ac + excluded.kwh_consumed_ac;
+
+    -- 4. Live row: the newest device time wins, on a tie the latest receipt.
+    UPDATE meter_live_status live
+    SET last_timestamp = newest.ts,
+        updated_at = newest.received_at,
+        last_kwh_consumed_ac = newest.kwh,
+        last_voltage = newest.voltage
+    FROM (
+        SELECT DISTINCT ON (id COLLATE "C") *
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage)
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+    ) AS newest
+    WHERE live.meter_id = newest.id
+      AND (newest.ts, newest.received_at) > (live.last_timestamp, live.updated_at);
+END
+$$;

@@ -1,0 +1,148 @@
+-- The same for vehicle events; 0002 says why each step is as it is. What differs is the state of
+-- charge, which a reading may leave out: the live row shows that of the newest receipt that has one.
+CREATE FUNCTION store_vehicle_readings(
+    vehicle_ids   text[],
+    timestamps    timestamptz[],
+    received_ats  timestamptz[],
+    kwhs          double precision[],
+    battery_temps double precision[],
+    socs          double precision[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    inserted   bigint;
+    collided   boolean;
+    late_ids   text[];
+    late_hours timestamptz[];
+    first_hour timestamptz;
+    last_hour  timestamptz;
+BEGIN
+    -- 1. Lock the devices, and give new ones a placeholder.
+    INSERT INTO vehicle_live_status AS live
+        (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
+    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, battery_temp
+    FROM unnest(vehicle_ids, received_ats, kwhs, battery_temps)
+        AS item (id, received_at, kwh, battery_temp)
+    ORDER BY id COLLATE "C"
+    ON CONFLICT (vehicle_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+
+    -- 2. Append.
+    LOOP
+        INSERT INTO vehicle_telemetry_history
+            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
+        SELECT id, ts, received_at, kwh, battery_temp, soc
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+            AS item (id, ts, received_at, kwh, battery_temp, soc)
+        ORDER BY id COLLATE "C", ts, received_at
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        EXIT WHEN inserted = cardinality(vehicle_ids);
+
+        SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
+                                            ELSE interval '0' END ORDER BY position),
+               bool_or(other)
+        INTO received_ats, collided
+        FROM (
+            SELECT item.received_at, item.position,
+                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc)
+                   IS DISTINCT FROM (item.kwh::numeric, item.battery_temp::numeric, item.soc)
+                   AS other
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+                WITH ORDINALITY
+                AS item (id, ts, received_at, kwh, battery_temp, soc, position)
+            JOIN vehicle_telemetry_history stored
+              ON stored.vehicle_id = item.id AND stored."timestamp" = item.ts
+             AND stored.received_at = item.received_at
+        ) AS compared;
+        EXIT WHEN NOT collided;
+    END LOOP;
+
+    -- 3. Rollup: compute the late hours anew, increment the others.
+    SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
+    INTO late_ids, late_hours, first_hour, last_hour
+    FROM (
+        SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
+        FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status live ON live.vehicle_id = item.id
+        WHERE item.ts <= live.last_timestamp
+    ) AS late;
+
+    IF late_ids IS NOT NULL THEN
+        INSERT INTO vehicle_hourly_rollup AS rollup
+            (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+        SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
+        FROM (
+            SELECT DISTINCT ON (late.id, h."timestamp")
+                   late.id, late.hour, h."timestamp" AS ts,
+                   h.kwh_delivered_dc AS kwh, h.battery_temp
+            FROM unnest(late_ids, late_hours) AS late (id, hour)
+            JOIN vehicle_telemetry_history h
+              ON h.vehicle_id = late.id
+             AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
+            WHERE h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
+            ORDER BY late.id, h."timestamp", h.received_at DESC
+        ) AS counted
+        GROUP BY id, hour
+        ON CONFLICT (vehicle_id, hour) DO UPDATE SET
+            readings = excluded.readings,
+            minutes = excluded.minutes,
+            kwh_delivered_dc = excluded.kwh_delivered_dc,
+            battery_temp_sum = excluded.battery_temp_sum;
+    END IF;
+
+    INSERT INTO vehicle_hourly_rollup AS rollup
+        (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+    SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
+    FROM (
+        SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
+               item.id, rollup_hour(item.ts) AS hour, item.ts,
+               item.kwh::numeric AS kwh, item.battery_temp::numeric AS battery_temp
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+            AS item (id, ts, received_at, kwh, battery_temp)
+        JOIN vehicle_live_status live ON live.vehicle_id = item.id
+        WHERE item.ts > live.last_timestamp
+        ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
+    ) AS counted
+    WHERE late_ids IS NULL
+       OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
+    GROUP BY id, hour
+    ON CONFLICT (vehicle_id, hour) DO UPDATE SET
+        readings = rollup.readings + excluded.readings,
+        minutes = rollup.minutes | excluded.minutes,
+        kwh_delivered_dc = rollup.kwh_delivered_dc + excluded.kwh_delivered_dc,
+        battery_temp_sum = rollup.battery_temp_sum + excluded.battery_temp_sum;
+
+    -- 4. Live row. A late reading may still bring a newer state of charge than the one shown.
+    UPDATE vehicle_live_status live
+    SET last_timestamp = CASE WHEN newer THEN ts ELSE last_timestamp END,
+        updated_at = CASE WHEN newer THEN received_at ELSE updated_at END,
+        last_kwh_delivered_dc = CASE WHEN newer THEN kwh ELSE last_kwh_delivered_dc END,
+        last_battery_temp = CASE WHEN newer THEN battery_temp ELSE last_battery_temp END,
+        soc = CASE WHEN charge_newer THEN charge ELSE live.soc END,
+        soc_timestamp = CASE WHEN charge_newer THEN charge_ts ELSE soc_timestamp END,
+        soc_received_at =
+            CASE WHEN charge_newer THEN charge_received_at ELSE soc_received_at END
+    FROM (
+        SELECT newest.*, charged.soc AS charge, charged.ts AS charge_ts,
+               charged.received_at AS charge_received_at,
+               (newest.ts, newest.received_at) > (shown.last_timestamp, shown.updated_at)
+                   AS newer,
+               coalesce((charged.ts, charged.received_at)
+                   > (shown.soc_timestamp, shown.soc_received_at), false) AS charge_newer
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+                AS item (id, ts, received_at, kwh, battery_temp)
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS newest
+        LEFT JOIN (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, socs)
+                AS item (id, ts, received_at, soc)
+            WHERE soc IS NOT NULL
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS charged USING (id)
+        JOIN vehicle_live_status shown ON shown.vehicle_id = newest.id
+    ) AS item
+    WHERE live.vehicle_id = item.id AND (newer OR charge_newer);
+END
+$$;

@@ -1,0 +1,151 @@
+"""The two streams: what a meter reading and a vehicle reading are, and how they are recognised."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from telemetry.errors import FieldError, InvalidRequest
+
+OLDEST_TIMESTAMP = datetime(2000, 1, 1, tzinfo=UTC)
+CLOCK_TOLERANCE = timedelta(minutes=5)
+DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
+MOST_FIELD_ERRORS = 50
+LONGEST_FIELD_NAME = 64
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def parse_time(value: object) -> datetime:
+    """Read an RFC 3339 time with an offset; raise PydanticCustomError on anything else.
+
+    Pydantic alone would also take a date, a time without offset, or epoch seconds in quotes.
+    """
+    try:
+        if isinstance(value, str) and _RFC3339.fullmatch(value):
+            return datetime.fromisoformat(value.upper())
+    except ValueError:  # such as a 31st of February
+        pass
+    raise PydanticCustomError(
+        "time", "Input should be an RFC 3339 time with an offset, such as 2026-02-10T10:00:00Z"
+    )
+
+
+def _device_time(value: object) -> datetime:
+    time = parse_time(value)
+    if time < OLDEST_TIMESTAMP:
+        raise PydanticCustomError(
+            "device_time",
+            "Input should be 2000-01-01T00:00:00Z or later: is the device's clock set?",
+        )
+    if time > datetime.now(UTC) + CLOCK_TOLERANCE:
+        raise PydanticCustomError(
+            "device_time",
+            "Input should be at most 5 minutes ahead of the server's clock: is the device's "
+            "clock right?",
+        )
+    return time
+
+
+DeviceTime = Annotated[
+    datetime,
+    PlainValidator(_device_time),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+    Field(
+        description="Device time (RFC 3339, offset required), from 2000-01-01 to 5 minutes ahead "
+        "of the server. The energy is that of the interval which ends here.",
+        examples=["2026-02-10T10:00:00Z"],
+    ),
+]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+
+class MeterReading(_Message):
+    """One reading of a smart meter, grid side (AC)."""
+
+    meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
+    kwh_consumed_ac: float = Field(
+        ge=0,
+        le=10_000,
+        description="Energy consumed in the interval that ends at the timestamp (kWh, AC)",
+        examples=[0.125],
+        json_schema_extra={"unit": "kWh"},
+    )
+    voltage: float = Field(
+        ge=0,
+        le=1_000,
+        description="Voltage (V)",
+        examples=[240.5],
+        json_schema_extra={"unit": "V"},
+    )
+    timestamp: DeviceTime
+
+
+class VehicleReading(_Message):
+    """One reading of an electric vehicle, battery side (DC)."""
+
+    vehicle_id: str = Field(pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"])
+    soc: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="State of charge (%); left out, the last known one stays",
+        examples=[85],
+        json_schema_extra={"unit": "%"},
+    )
+    kwh_delivered_dc: float = Field(
+        ge=0,
+        le=10_000,
+        description="Energy delivered in the interval that ends at the timestamp (kWh, DC)",
+        examples=[0.115],
+        json_schema_extra={"unit": "kWh"},
+    )
+    battery_temp: float = Field(
+        ge=-60,
+        le=150,
+        description="Battery temperature (°C)",
+        examples=[28.3],
+        json_schema_extra={"unit": "°C"},
+    )
+    timestamp: DeviceTime
+
+
+Reading = TypeVar("Reading", MeterReading, VehicleReading)
+
+
+def parse_reading(kind: type[Reading], body: str | bytes) -> Reading:
+    """Recognise one reading in a JSON body; raise InvalidRequest with every failing field."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest(_field_errors(error)) from None
+
+
+def _field_errors(error: ValidationError) -> list[FieldError]:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [
+        FieldError(
+            field=".".join(str(part) for part in entry["loc"])[:LONGEST_FIELD_NAME] or "body",
+            message=entry["msg"],
+        )
+        for entry in found[:MOST_FIELD_ERRORS]
+    ]

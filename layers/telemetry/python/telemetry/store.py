@@ -1,0 +1,61 @@
+"""The write path: history, live row and hourly rollup in one transaction and one round trip.
+
+The work is done by the stored functions of migrations 0002 and 0003.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from telemetry.database import Database
+from telemetry.readings import MeterReading, VehicleReading
+
+_STORE_METER_READINGS = """
+    SELECT store_meter_readings(
+        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[])
+"""
+_STORE_VEHICLE_READINGS = """
+    SELECT store_vehicle_readings(
+        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[], %s::float8[])
+"""
+
+
+def store_meter_readings(
+    database: Database, readings: Sequence[MeterReading], received_at: datetime
+) -> None:
+    """Store readings that were accepted together; when this returns, they are durable.
+
+    received_at is when the API accepted them. Storing the same readings with the same received_at
+    again changes nothing. Raises DatabaseUnavailable.
+    """
+    database.fetch(
+        _STORE_METER_READINGS,
+        (
+            [reading.meter_id for reading in readings],
+            [reading.timestamp for reading in readings],
+            _receipt_times(received_at, len(readings)),
+            [reading.kwh_consumed_ac for reading in readings],
+            [reading.voltage for reading in readings],
+        ),
+    )
+
+
+def store_vehicle_readings(
+    database: Database, readings: Sequence[VehicleReading], received_at: datetime
+) -> None:
+    """Store readings that were accepted together, as store_meter_readings does."""
+    database.fetch(
+        _STORE_VEHICLE_READINGS,
+        (
+            [reading.vehicle_id for reading in readings],
+            [reading.timestamp for reading in readings],
+            _receipt_times(received_at, len(readings)),
+            [reading.kwh_delivered_dc for reading in readings],
+            [reading.battery_temp for reading in readings],
+            [reading.soc for reading in readings],
+        ),
+    )
+
+
+def _receipt_times(received_at: datetime, count: int) -> list[datetime]:
+    # Consecutive microseconds: of two receipts of one reading in one request the later counts.
+    return [received_at + timedelta(microseconds=position) for position in range(count)]

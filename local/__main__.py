@@ -1,0 +1,133 @@
+"""The commands behind `make`: `python -m local COMMAND`."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import psycopg
+
+from local import ROOT, LocalError
+from local.console import say
+from local.postgres import embedded_binaries
+from local.runtime import Environment
+from local.stack import Stack, get_health, running_pid, stop
+from local.template import read_template
+
+
+def main() -> None:
+    """Run one command; what a person can mend ends it with one line and status 1."""
+    folder = Path(os.environ.get("LOCAL_DIR", ROOT / ".local")).resolve()
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="start everything and serve until Ctrl-C")
+    commands.add_parser("status", help="say what is running")
+    commands.add_parser("logs", help="show the log as it grows")
+    commands.add_parser("psql", help="a SQL prompt, or one statement").add_argument(
+        "sql", nargs="?"
+    )
+    commands.add_parser("stop", help="stop what `run` started")
+    commands.add_parser("reset", help="stop, and delete all data")
+    commands.add_parser("openapi", help="write docs/openapi.json")
+    commands.add_parser("schema", help="write layers/telemetry/schema.sql")
+    invoke = commands.add_parser("invoke", help="call a function directly")
+    invoke.add_argument("function")
+    invoke.add_argument("event", nargs="?", default="{}")
+    options = parser.parse_args()
+    try:
+        _run(options, folder)
+    except LocalError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(options: argparse.Namespace, folder: Path) -> None:
+    match options.command:
+        case "run":
+            Stack(folder, _port(), os.environ.get("DATABASE_URL")).run()
+        case "status":
+            _status(folder)
+        case "logs":
+            _logs(folder)
+        case "psql":
+            _psql(folder, options.sql)
+        case "stop":
+            say("Stopped." if stop(folder) else "Nothing is running here.")
+        case "reset":
+            stop(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            say(f"Deleted {folder}; `make run` begins anew.")
+        case "invoke":
+            _invoke(options.function, options.event)
+        case "openapi":
+            from local.openapi import write_document
+
+            write_document()
+        case "schema":
+            from local.schema import write_schema
+
+            write_schema()
+
+
+def _port() -> int:
+    value = os.environ.get("PORT", "3000")
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise LocalError(f"PORT={value} is not a port")
+    return int(value)
+
+
+def _read(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8").strip()
+    except OSError:
+        raise LocalError("nothing was started here yet: `make run`") from None
+
+
+def _status(folder: Path) -> None:
+    pid = running_pid(folder)
+    if pid is None:
+        say("Not running. `make run` starts it.")
+        sys.exit(3)
+    url = _read(folder, "url")
+    status, answer = get_health(url)
+    say(f"Running:  process {pid}, {url}")
+    say(f"Database: {folder / 'database-url'}")
+    say(f"Health:   {'ok' if status == 200 else 'NOT OK'} {answer}")
+    sys.exit(0 if status == 200 else 1)
+
+
+def _logs(folder: Path) -> None:
+    _read(folder, "server.log")
+    subprocess.run(["tail", "-n", "100", "-F", folder / "server.log"], check=False)
+
+
+def _psql(folder: Path, sql: str | None) -> None:
+    url = os.environ.get("DATABASE_URL") or _read(folder, "database-url")
+    arguments = ["-c", sql] if sql else []
+    program = embedded_binaries() / "psql"
+    sys.exit(subprocess.run([program, url, "-v", "ON_ERROR_STOP=1", *arguments]).returncode)
+
+
+def _invoke(name: str, event: str) -> None:
+    url = os.environ.get("DATABASE_URL")
+    if url is None:
+        url = _read(Path(os.environ.get("LOCAL_DIR", ROOT / ".local")), "database-url")
+    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": url})
+    if name not in template.functions:
+        raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
+    try:
+        returned = Environment(template.functions[name]).invoke(
+            json.loads(event), str(uuid.uuid4())
+        )
+    except psycopg.Error as error:
+        raise LocalError(f"{name}: {str(error).strip()}") from error
+    say(json.dumps(returned))
+
+
+if __name__ == "__main__":
+    main()

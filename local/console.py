@@ -1,0 +1,27 @@
+"""What a person at a terminal reads: short lines, logs without their JSON."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+_NOT_SHOWN = {"level", "location", "message", "timestamp", "service", "exception", "exception_name"}
+
+
+def say(message: str) -> None:
+    """Print a line about what is being done."""
+    print(message, flush=True)
+
+
+def readable(line: str) -> str:
+    """Return a line of a function's log as a person reads it; other lines as they are."""
+    if not line.startswith("{"):
+        return line
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        moment = datetime.fromisoformat(entry["timestamp"]).astimezone()
+    except (ValueError, KeyError):
+        return line
+    rest = "".join(f" {key}={value}" for key, value in entry.items() if key not in _NOT_SHOWN)
+    trace = entry.get("exception")
+    message = f"{moment:%H:%M:%S} {entry['level']} {entry['service']}: {entry['message']}{rest}"
+    return f"{message}\n{trace}" if trace else message

@@ -1,0 +1,184 @@
+"""The HTTP API on this machine: a WSGI application that calls the handlers as API Gateway does.
+
+Each worker process is one execution environment of every function: one event at a time, in payload
+format 2.0 (https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html).
+What API Gateway itself answers (unknown route, too large a body) has its shape and status here too.
+"""
+
+import base64
+import json
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from local import ROOT
+from local.docs_page import render_docs_page
+from local.runtime import Environment, watch_timeouts
+from local.template import Route, Template, read_template
+
+# Lambda takes events of up to 6 MB.
+MOST_BODY_BYTES = 6 * 1024 * 1024
+_TEXT = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)")
+
+Start = Callable[[str, list[tuple[str, str]]], Any]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+
+
+class Gateway:
+    """Finds the route, builds the event, calls the function and returns its answer."""
+
+    def __init__(self, template: Template) -> None:
+        called = {route.function for route in template.routes}
+        self._environments = {
+            name: Environment(function)
+            for name, function in template.functions.items()
+            if name in called
+        }
+        # As in an HTTP API, a route without a variable goes before one that has one.
+        self._routes = [
+            (_pattern(route), route)
+            for route in sorted(template.routes, key=lambda route: "{" in route.path)
+        ]
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        """Answer one request."""
+        began = time.perf_counter()
+        request_id = str(uuid.uuid4())
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        status, headers, body = self._answer(environ, path, request_id)
+        start_response(
+            f"{status} ",
+            [*headers, ("content-length", str(len(body))), ("apigw-requestid", request_id)],
+        )
+        shown = path if path.isprintable() else ascii(path)
+        took = (time.perf_counter() - began) * 1000
+        sys.stdout.write(
+            f"{datetime.now():%H:%M:%S} {environ['REQUEST_METHOD']} {shown} {status} "
+            f"{took:.1f} ms {request_id}\n"
+        )
+        sys.stdout.flush()
+        return [body]
+
+    def _answer(self, environ: dict[str, Any], path: str, request_id: str) -> Answer:
+        method = environ["REQUEST_METHOD"]
+        for pattern, route in self._routes:
+            matched = pattern.fullmatch(path) if route.method in {method, "ANY"} else None
+            if matched:
+                break
+        else:
+            page = render_docs_page(path) if method == "GET" else None
+            return page or _gateway_answer(404, "Not Found")
+        body = environ["wsgi.input"].read(MOST_BODY_BYTES + 1)
+        if len(body) > MOST_BODY_BYTES:
+            return _gateway_answer(413, "Request Entity Too Large")
+        try:
+            event = build_event(environ, path, route, matched.groupdict(), body, request_id)
+        except UnicodeDecodeError:
+            return _gateway_answer(400, "Bad Request")
+        try:
+            returned = self._environments[route.function].invoke(event, request_id)
+            return _handler_answer(returned)
+        except Exception as error:  # noqa: BLE001 - as Lambda: reported, and the next event served
+            print(f"{route.function} {request_id} raised {error!r}", flush=True)
+            return _gateway_answer(500, "Internal Server Error")
+
+
+def build_event(
+    environ: Mapping[str, Any],
+    path: str,
+    route: Route,
+    path_parameters: dict[str, str],
+    body: bytes,
+    request_id: str,
+) -> dict[str, Any]:
+    """Return the HTTP API event of a WSGI request; raise UnicodeDecodeError on text that is none."""
+    headers = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    headers |= {
+        name.replace("_", "-").lower(): environ[name]
+        for name in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        if environ.get(name)
+    }
+    now = datetime.now(UTC)
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route.key,
+        "rawPath": path,
+        "rawQueryString": environ.get("QUERY_STRING", ""),
+        "headers": headers,
+        "requestContext": {
+            "accountId": "000000000000",
+            "apiId": "local",
+            "domainName": headers.get("host", "localhost"),
+            "domainPrefix": "local",
+            "http": {
+                "method": environ["REQUEST_METHOD"],
+                "path": path,
+                "protocol": environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
+                "sourceIp": environ.get("REMOTE_ADDR", "127.0.0.1"),
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": request_id,
+            "routeKey": route.key,
+            "stage": "$default",
+            "time": f"{now:%d/%b/%Y:%H:%M:%S +0000}",
+            "timeEpoch": int(now.timestamp() * 1000),
+        },
+        "isBase64Encoded": False,
+    }
+    if "cookie" in headers:
+        event["cookies"] = headers.pop("cookie").split("; ")
+    if event["rawQueryString"]:
+        parameters: dict[str, str] = {}
+        for name, value in parse_qsl(event["rawQueryString"], keep_blank_values=True):
+            parameters[name] = f"{parameters[name]},{value}" if name in parameters else value
+        event["queryStringParameters"] = parameters
+    if path_parameters:
+        event["pathParameters"] = path_parameters
+    if body:
+        media_type = headers.get("content-type", "text/plain").split(";")[0].strip().lower()
+        as_text = _TEXT.fullmatch(media_type) and "content-encoding" not in headers
+        event["isBase64Encoded"] = not as_text
+        event["body"] = body.decode() if as_text else base64.b64encode(body).decode()
+    return event
+
+
+def _pattern(route: Route) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)(\+?)\}", route.path)
+    # split leaves: literal, name, plus, literal, name, plus, …
+    pattern = "".join(
+        re.escape(literal) + (f"(?P<{name}>{'.+' if plus else '[^/]+'})" if name else "")
+        for literal, name, plus in zip(
+            parts[::3], [*parts[1::3], ""], [*parts[2::3], ""], strict=True
+        )
+    )
+    return re.compile(pattern)
+
+
+def _handler_answer(returned: dict[str, Any]) -> Answer:
+    body = returned.get("body") or ""
+    raw = base64.b64decode(body) if returned.get("isBase64Encoded") else body.encode()
+    headers = [(name.lower(), str(value)) for name, value in returned["headers"].items()]
+    headers += [("set-cookie", cookie) for cookie in returned.get("cookies") or []]
+    return returned["statusCode"], headers, raw
+
+
+def _gateway_answer(status: int, message: str) -> Answer:
+    body = json.dumps({"message": message}).encode()
+    return status, [("content-type", "application/json")], body
+
+
+def build_application() -> Gateway:
+    """Build the application in a worker process; the server calls this."""
+    watch_timeouts()
+    values = {"DatabaseUrl": os.environ["DATABASE_URL"]}
+    return Gateway(read_template(ROOT / "template.yaml", values))
