@@ -110,7 +110,8 @@ def _psql(folder: Path, sql: str | None) -> None:
     url = os.environ.get("DATABASE_URL") or _read(folder, "database-url")
     arguments = ["-c", sql] if sql else []
     program = embedded_binaries() / "psql"
-    sys.exit(subprocess.run([program, url, "-v", "ON_ERROR_STOP=1", *arguments]).returncode)
+    done = subprocess.run([program, url, "-v", "ON_ERROR_STOP=1", *arguments], check=False)
+    sys.exit(done.returncode)
 
 
 def _invoke(name: str, event: str) -> None:

@@ -4,14 +4,12 @@ import functools
 import json
 from pathlib import Path
 
-import aws_lambda_powertools.event_handler.openapi.swagger_ui as swagger_ui
+from aws_lambda_powertools.event_handler.openapi import swagger_ui
 from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
 
-from local import ROOT
+from local.openapi import DOCUMENT
 
 Page = tuple[int, list[tuple[str, str]], bytes]
-
-DOCUMENT = ROOT / "docs/openapi.json"
 
 
 @functools.cache

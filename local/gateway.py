@@ -1,8 +1,7 @@
 """The HTTP API on this machine: a WSGI application that calls the handlers as API Gateway does.
 
-Each worker process is one execution environment of every function: one event at a time, in payload
-format 2.0 (https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html).
-What API Gateway itself answers (unknown route, too large a body) has its shape and status here too.
+Each worker process is one execution environment of every function: one event at a time. What API
+Gateway itself answers (unknown route, too large a body) has its shape and status here too.
 """
 
 import base64
@@ -12,19 +11,18 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
 from local import ROOT
 from local.docs_page import render_docs_page
+from local.event import build_event, request_path
 from local.runtime import Environment, watch_timeouts
 from local.template import Route, Template, read_template
 
 # Lambda takes events of up to 6 MB.
 MOST_BODY_BYTES = 6 * 1024 * 1024
-_TEXT = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)")
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -50,7 +48,7 @@ class Gateway:
         """Answer one request."""
         began = time.perf_counter()
         request_id = str(uuid.uuid4())
-        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        path = request_path(environ)
         status, headers, body = self._answer(environ, path, request_id)
         start_response(
             f"{status} ",
@@ -59,7 +57,7 @@ class Gateway:
         shown = path if path.isprintable() else ascii(path)
         took = (time.perf_counter() - began) * 1000
         sys.stdout.write(
-            f"{datetime.now():%H:%M:%S} {environ['REQUEST_METHOD']} {shown} {status} "
+            f"{datetime.now().astimezone():%H:%M:%S} {environ['REQUEST_METHOD']} {shown} {status} "
             f"{took:.1f} ms {request_id}\n"
         )
         sys.stdout.flush()
@@ -78,7 +76,7 @@ class Gateway:
         if len(body) > MOST_BODY_BYTES:
             return _gateway_answer(413, "Request Entity Too Large")
         try:
-            event = build_event(environ, path, route, matched.groupdict(), body, request_id)
+            event = build_event(environ, route, matched.groupdict(), body, request_id)
         except UnicodeDecodeError:
             return _gateway_answer(400, "Bad Request")
         try:
@@ -87,69 +85,6 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - as Lambda: reported, and the next event served
             print(f"{route.function} {request_id} raised {error!r}", flush=True)
             return _gateway_answer(500, "Internal Server Error")
-
-
-def build_event(
-    environ: Mapping[str, Any],
-    path: str,
-    route: Route,
-    path_parameters: dict[str, str],
-    body: bytes,
-    request_id: str,
-) -> dict[str, Any]:
-    """Return the HTTP API event of a WSGI request; raise UnicodeDecodeError on text that is none."""
-    headers = {
-        name[5:].replace("_", "-").lower(): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    headers |= {
-        name.replace("_", "-").lower(): environ[name]
-        for name in ("CONTENT_TYPE", "CONTENT_LENGTH")
-        if environ.get(name)
-    }
-    now = datetime.now(UTC)
-    event: dict[str, Any] = {
-        "version": "2.0",
-        "routeKey": route.key,
-        "rawPath": path,
-        "rawQueryString": environ.get("QUERY_STRING", ""),
-        "headers": headers,
-        "requestContext": {
-            "accountId": "000000000000",
-            "apiId": "local",
-            "domainName": headers.get("host", "localhost"),
-            "domainPrefix": "local",
-            "http": {
-                "method": environ["REQUEST_METHOD"],
-                "path": path,
-                "protocol": environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
-                "sourceIp": environ.get("REMOTE_ADDR", "127.0.0.1"),
-                "userAgent": headers.get("user-agent", ""),
-            },
-            "requestId": request_id,
-            "routeKey": route.key,
-            "stage": "$default",
-            "time": f"{now:%d/%b/%Y:%H:%M:%S +0000}",
-            "timeEpoch": int(now.timestamp() * 1000),
-        },
-        "isBase64Encoded": False,
-    }
-    if "cookie" in headers:
-        event["cookies"] = headers.pop("cookie").split("; ")
-    if event["rawQueryString"]:
-        parameters: dict[str, str] = {}
-        for name, value in parse_qsl(event["rawQueryString"], keep_blank_values=True):
-            parameters[name] = f"{parameters[name]},{value}" if name in parameters else value
-        event["queryStringParameters"] = parameters
-    if path_parameters:
-        event["pathParameters"] = path_parameters
-    if body:
-        media_type = headers.get("content-type", "text/plain").split(";")[0].strip().lower()
-        as_text = _TEXT.fullmatch(media_type) and "content-encoding" not in headers
-        event["isBase64Encoded"] = not as_text
-        event["body"] = body.decode() if as_text else base64.b64encode(body).decode()
-    return event
 
 
 def _pattern(route: Route) -> re.Pattern[str]:

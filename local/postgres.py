@@ -70,7 +70,7 @@ def start_postgres(
     settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*as_server_user, binaries / "postgres", "-D", data, "-p", str(port)]
+            [*as_server_user, str(binaries / "postgres"), "-D", str(data), "-p", str(port)]
             + [argument for setting in settings for argument in ("-c", setting)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -112,7 +112,7 @@ def _initialise(data: Path, binaries: Path, as_server_user: list[str]) -> None:
     password.write_text(secrets.token_urlsafe(24), encoding="ascii")
     _own(unfinished)
     made = subprocess.run(
-        [*as_server_user, binaries / "initdb", "-D", unfinished, "-U", "postgres"]
+        [*as_server_user, str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]
         + ["--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--pwfile={password}"],
         capture_output=True,
         text=True,

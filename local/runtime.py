@@ -1,4 +1,4 @@
-"""A Lambda execution environment in this process: the function loaded, its context, its deadline."""
+"""A Lambda execution environment in this process: a function, its context and its deadline."""
 
 import importlib.util
 import os

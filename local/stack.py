@@ -105,9 +105,8 @@ class Stack:
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise LocalError(f"cannot use port {self.port}: {error.strerror}") from None
-                raise LocalError(
-                    f"port {self.port} is in use: choose another with `make run PORT={self.port + 1}`"
-                ) from None
+                remedy = f"choose another, as in `make run PORT={self.port + 1}`"
+                raise LocalError(f"port {self.port} is in use: {remedy}") from None
 
     def _start_database(self, undo: ExitStack) -> str:
         if self._given_database:

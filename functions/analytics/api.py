@@ -11,9 +11,14 @@ from pydantic_core import PydanticCustomError
 from telemetry import __version__
 from telemetry.answers import Health, Performance, Service
 from telemetry.database import Database
-from telemetry.errors import FieldError, InvalidRequest
+from telemetry.errors import (
+    DatabaseUnavailable,
+    FieldError,
+    InvalidRequest,
+    VehicleNotFound,
+)
 from telemetry.health import check_health
-from telemetry.http import build_handler, build_resolver
+from telemetry.http import build_handler, build_resolver, documents
 from telemetry.observability import build_logger
 from telemetry.readings import DEVICE_ID, parse_time
 from telemetry.reports import report_performance
@@ -38,13 +43,18 @@ WindowEnd = Annotated[
 ]
 
 
-@app.get("/", summary="Which service this is", tags=["Service"])
+@app.get("/", summary="Which service this is", tags=["Service"], responses=documents(Service, 200))
 def describe() -> Service:
     """Answer without asking the database."""
     return Service(version=__version__)
 
 
-@app.get("/health", summary="Whether the system can work", tags=["Service"])
+@app.get(
+    "/health",
+    summary="Whether the system can work",
+    tags=["Service"],
+    responses=documents(Health, 200) | documents(Health, 503),
+)
 def health() -> Response[Health]:
     """Answer 503 where the database cannot be reached, a migration or partitions are missing."""
     found = check_health(database, datetime.now(UTC))
@@ -59,6 +69,7 @@ def health() -> Response[Health]:
     "/v1/analytics/performance/<vehicleId>",
     summary="How a vehicle charged in 24 hours",
     tags=["Analytics"],
+    responses=documents(Performance, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
 )
 def performance(vehicle_id: VehicleId, end: WindowEnd = None) -> Performance:
     """Report energy, efficiency and battery temperature over the 24 hours up to `end`."""

@@ -2,10 +2,12 @@
 
 import os
 from datetime import UTC, datetime
+from typing import Any
 
 from telemetry.answers import Ingested
 from telemetry.database import Database
-from telemetry.http import build_handler, build_resolver, receives
+from telemetry.errors import DatabaseUnavailable, InvalidRequest
+from telemetry.http import build_handler, build_resolver, documents, receives
 from telemetry.observability import build_logger
 from telemetry.readings import VehicleReading
 from telemetry.settings import Settings
@@ -17,12 +19,16 @@ database = Database(settings.database_url)
 app = build_resolver(logger)
 
 
-@app.post(
-    "/ingest/vehicle", status_code=201, summary="Ingest a vehicle reading", tags=["Ingestion"]
-)
-@app.post(
-    "/v1/ingestion/vehicle", status_code=201, summary="Ingest a vehicle reading", tags=["Ingestion"]
-)
+documentation: Any = {
+    "status_code": 201,
+    "summary": "Ingest a vehicle reading",
+    "tags": ["Ingestion"],
+    "responses": documents(Ingested, 201, InvalidRequest, DatabaseUnavailable),
+}
+
+
+@app.post("/ingest/vehicle", **documentation)
+@app.post("/v1/ingestion/vehicle", **documentation)
 @receives(VehicleReading, app)
 def ingest(reading: VehicleReading) -> Ingested:
     """Store one reading of an electric vehicle; 201 means that it is committed.

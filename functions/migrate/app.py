@@ -24,5 +24,5 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
         migrations = apply_migrations(connection)
         partitions = make_partitions(connection, datetime.now(UTC))
     done = {"migrations": migrations, "partitions": len(partitions)}
-    logger.info("database is up to date", **done)
+    logger.info("database is up to date", extra=done)
     return done

@@ -12,8 +12,9 @@ class FieldError:
 
 
 class TelemetryError(Exception):
-    """The root of this package's errors; `status` is what HTTP answers with."""
+    """Something went wrong here; it is logged under the request's id."""
 
+    # What HTTP answers with.
     status = 500
 
 

@@ -3,25 +3,32 @@
 import base64
 import binascii
 import functools
+import inspect
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.exceptions import (
+    RequestValidationError,
+    ResponseValidationError,
+)
 from pydantic import BaseModel
 
 from telemetry.answers import ErrorAnswer
 from telemetry.errors import FieldError, InvalidRequest, TelemetryError
 from telemetry.readings import Reading, parse_reading
 
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
+
 Event = dict[str, Any]
 Answer = TypeVar("Answer", bound=BaseModel)
 
-RETRY_AFTER_SECONDS = 1
+RETRY_AFTER_SECONDS = "1"
 
 
 def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGatewayHttpResolver:
@@ -35,7 +42,6 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
         response_validation_error_http_code=500 if enable_validation else None,
     )
 
-    @resolver.exception_handler(TelemetryError)
     def answer_error(error: TelemetryError) -> Response[ErrorAnswer]:
         if error.status >= 500:
             logger.error(str(error), exc_info=error.__cause__ or error)
@@ -43,22 +49,40 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
             # Names only: what was sent is the client's data.
             logger.info("request refused", fields=[entry.field for entry in error.errors])
         fields = error.errors if isinstance(error, InvalidRequest) else None
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else {}
-        return _error_response(resolver, error.status, str(error), fields, headers)
+        return _error_response(resolver, error.status, str(error), fields)
 
-    @resolver.exception_handler(RequestValidationError)
     def answer_bad_parameters(error: RequestValidationError) -> Response[ErrorAnswer]:
-        return answer_error(
-            InvalidRequest(
-                [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
-            )
-        )
+        fields = [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
+        return answer_error(InvalidRequest(fields))
 
-    @resolver.not_found
     def answer_unknown_route(_: Exception) -> Response[ErrorAnswer]:
         return _error_response(resolver, HTTPStatus.NOT_FOUND, "Not Found")
 
+    def fail(error: ResponseValidationError) -> Response[ErrorAnswer]:
+        raise error  # ours, not the client's: build_handler logs it and answers 500
+
+    resolver.exception_handler(TelemetryError)(answer_error)
+    resolver.exception_handler(RequestValidationError)(answer_bad_parameters)
+    resolver.exception_handler(ResponseValidationError)(fail)
+    resolver.not_found(answer_unknown_route)
     return resolver
+
+
+def documents(
+    answer: type[BaseModel], status: int, *errors: type[TelemetryError]
+) -> "dict[int, OpenAPIResponse]":
+    """Return what a route may answer with, for its OpenAPI documentation."""
+    described = {
+        status: (answer, answer),
+        **{error.status: (ErrorAnswer, error) for error in errors},
+    }
+    return {
+        code: {
+            "description": inspect.cleandoc(source.__doc__ or "").splitlines()[0],
+            "content": {"application/json": {"model": model}},
+        }
+        for code, (model, source) in described.items()
+    }
 
 
 def receives(
@@ -124,12 +148,11 @@ def _error_response(
     status: int,
     message: str,
     fields: list[FieldError] | None = None,
-    headers: dict[str, str | list[str]] | None = None,
 ) -> Response[ErrorAnswer]:
     return Response(
         status_code=status,
         content_type="application/json",
-        headers=headers,
+        headers={"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else {},
         body=_error_answer(resolver.current_event.path, status, message, fields),
     )
 

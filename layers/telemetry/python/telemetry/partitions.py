@@ -15,7 +15,7 @@ HISTORIES = ("meter_telemetry_history", "vehicle_telemetry_history")
 DAYS_AHEAD = 14
 LOCK_KEY = 0x656E6572_70617274  # "enerpart": any number that nothing else here locks
 
-# The least, over the history tables asked for, of the instant up to which explicit partitions reach.
+# The instant up to which the explicit partitions of all the history tables asked for reach.
 END_OF_PARTITIONS = """
     SELECT min(reach)
     FROM (

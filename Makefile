@@ -1,0 +1,73 @@
+# `make` shows what there is. Settings are variables: `make run PORT=8080`.
+.DEFAULT_GOAL := help
+.PHONY: help run status logs psql stop reset simulate test lint format openapi schema build lock
+
+PORT ?= 3000
+export PORT
+PYTHON ?= python3
+export PYTHON
+BIN := .venv/bin
+SAM = SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv-sam/bin/sam
+export PYTHONDONTWRITEBYTECODE := 1
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
+
+run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL)
+	@$(BIN)/python -m local run
+
+status: .venv/run ## Say what is running
+	@$(BIN)/python -m local status
+
+logs: .venv/run ## Show the log as it grows
+	@$(BIN)/python -m local logs
+
+psql: .venv/run ## A SQL prompt on the local database; SQL="…" for one statement
+	@$(BIN)/python -m local psql $(if $(SQL),"$$SQL")
+psql: export SQL := $(value SQL)
+
+stop: .venv/run ## Stop what `make run` started
+	@$(BIN)/python -m local stop
+
+reset: .venv/run ## Stop, and delete all local data
+	@$(BIN)/python -m local reset
+
+simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" for the options
+	@$(BIN)/python -m local simulate $(ARGS)
+
+test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev .venv/sam ## Style, types, template
+	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "mypy"; $(BIN)/mypy
+	@echo "cfn-lint"; $(BIN)/cfn-lint template.yaml
+	@echo "sam validate"; $(SAM) validate --lint
+
+format: .venv/dev ## Put the code into the project's style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+openapi: .venv/run ## Write docs/openapi.json from the handlers
+	@$(BIN)/python -m local openapi
+
+schema: .venv/run ## Write layers/telemetry/schema.sql from the migrations
+	@$(BIN)/python -m local schema
+
+build: .venv/dev .venv/sam ## Build what `sam deploy` ships
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build
+
+lock: .venv/dev ## Pin the newest allowed dependencies, with hashes
+	@PATH="$(CURDIR)/$(BIN):$$PATH" local/lock.sh
+
+# Each environment is installed when it is first needed and when its pins have changed.
+.venv/run: requirements/run.txt
+	@local/install.sh requirements/run.txt $@
+.venv/simulate: requirements/simulate.txt
+	@local/install.sh requirements/simulate.txt $@
+.venv/dev: requirements/dev.txt
+	@local/install.sh requirements/dev.txt $@
+.venv/sam: requirements/sam.txt .venv/dev
+	@echo "Installing the SAM CLI into .venv-sam"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-sam
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/sam.txt --python .venv-sam/bin/python
+	@touch $@

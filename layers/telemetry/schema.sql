@@ -1,0 +1,514 @@
+-- The schema that all migrations make, without the partitions of history. Written by `make schema`
+-- to be read; what is applied are the migrations.
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+CREATE FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_consumed_ac numeric)
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    origin      constant timestamptz := '2000-01-01 00:00:00+00';
+    last_hour   constant timestamptz := date_bin('1 hour', window_end, origin);
+    first_hour  timestamptz := date_bin('1 hour', window_start, origin);
+BEGIN
+    IF first_hour < window_start THEN
+        first_hour := first_hour + interval '1 hour';
+    END IF;
+    RETURN QUERY
+    WITH part AS (
+        SELECT rollup.readings, rollup.kwh_consumed_ac AS kwh
+        FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = for_meter_id
+          AND rollup.hour >= first_hour AND rollup.hour < last_hour
+        UNION ALL
+        SELECT 1, counted.kwh
+        FROM (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac AS kwh
+            FROM meter_telemetry_history h
+            WHERE h.meter_id = for_meter_id
+              AND h."timestamp" > window_start AND h."timestamp" <= least(first_hour, window_end)
+            ORDER BY h."timestamp", h.received_at DESC
+        ) AS counted
+        UNION ALL
+        SELECT 1, counted.kwh
+        FROM (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac AS kwh
+            FROM meter_telemetry_history h
+            WHERE h.meter_id = for_meter_id
+              AND h."timestamp" > greatest(last_hour, least(first_hour, window_end))
+              AND h."timestamp" <= window_end
+            ORDER BY h."timestamp", h.received_at DESC
+        ) AS counted
+    )
+    SELECT sum(part.readings), sum(part.kwh) FROM part HAVING count(*) > 0;
+END
+$$;
+
+CREATE FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN ((1)::bigint << ((ceil((date_part('epoch'::text, ("timestamp" - hour)) / (60)::double precision)))::integer - 1));
+
+COMMENT ON FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) IS 'The bit of the minute (of the hour that starts at the second argument) in which a timestamp falls.';
+
+CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN date_bin('01:00:00'::interval, ("timestamp" - '00:00:00.000001'::interval), '2000-01-01 00:00:00+00'::timestamp with time zone);
+
+COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
+
+CREATE FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    inserted   bigint;
+    collided   boolean;
+    late_ids   text[];
+    late_hours timestamptz[];
+    first_hour timestamptz;
+    last_hour  timestamptz;
+BEGIN
+    -- 1. Lock the devices. A new one gets a placeholder that every reading is newer than; for a
+    --    known one the update never happens, but its row is locked all the same.
+    INSERT INTO meter_live_status AS live
+        (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
+    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, voltage
+    FROM unnest(meter_ids, received_ats, kwhs, voltages) AS item (id, received_at, kwh, voltage)
+    ORDER BY id COLLATE "C"
+    ON CONFLICT (meter_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+
+-- 2. Append. An event already there with the same values is the same receipt, delivered again.
+    --    With other values it is another event accepted in the same microsecond: it takes the next
+    --    free one. A redelivery walks the same steps, and so finds its own row.
+    LOOP
+        INSERT INTO meter_telemetry_history
+            (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+        SELECT id, ts, received_at, kwh, voltage
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage)
+        ORDER BY id COLLATE "C", ts, received_at
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        EXIT WHEN inserted = cardinality(meter_ids);
+
+SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
+                                            ELSE interval '0' END ORDER BY position),
+               bool_or(other)
+        INTO received_ats, collided
+        FROM (
+            SELECT item.received_at, item.position,
+                   (stored.kwh_consumed_ac, stored.voltage)
+                   IS DISTINCT FROM (item.kwh::numeric, item.voltage) AS other
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages) WITH ORDINALITY
+                AS item (id, ts, received_at, kwh, voltage, position)
+            JOIN meter_telemetry_history stored
+              ON stored.meter_id = item.id AND stored."timestamp" = item.ts
+             AND stored.received_at = item.received_at
+        ) AS compared;
+        EXIT WHEN NOT collided;
+    END LOOP;
+
+-- 3. Rollup. A reading newer than the live row cannot be in history yet: its hour is
+    --    incremented. Any other is late, re-sent or corrected: its hour is computed anew.
+    SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
+    INTO late_ids, late_hours, first_hour, last_hour
+    FROM (
+        SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
+        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        JOIN meter_live_status live ON live.meter_id = item.id
+        WHERE item.ts <= live.last_timestamp
+    ) AS late;
+
+IF late_ids IS NOT NULL THEN
+        -- first_hour and last_hour repeat the join's bounds as plain values: partitions outside
+        -- them are then pruned once, instead of being probed for each hour.
+        INSERT INTO meter_hourly_rollup AS rollup
+            (meter_id, hour, readings, minutes, kwh_consumed_ac)
+        SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh)
+        FROM (
+            SELECT DISTINCT ON (late.id, h."timestamp")
+                   late.id, late.hour, h."timestamp" AS ts, h.kwh_consumed_ac AS kwh
+            FROM unnest(late_ids, late_hours) AS late (id, hour)
+            JOIN meter_telemetry_history h
+              ON h.meter_id = late.id
+             AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
+            WHERE h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
+            ORDER BY late.id, h."timestamp", h.received_at DESC
+        ) AS counted
+        GROUP BY id, hour
+        ON CONFLICT (meter_id, hour) DO UPDATE SET
+            readings = excluded.readings,
+            minutes = excluded.minutes,
+            kwh_consumed_ac = excluded.kwh_consumed_ac;
+    END IF;
+
+INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+    SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh)
+    FROM (
+        SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
+               item.id, rollup_hour(item.ts) AS hour, item.ts, item.kwh::numeric AS kwh
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs)
+            AS item (id, ts, received_at, kwh)
+        JOIN meter_live_status live ON live.meter_id = item.id
+        WHERE item.ts > live.last_timestamp
+        ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
+    ) AS counted
+    WHERE late_ids IS NULL
+       OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
+    GROUP BY id, hour
+    ON CONFLICT (meter_id, hour) DO UPDATE SET
+        readings = rollup.readings + excluded.readings,
+        minutes = rollup.minutes | excluded.minutes,
+        kwh_consumed_ac = rollup.kwh_consumed_ac + excluded.kwh_consumed_ac;
+
+-- 4. Live row: the newest device time wins, on a tie the latest receipt.
+    UPDATE meter_live_status live
+    SET last_timestamp = newest.ts,
+        updated_at = newest.received_at,
+        last_kwh_consumed_ac = newest.kwh,
+        last_voltage = newest.voltage
+    FROM (
+        SELECT DISTINCT ON (id COLLATE "C") *
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage)
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+    ) AS newest
+    WHERE live.meter_id = newest.id
+      AND (newest.ts, newest.received_at) > (live.last_timestamp, live.updated_at);
+END
+$$;
+
+CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    inserted   bigint;
+    collided   boolean;
+    late_ids   text[];
+    late_hours timestamptz[];
+    first_hour timestamptz;
+    last_hour  timestamptz;
+BEGIN
+    -- 1. Lock the devices, and give new ones a placeholder.
+    INSERT INTO vehicle_live_status AS live
+        (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
+    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, battery_temp
+    FROM unnest(vehicle_ids, received_ats, kwhs, battery_temps)
+        AS item (id, received_at, kwh, battery_temp)
+    ORDER BY id COLLATE "C"
+    ON CONFLICT (vehicle_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+
+-- 2. Append.
+    LOOP
+        INSERT INTO vehicle_telemetry_history
+            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
+        SELECT id, ts, received_at, kwh, battery_temp, soc
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+            AS item (id, ts, received_at, kwh, battery_temp, soc)
+        ORDER BY id COLLATE "C", ts, received_at
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        EXIT WHEN inserted = cardinality(vehicle_ids);
+
+SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
+                                            ELSE interval '0' END ORDER BY position),
+               bool_or(other)
+        INTO received_ats, collided
+        FROM (
+            SELECT item.received_at, item.position,
+                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc)
+                   IS DISTINCT FROM (item.kwh::numeric, item.battery_temp::numeric, item.soc)
+                   AS other
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+                WITH ORDINALITY
+                AS item (id, ts, received_at, kwh, battery_temp, soc, position)
+            JOIN vehicle_telemetry_history stored
+              ON stored.vehicle_id = item.id AND stored."timestamp" = item.ts
+             AND stored.received_at = item.received_at
+        ) AS compared;
+        EXIT WHEN NOT collided;
+    END LOOP;
+
+-- 3. Rollup: compute the late hours anew, increment the others.
+    SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
+    INTO late_ids, late_hours, first_hour, last_hour
+    FROM (
+        SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
+        FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status live ON live.vehicle_id = item.id
+        WHERE item.ts <= live.last_timestamp
+    ) AS late;
+
+IF late_ids IS NOT NULL THEN
+        INSERT INTO vehicle_hourly_rollup AS rollup
+            (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+        SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
+        FROM (
+            SELECT DISTINCT ON (late.id, h."timestamp")
+                   late.id, late.hour, h."timestamp" AS ts,
+                   h.kwh_delivered_dc AS kwh, h.battery_temp
+            FROM unnest(late_ids, late_hours) AS late (id, hour)
+            JOIN vehicle_telemetry_history h
+              ON h.vehicle_id = late.id
+             AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
+            WHERE h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
+            ORDER BY late.id, h."timestamp", h.received_at DESC
+        ) AS counted
+        GROUP BY id, hour
+        ON CONFLICT (vehicle_id, hour) DO UPDATE SET
+            readings = excluded.readings,
+            minutes = excluded.minutes,
+            kwh_delivered_dc = excluded.kwh_delivered_dc,
+            battery_temp_sum = excluded.battery_temp_sum;
+    END IF;
+
+INSERT INTO vehicle_hourly_rollup AS rollup
+        (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+    SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
+    FROM (
+        SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
+               item.id, rollup_hour(item.ts) AS hour, item.ts,
+               item.kwh::numeric AS kwh, item.battery_temp::numeric AS battery_temp
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+            AS item (id, ts, received_at, kwh, battery_temp)
+        JOIN vehicle_live_status live ON live.vehicle_id = item.id
+        WHERE item.ts > live.last_timestamp
+        ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
+    ) AS counted
+    WHERE late_ids IS NULL
+       OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
+    GROUP BY id, hour
+    ON CONFLICT (vehicle_id, hour) DO UPDATE SET
+        readings = rollup.readings + excluded.readings,
+        minutes = rollup.minutes | excluded.minutes,
+        kwh_delivered_dc = rollup.kwh_delivered_dc + excluded.kwh_delivered_dc,
+        battery_temp_sum = rollup.battery_temp_sum + excluded.battery_temp_sum;
+
+-- 4. Live row. A late reading may still bring a newer state of charge than the one shown.
+    UPDATE vehicle_live_status live
+    SET last_timestamp = CASE WHEN newer THEN ts ELSE last_timestamp END,
+        updated_at = CASE WHEN newer THEN received_at ELSE updated_at END,
+        last_kwh_delivered_dc = CASE WHEN newer THEN kwh ELSE last_kwh_delivered_dc END,
+        last_battery_temp = CASE WHEN newer THEN battery_temp ELSE last_battery_temp END,
+        soc = CASE WHEN charge_newer THEN charge ELSE live.soc END,
+        soc_timestamp = CASE WHEN charge_newer THEN charge_ts ELSE soc_timestamp END,
+        soc_received_at =
+            CASE WHEN charge_newer THEN charge_received_at ELSE soc_received_at END
+    FROM (
+        SELECT newest.*, charged.soc AS charge, charged.ts AS charge_ts,
+               charged.received_at AS charge_received_at,
+               (newest.ts, newest.received_at) > (shown.last_timestamp, shown.updated_at)
+                   AS newer,
+               coalesce((charged.ts, charged.received_at)
+                   > (shown.soc_timestamp, shown.soc_received_at), false) AS charge_newer
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+                AS item (id, ts, received_at, kwh, battery_temp)
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS newest
+        LEFT JOIN (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, socs)
+                AS item (id, ts, received_at, soc)
+            WHERE soc IS NOT NULL
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS charged USING (id)
+        JOIN vehicle_live_status shown ON shown.vehicle_id = newest.id
+    ) AS item
+    WHERE live.vehicle_id = item.id AND (newer OR charge_newer);
+END
+$$;
+
+CREATE FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_delivered_dc numeric, battery_temp_sum numeric)
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    origin      constant timestamptz := '2000-01-01 00:00:00+00';
+    last_hour   constant timestamptz := date_bin('1 hour', window_end, origin);
+    first_hour  timestamptz := date_bin('1 hour', window_start, origin);
+BEGIN
+    IF first_hour < window_start THEN
+        first_hour := first_hour + interval '1 hour';
+    END IF;
+    RETURN QUERY
+    WITH part AS (
+        SELECT rollup.readings, rollup.kwh_delivered_dc AS kwh, rollup.battery_temp_sum AS temp
+        FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = for_vehicle_id
+          AND rollup.hour >= first_hour AND rollup.hour < last_hour
+        UNION ALL
+        SELECT 1, counted.kwh, counted.temp
+        FROM (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc AS kwh, h.battery_temp AS temp
+            FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = for_vehicle_id
+              AND h."timestamp" > window_start AND h."timestamp" <= least(first_hour, window_end)
+            ORDER BY h."timestamp", h.received_at DESC
+        ) AS counted
+        UNION ALL
+        SELECT 1, counted.kwh, counted.temp
+        FROM (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc AS kwh, h.battery_temp AS temp
+            FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = for_vehicle_id
+              AND h."timestamp" > greatest(last_hour, least(first_hour, window_end))
+              AND h."timestamp" <= window_end
+            ORDER BY h."timestamp", h.received_at DESC
+        ) AS counted
+    )
+    SELECT sum(part.readings), sum(part.kwh), sum(part.temp) FROM part HAVING count(*) > 0;
+END
+$$;
+
+SET default_tablespace = '';
+
+CREATE TABLE public.meter_telemetry_history (
+    "timestamp" timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    voltage double precision NOT NULL,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_consumed_ac numeric NOT NULL
+)
+PARTITION BY RANGE ("timestamp");
+
+COMMENT ON TABLE public.meter_telemetry_history IS 'Every accepted meter event, re-sends too. A reading is (meter_id, timestamp); of its receipts the latest received_at counts.';
+
+COMMENT ON COLUMN public.meter_telemetry_history."timestamp" IS 'Device time. The energy is that of the interval which ends here.';
+
+COMMENT ON COLUMN public.meter_telemetry_history.received_at IS 'When the API accepted the event; assigned once and kept through the queue.';
+
+CREATE VIEW public.meter_history AS
+ SELECT meter_id,
+    kwh_consumed_ac,
+    voltage,
+    "timestamp"
+   FROM public.meter_telemetry_history;
+
+SET default_table_access_method = heap;
+
+CREATE TABLE public.meter_hourly_rollup (
+    hour timestamp with time zone NOT NULL,
+    minutes bigint NOT NULL,
+    readings integer NOT NULL,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_consumed_ac numeric NOT NULL
+)
+WITH (fillfactor='80');
+
+COMMENT ON COLUMN public.meter_hourly_rollup.minutes IS 'Bit n (0 to 59) is set when a reading ended within minute n of the hour.';
+
+COMMENT ON COLUMN public.meter_hourly_rollup.readings IS 'Distinct device timestamps in the hour.';
+
+CREATE TABLE public.meter_live_status (
+    last_timestamp timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    last_voltage double precision NOT NULL,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    last_kwh_consumed_ac numeric NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.meter_live_status IS 'The newest reading of each meter by device time; of its receipts the latest.';
+
+COMMENT ON COLUMN public.meter_live_status.last_timestamp IS 'Device time of the reading shown.';
+
+COMMENT ON COLUMN public.meter_live_status.updated_at IS 'received_at of the receipt shown.';
+
+CREATE VIEW public.meter_live_state AS
+ SELECT meter_id,
+    last_kwh_consumed_ac AS kwh_consumed_ac,
+    last_voltage AS voltage,
+    updated_at AS last_updated_at
+   FROM public.meter_live_status;
+
+CREATE TABLE public.schema_migrations (
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.vehicle_telemetry_history (
+    "timestamp" timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    soc double precision,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric NOT NULL,
+    battery_temp numeric NOT NULL
+)
+PARTITION BY RANGE ("timestamp");
+
+COMMENT ON TABLE public.vehicle_telemetry_history IS 'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
+
+CREATE VIEW public.vehicle_history AS
+ SELECT vehicle_id,
+    soc,
+    kwh_delivered_dc,
+    battery_temp,
+    "timestamp"
+   FROM public.vehicle_telemetry_history;
+
+CREATE TABLE public.vehicle_hourly_rollup (
+    hour timestamp with time zone NOT NULL,
+    minutes bigint NOT NULL,
+    readings integer NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric NOT NULL,
+    battery_temp_sum numeric NOT NULL
+)
+WITH (fillfactor='80');
+
+CREATE TABLE public.vehicle_live_status (
+    last_timestamp timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    soc double precision,
+    soc_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    soc_received_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    last_kwh_delivered_dc numeric NOT NULL,
+    last_battery_temp numeric NOT NULL,
+    avg_battery_temp numeric GENERATED ALWAYS AS (last_battery_temp) STORED
+)
+WITH (fillfactor='50');
+
+COMMENT ON COLUMN public.vehicle_live_status.soc IS 'State of charge (percent) of the newest receipt that carried one.';
+
+COMMENT ON COLUMN public.vehicle_live_status.avg_battery_temp IS 'The last battery temperature under the name that clients of an earlier system read.';
+
+CREATE VIEW public.vehicle_live_state AS
+ SELECT vehicle_id,
+    soc,
+    last_kwh_delivered_dc AS kwh_delivered_dc,
+    last_battery_temp AS battery_temp,
+    updated_at AS last_updated_at
+   FROM public.vehicle_live_status;
+
+ALTER TABLE ONLY public.meter_hourly_rollup
+    ADD CONSTRAINT meter_hourly_rollup_pkey PRIMARY KEY (meter_id, hour);
+
+ALTER TABLE ONLY public.meter_live_status
+    ADD CONSTRAINT meter_live_status_pkey PRIMARY KEY (meter_id);
+
+ALTER TABLE ONLY public.meter_telemetry_history
+    ADD CONSTRAINT meter_telemetry_history_pkey PRIMARY KEY (meter_id, "timestamp", received_at);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.vehicle_hourly_rollup
+    ADD CONSTRAINT vehicle_hourly_rollup_pkey PRIMARY KEY (vehicle_id, hour);
+
+ALTER TABLE ONLY public.vehicle_live_status
+    ADD CONSTRAINT vehicle_live_status_pkey PRIMARY KEY (vehicle_id);
+
+ALTER TABLE ONLY public.vehicle_telemetry_history
+    ADD CONSTRAINT vehicle_telemetry_history_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);

@@ -1,0 +1,104 @@
+"""Writes docs/openapi.json from the handlers that template.yaml routes to."""
+
+import inspect
+import json
+from typing import Any
+
+from local import ROOT, LocalError
+from local.runtime import load_module
+from local.template import Template, read_template
+from telemetry import __version__
+from telemetry.errors import DatabaseUnavailable, InvalidRequest, TelemetryError, VehicleNotFound
+
+DOCUMENT = ROOT / "docs/openapi.json"
+
+DESCRIPTION = """\
+Takes in energy telemetry from smart meters (grid side, AC) and electric vehicles (battery side,
+DC), keeps every reading, and answers how a vehicle charged.
+
+Every answer carries the request's id in `x-request-id` (and in `apigw-requestid`, which API Gateway
+sets). A request that no route takes, that is too large or comes too often is answered by API
+Gateway itself, as `{"message": "…"}` with status 404, 413 or 429.
+"""
+
+# What each error says, as an example of its answer.
+_MESSAGES = {
+    400: str(InvalidRequest([])),
+    404: str(VehicleNotFound()),
+    500: "Internal Server Error",
+    503: str(DatabaseUnavailable()),
+}
+# Powertools documents its own answers to what fails validation, which are never given here.
+_NEVER_GIVEN = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
+
+
+def build_document() -> dict[str, Any]:
+    """Return the OpenAPI document of all routes; raise LocalError where one has no handler."""
+    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": "postgresql://never-used"})
+    document: dict[str, Any] = {}
+    for name in dict.fromkeys(route.function for route in template.routes):
+        schema = load_module(template.functions[name]).app.get_openapi_json_schema(
+            title="Energy Ingestion Engine",
+            version=__version__,
+            description=DESCRIPTION,
+        )
+        part = json.loads(schema)
+        if not document:
+            document = part
+        document["paths"] |= part["paths"]
+        document["components"]["schemas"] |= part["components"]["schemas"]
+    for schema in _NEVER_GIVEN:
+        document["components"]["schemas"].pop(schema, None)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _finish(operation, path)
+    _check_routes(document, template)
+    return document
+
+
+def _finish(operation: dict[str, Any], path: str) -> None:
+    responses = operation["responses"]
+    responses.pop("422", None)
+    responses["500"] = {
+        "description": inspect.getdoc(TelemetryError),
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
+    }
+    for status, response in responses.items():
+        content = response["content"]["application/json"]
+        if content["schema"].get("$ref", "").endswith("/ErrorAnswer"):
+            content["example"] = _error_example(int(status), path)
+
+
+def _error_example(status: int, path: str) -> dict[str, Any]:
+    example = {
+        "statusCode": status,
+        "path": path.replace("{vehicleId}", "VEH-001"),
+        "message": _MESSAGES[status],
+        "timestamp": "2026-02-10T10:30:00Z",
+    }
+    if status == 400:
+        example["errors"] = [{"field": "timestamp", "message": "Field required"}]
+    return example
+
+
+def _check_routes(document: dict[str, Any], template: Template) -> None:
+    handled = {
+        f"{method.upper()} {path}"
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    routed = {route.key for route in template.routes}
+    if handled != routed:
+        differing = ", ".join(sorted(handled ^ routed))
+        raise LocalError(f"template.yaml and the handlers differ in: {differing}")
+
+
+def render_document() -> str:
+    """Return the text of docs/openapi.json."""
+    return json.dumps(build_document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_document() -> None:
+    """Write docs/openapi.json."""
+    DOCUMENT.write_text(render_document(), encoding="utf-8")
+    print(f"Wrote {DOCUMENT.relative_to(ROOT)}")
