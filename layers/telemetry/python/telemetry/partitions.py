@@ -1,7 +1,7 @@
 """The partitions of history, made ahead of the readings that will need them.
 
-Time that has passed is cut coarsely (years by the first migration, then months), the current month
-and what follows into days.
+Time that has passed is cut coarsely (decades and years by the first migration, then months), the
+current month and what follows into days.
 """
 
 from datetime import UTC, datetime, timedelta

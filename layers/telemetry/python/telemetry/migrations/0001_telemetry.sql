@@ -34,21 +34,27 @@ COMMENT ON COLUMN meter_telemetry_history.received_at IS
 COMMENT ON TABLE vehicle_telemetry_history IS
     'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
 
--- Years of the past, so that any timestamp since 2000 has an explicit partition. What comes after
--- is made by telemetry.partitions; the default partition is a net that should stay empty.
+-- The past, so that any timestamp since 2000 has an explicit partition. What comes after is made by
+-- telemetry.partitions; the default partition is a net that should stay empty.
 DO $$
 DECLARE
     stream text;
 BEGIN
     FOREACH stream IN ARRAY ARRAY['meter_telemetry_history', 'vehicle_telemetry_history'] LOOP
-        FOR year IN 2000..2025 LOOP
+        EXECUTE format($ddl$
+            CREATE TABLE %1$s_2000_2009 PARTITION OF %1$s
+                FOR VALUES FROM ('2000-01-01 00:00:00+00') TO ('2010-01-01 00:00:00+00');
+            CREATE TABLE %1$s_2010_2019 PARTITION OF %1$s
+                FOR VALUES FROM ('2010-01-01 00:00:00+00') TO ('2020-01-01 00:00:00+00');
+            CREATE TABLE %1$s_default PARTITION OF %1$s DEFAULT;
+        $ddl$, stream);
+        FOR year IN 2020..2025 LOOP
             EXECUTE format(
                 'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
                 stream || '_' || year, stream,
                 format('%s-01-01 00:00:00+00', year), format('%s-01-01 00:00:00+00', year + 1)
             );
         END LOOP;
-        EXECUTE format('CREATE TABLE %I PARTITION OF %I DEFAULT', stream || '_default', stream);
     END LOOP;
 END
 $$;

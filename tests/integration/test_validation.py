@@ -1,0 +1,199 @@
+"""What is refused: every failing field is named, and nothing of the request is stored."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from telemetry.database import Row
+from tests.integration.conftest import Api
+
+METER: dict[str, Any] = {
+    "meterId": "METER-001",
+    "kwhConsumedAc": 0.5,
+    "voltage": 230,
+    "timestamp": "2024-02-09T15:30:00Z",
+}
+VEHICLE: dict[str, Any] = {
+    "vehicleId": "VEH-001",
+    "soc": 85.5,
+    "kwhDeliveredDc": 0.4,
+    "batteryTemp": -12.5,
+    "timestamp": "2024-02-09T15:30:00+05:30",
+}
+
+WRONG_VALUES = [
+    *[("meterId", value) for value in ("", "a" * 65, "a b", "ü", "a/b", "a\n", "a\0", 7, None)],
+    *[("kwhConsumedAc", value) for value in (-0.001, 10_000.001, "1", True, None, [], {}, 1e308)],
+    *[("voltage", value) for value in (-1, 1000.1, "220", False)],
+    *[("soc", value) for value in (-0.1, 100.1, 900, "85", True)],
+    *[("batteryTemp", value) for value in (-60.1, 150.1, "28")],
+    *[
+        ("timestamp", value)
+        for value in (
+            "",
+            "now",
+            "2024-02-09",
+            "2024-02-09T15:30:00",
+            "2024-02-09T15:30Z",
+            "2024-02-30T15:30:00Z",
+            "2024-02-09T24:30:00Z",
+            "2024-02-09T15:30:00+25:00",
+            "1707492600",
+            "1707492600000",
+            1707492600,
+            1707492600.5,
+            True,
+            "1970-01-01T00:00:00Z",
+            "1999-12-31T23:59:59Z",
+            "2036-02-07T06:28:16Z",
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-14:00",
+        )
+    ],
+    *[("colour", value) for value in ("red", None)],
+]
+
+
+def stored(connection: psycopg.Connection[Row]) -> int:
+    [(count,)] = connection.execute(
+        """SELECT (SELECT count(*) FROM meter_telemetry_history)
+                + (SELECT count(*) FROM vehicle_telemetry_history)
+                + (SELECT count(*) FROM meter_live_status)
+                + (SELECT count(*) FROM vehicle_live_status)"""
+    )
+    assert isinstance(count, int)
+    return count
+
+
+def test_every_wrong_value_is_refused_by_name(
+    api: Api, connection: psycopg.Connection[Row]
+) -> None:
+    for field, value in WRONG_VALUES:
+        for target, reading in (("meter", METER), ("vehicle", VEHICLE)):
+            if field in reading or field == "colour":
+                answer = api.post(f"/v1/ingestion/{target}", reading | {field: value})
+                assert answer.status == 400, (field, value)
+                assert [error["field"] for error in answer.body["errors"]] == [field]
+                assert all(error["message"] for error in answer.body["errors"])
+    assert stored(connection) == 0
+
+
+def test_all_failing_fields_are_named_at_once(api: Api) -> None:
+    answer = api.post("/ingest/vehicle", {"vehicleId": "?", "soc": 101, "batteryTemp": "x", "y": 1})
+    timestamp = answer.body.pop("timestamp")
+    assert datetime.fromisoformat(timestamp) <= datetime.now(UTC)
+    errors = answer.body.pop("errors")
+    assert answer.body == {
+        "statusCode": 400,
+        "path": "/ingest/vehicle",
+        "message": "Validation failed",
+    }
+    assert {error["field"] for error in errors} == {
+        "vehicleId",
+        "soc",
+        "kwhDeliveredDc",
+        "batteryTemp",
+        "timestamp",
+        "y",
+    }
+
+
+NO_READINGS = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"{}{}",
+    json.dumps(METER).encode().replace(b"0.5", b"NaN"),
+    json.dumps(METER).encode().replace(b"0.5", b"Infinity"),
+    json.dumps(METER).encode().replace(b"0.5", b"1e999"),
+    json.dumps(METER).encode().replace(b"METER", b"\\ud800"),
+    json.dumps(METER).encode().replace(b"METER", b"\xff"),
+    b"[" * 100_000,
+    json.dumps([METER]).encode(),
+]
+
+EDGE_VALUES = [
+    *[("soc", value) for value in (0, 100, 71.99, None)],
+    *[("kwhDeliveredDc", value) for value in (0, 10_000)],
+    *[("batteryTemp", value) for value in (-60, 150)],
+    *[("vehicleId", value) for value in ("a" * 64, "A.b_c:d-9")],
+    *[
+        ("timestamp", value)
+        for value in (
+            "2000-01-01T00:00:00Z",
+            "2024-02-29T23:59:59.999999-11:30",
+            "2024-02-09t15:30:00z",
+            "2024-02-09T15:30:00.1234567Z",
+        )
+    ],
+]
+
+
+def test_what_is_no_reading_is_refused(api: Api, connection: psycopg.Connection[Row]) -> None:
+    for body in NO_READINGS:
+        assert api.post("/ingest/meter", body).status == 400, body[:100]
+    assert stored(connection) == 0
+
+
+def test_values_on_the_edge_are_taken(api: Api) -> None:
+    for field, value in EDGE_VALUES:
+        answer = api.post("/v1/ingestion/vehicle", VEHICLE | {field: value})
+        assert answer.status == 201, (field, value)
+
+
+def test_a_clock_may_be_five_minutes_ahead(api: Api) -> None:
+    now = datetime.now(UTC)
+    near = (now + timedelta(minutes=4, seconds=50)).isoformat()
+    far = (now + timedelta(minutes=5, seconds=10)).isoformat()
+    assert api.post("/ingest/meter", METER | {"timestamp": near}).status == 201
+    refused = api.post("/ingest/meter", METER | {"timestamp": far})
+    assert refused.status == 400
+    assert "5 minutes ahead" in refused.body["errors"][0]["message"]
+
+
+def test_a_body_in_base64_is_read(api: Api) -> None:
+    answer = api.request(
+        "POST", "/ingest/meter", json.dumps(METER).encode(), {"content-encoding": "identity"}
+    )
+    assert answer.status == 201
+
+
+def test_wrong_parameters_of_a_report_are_named(api: Api) -> None:
+    for target, field in (
+        ("/v1/analytics/performance/VEH-001?end=yesterday", "end"),
+        ("/v1/analytics/performance/VEH-001?end=2024-02-09T15:30:00", "end"),
+        ("/v1/analytics/performance/VEH 001", "vehicleId"),
+        ("/v1/analytics/performance/" + "a" * 65, "vehicleId"),
+    ):
+        answer = api.get(target)
+        assert answer.status == 400
+        assert [error["field"] for error in answer.body["errors"]] == [field]
+
+
+def test_the_gateway_answers_what_no_route_takes(api: Api) -> None:
+    for method, target in (("GET", "/nope"), ("GET", "/ingest/meter"), ("POST", "/")):
+        answer = api.request(method, target)
+        assert (answer.status, answer.body) == (404, {"message": "Not Found"})
+
+
+def test_the_gateway_refuses_too_large_a_body(
+    api: Api, connection: psycopg.Connection[Row]
+) -> None:
+    answer = api.post("/ingest/meter", b" " * (6 * 1024 * 1024) + json.dumps(METER).encode())
+    assert (answer.status, answer.body) == (413, {"message": "Request Entity Too Large"})
+    assert stored(connection) == 0
+
+
+def test_every_answer_carries_the_request_id(api: Api) -> None:
+    for answer in (
+        api.post("/ingest/meter", METER),
+        api.post("/ingest/meter", b"?"),
+        api.get("/"),
+        api.get("/health"),
+        api.get("/v1/analytics/performance/UNKNOWN"),
+    ):
+        assert answer.headers["x-request-id"] == answer.headers["apigw-requestid"]
