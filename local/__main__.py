@@ -15,6 +15,7 @@ from local import ROOT, LocalError
 from local.console import say
 from local.postgres import embedded_binaries
 from local.runtime import Environment
+from local.simulator import command as simulator
 from local.stack import Stack, get_health, running_pid, stop
 from local.template import read_template
 
@@ -34,6 +35,7 @@ def main() -> None:
     commands.add_parser("reset", help="stop, and delete all data")
     commands.add_parser("openapi", help="write docs/openapi.json")
     commands.add_parser("schema", help="write layers/telemetry/schema.sql")
+    simulator.add_options(commands.add_parser("simulate", help="send telemetry to what is running"))
     invoke = commands.add_parser("invoke", help="call a function directly")
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", default="{}")
@@ -62,6 +64,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             stop(folder)
             shutil.rmtree(folder, ignore_errors=True)
             say(f"Deleted {folder}; `make run` begins anew.")
+        case "simulate":
+            simulator.simulate(options, f"http://localhost:{_port()}")
         case "invoke":
             _invoke(options.function, options.event)
         case "openapi":

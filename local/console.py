@@ -19,7 +19,7 @@ def readable(line: str) -> str:
     try:
         entry: dict[str, Any] = json.loads(line)
         moment = datetime.fromisoformat(entry["timestamp"]).astimezone()
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return line
     rest = "".join(f" {key}={value}" for key, value in entry.items() if key not in _NOT_SHOWN)
     trace = entry.get("exception")

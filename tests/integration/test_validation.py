@@ -23,7 +23,7 @@ VEHICLE: dict[str, Any] = {
     "timestamp": "2024-02-09T15:30:00+05:30",
 }
 
-WRONG_VALUES = [
+WRONG_VALUES: list[tuple[str, Any]] = [
     *[("meterId", value) for value in ("", "a" * 65, "a b", "ü", "a/b", "a\n", "a\0", 7, None)],
     *[("kwhConsumedAc", value) for value in (-0.001, 10_000.001, "1", True, None, [], {}, 1e308)],
     *[("voltage", value) for value in (-1, 1000.1, "220", False)],
@@ -116,7 +116,7 @@ NO_READINGS = [
     json.dumps([METER]).encode(),
 ]
 
-EDGE_VALUES = [
+EDGE_VALUES: list[tuple[str, Any]] = [
     *[("soc", value) for value in (0, 100, 71.99, None)],
     *[("kwhDeliveredDc", value) for value in (0, 10_000)],
     *[("batteryTemp", value) for value in (-60, 150)],

@@ -1,14 +1,17 @@
 """Everything that can go wrong and has a name."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One refused field: its name as sent, and why."""
 
-    field: str
-    message: str
+    field: Annotated[str, Field(examples=["voltage"])]
+    message: Annotated[str, Field(examples=["Field required"])]
 
 
 class TelemetryError(Exception):

@@ -1,0 +1,1 @@
+"""`make simulate`: telemetry of an invented fleet, or recorded, for a running system."""

@@ -1,0 +1,92 @@
+"""The system of `make run`, in a folder and on a port of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import ROOT
+from local.postgres import free_port
+from local.stack import get_health, stop
+
+
+@dataclass
+class LocalSystem:
+    """A folder, a port, and the commands of `python -m local` on them."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def environ(self, **changes: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        return {**kept, "LOCAL_DIR": str(self.folder), "PORT": str(self.port), **changes}
+
+    def start(self, **changes: str) -> None:
+        """Start, and return when it says that it is ready."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local", "run"],
+            cwd=ROOT,
+            env=self.environ(**changes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            said.append(line)
+            if line.startswith("Ready: "):
+                return
+        raise AssertionError("it did not become ready:\n" + "".join(said))
+
+    def command(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "local", *arguments],
+            cwd=ROOT,
+            env=self.environ(**changes),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def finish(self) -> str:
+        """Wait for the end of a system that was told to stop; return the rest of what it said."""
+        assert self.process is not None
+        said, _ = self.process.communicate(timeout=60)
+        return said
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as answer:
+            return answer.code, json.loads(answer.read())
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[LocalSystem]:
+    """A system that is not running yet."""
+    made = LocalSystem(tmp_path / "local", free_port())
+    yield made
+    stop(made.folder)
+    if made.process is not None:
+        made.finish()
+    assert get_health(made.url)[0] is None

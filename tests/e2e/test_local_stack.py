@@ -1,0 +1,168 @@
+"""`make run` as its user meets it: started, used, broken, stopped, started again."""
+
+import os
+import signal
+import socket
+import urllib.request
+from pathlib import Path
+
+from local.postgres import free_port
+from local.stack import get_health
+from tests.e2e.conftest import LocalSystem
+
+METER = {
+    "meterId": "METER-001",
+    "kwhConsumedAc": 5.5,
+    "voltage": 240.5,
+    "timestamp": "2026-02-10T10:00:00Z",
+}
+VEHICLE = {
+    "vehicleId": "VEH-001",
+    "soc": 85,
+    "kwhDeliveredDc": 5.06,
+    "batteryTemp": 28.3,
+    "timestamp": "2026-02-10T10:00:00Z",
+}
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the command lines of all processes that name the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(folder) in command and str(os.getpid()) != process.name:
+            found.append(command)
+    return found
+
+
+def worker_processes(port: int) -> list[int]:
+    """Return the processes of the server on the port that another one of them started."""
+    parents = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if "granian" in command and f"--port {port}" in command:
+            parents[int(process.name)] = parent
+    return [worker for worker, parent in parents.items() if parent in parents]
+
+
+def test_data_survive_a_restart(system: LocalSystem) -> None:
+    system.start()
+    assert system.request("POST", "/v1/ingestion/meter", METER)[0] == 201
+    assert system.request("POST", "/v1/ingestion/vehicle", VEHICLE)[0] == 201
+    assert system.command("status").returncode == 0
+    assert "METER-001" in system.command("psql", "SELECT * FROM meter_live_status").stdout
+    assert (system.folder / "database-url").stat().st_mode & 0o077 == 0
+    assert system.command("stop").stdout == "Stopped.\n"
+    assert system.finish().endswith("Stopping …\nStopped.\n")
+    assert processes_of(system.folder) == []
+    assert system.command("status").returncode == 3
+
+    system.start()
+    status, report = system.request("GET", "/v1/analytics/performance/VEH-001")
+    assert (status, report["efficiencyRatio"]) == (200, 92)
+    assert system.process is not None
+    system.process.send_signal(signal.SIGINT)
+    assert system.finish().endswith("Stopped.\n")
+    assert system.process.returncode == 0
+
+    assert system.command("reset").returncode == 0
+    assert not system.folder.exists()
+
+
+def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
+    system.start()
+    assert system.process is not None
+    data = str(system.folder / "postgres")
+    [postgres] = [line for line in processes_of(system.folder) if data in line]
+    assert "postgres" in postgres
+    system.process.kill()
+    system.finish()
+    # Ends by the test run's time limit if something stays.
+    while processes_of(system.folder) or get_health(system.url)[0] is not None:
+        pass
+    system.start()
+    assert system.request("GET", "/health")[0] == 200
+
+
+def test_a_killed_worker_is_replaced(system: LocalSystem) -> None:
+    system.start()
+    workers = worker_processes(system.port)
+    assert workers
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    answered = 0
+    while answered < 20:  # ends by the test's time limit if no worker comes back
+        try:
+            status, _ = system.request("GET", "/")
+        except OSError:
+            continue
+        assert status == 200
+        answered += 1
+
+
+def test_what_hinders_a_start_is_said_in_one_line(system: LocalSystem) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", system.port))
+        taken.listen()
+        refused = system.command("run")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"error: port {system.port} is in use: choose another, as in "
+        f"`make run PORT={system.port + 1}`\n"
+    )
+
+    refused = system.command("run", PORT="many")
+    assert refused.stderr == "error: PORT=many is not a port\n"
+
+    unreachable = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    refused = system.command("run", DATABASE_URL=unreachable)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: ")
+
+    (system.folder / "postgres").mkdir()
+    refused = system.command("run")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: ")
+    assert "make reset" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+    system.command("reset")
+    system.folder.write_text("a file", encoding="utf-8")
+    refused = system.command("run")
+    assert refused.stderr.startswith("error: cannot use ")
+    system.folder.unlink()
+
+    system.start()
+    assert system.process is not None
+    refused = system.command("run")
+    assert refused.stderr == (
+        f"error: already running here (process {system.process.pid}): use it, "
+        "or `make stop` first\n"
+    )
+    assert system.request("GET", "/health")[0] == 200
+
+
+def test_commands_before_the_first_start_say_what_to_do(system: LocalSystem) -> None:
+    for command in ("logs", "psql"):
+        refused = system.command(command)
+        assert refused.returncode == 1
+        assert refused.stderr == "error: nothing was started here yet: `make run`\n"
+    assert system.command("status").stdout == "Not running. `make run` starts it.\n"
+    assert system.command("stop").stdout == "Nothing is running here.\n"
+
+
+def test_the_documentation_is_a_page(system: LocalSystem) -> None:
+    system.start()
+    with urllib.request.urlopen(f"{system.url}/docs") as page:
+        text = page.read().decode()
+    assert page.headers["content-type"].startswith("text/html")
+    assert "swagger-ui" in text
+    assert "/v1/ingestion/meter" in text
+    assert system.request("GET", "/openapi.json")[1]["openapi"].startswith("3.")

@@ -1,0 +1,70 @@
+"""`GET /health`: 200 while the system can work, 503 with the reason when it cannot."""
+
+import psycopg
+
+from local.postgres import RunningPostgres
+from telemetry.database import Row
+from tests.conftest import database_on
+from tests.integration.conftest import Api
+
+
+def test_a_migrated_database_is_healthy(api: Api) -> None:
+    answer = api.get("/health")
+    assert (answer.status, answer.body["status"]) == (200, "ok")
+    assert all(answer.body[check]["ok"] for check in ("database", "migrations", "partitions"))
+
+
+def test_an_empty_database_is_not(empty_database: str) -> None:
+    api = Api(empty_database)
+    answer = api.get("/health")
+    api.close()
+    assert (answer.status, answer.body["status"]) == (503, "unavailable")
+    assert answer.body["database"]["ok"]
+    assert "0001_telemetry" in answer.body["migrations"]["detail"]
+    assert not answer.body["partitions"]["ok"]
+
+
+def test_a_missing_migration_is_named(api: Api, connection: psycopg.Connection[Row]) -> None:
+    connection.execute("DELETE FROM schema_migrations WHERE name LIKE '0002%'")
+    answer = api.get("/health")
+    assert answer.status == 503
+    assert answer.body["migrations"] == {
+        "ok": False,
+        "detail": "not applied: 0002_store_meter_readings",
+    }
+
+
+def test_a_newer_schema_is_no_fault(api: Api, connection: psycopg.Connection[Row]) -> None:
+    connection.execute("INSERT INTO schema_migrations (name, checksum) VALUES ('9999_next', '')")
+    assert api.get("/health").status == 200
+
+
+def test_partitions_have_to_be_ahead(api: Api, connection: psycopg.Connection[Row]) -> None:
+    tomorrow = connection.execute(
+        """SELECT inhrelid::regclass::text FROM pg_inherits
+           WHERE inhparent = 'vehicle_telemetry_history'::regclass
+             AND inhrelid::regclass::text > 'vehicle_telemetry_history_'
+                 || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM_DD')
+             AND inhrelid::regclass::text NOT LIKE '%default'"""
+    ).fetchall()
+    assert tomorrow
+    for (name,) in tomorrow:
+        connection.execute(f"DROP TABLE {name}".encode())
+    answer = api.get("/health")
+    assert (answer.status, answer.body["partitions"]["ok"]) == (503, False)
+
+
+def test_a_database_out_of_reach_is_reported(server: RunningPostgres) -> None:
+    api = Api(database_on(server, "there_is_none"))
+    health = api.get("/health")
+    assert (health.status, health.body["database"]["ok"]) == (503, False)
+    report = api.get("/v1/analytics/performance/VEH-1")
+    assert (report.status, report.headers["retry-after"]) == (503, "1")
+    refused = api.post(
+        "/ingest/meter",
+        {"meterId": "M", "kwhConsumedAc": 1, "voltage": 1, "timestamp": "2024-01-01T00:00:00Z"},
+    )
+    assert refused.status == 503
+    assert refused.body["message"] == "The database cannot be reached; send the request again"
+    assert api.get("/").status == 200
+    api.close()

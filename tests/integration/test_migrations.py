@@ -1,0 +1,108 @@
+"""Migrations and partitions: applied once, whoever asks, however often."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import psycopg
+import pytest
+
+from local import ROOT
+from local.postgres import RunningPostgres
+from local.runtime import Environment
+from local.schema import SCHEMA, render_schema
+from local.template import read_template
+from telemetry.database import Row, connect
+from telemetry.errors import MigrationChanged
+from telemetry.migrate import Migration, _apply, apply_migrations, shipped_migrations
+from telemetry.partitions import DAYS_AHEAD, HISTORIES, make_partitions
+
+
+def test_all_migrations_on_an_empty_database_make_the_committed_schema(
+    server: RunningPostgres, empty_database: str
+) -> None:
+    with connect(empty_database) as connection:
+        apply_migrations(connection)
+        [(version,)] = connection.execute("SHOW server_version_num")
+    if int(version) < 180000:
+        pytest.skip("schema.sql is written in the words of the embedded server's pg_dump")
+    assert render_schema(empty_database) == SCHEMA.read_text(encoding="utf-8"), "make schema"
+
+
+def test_a_second_run_finds_nothing_to_do(empty_database: str) -> None:
+    with connect(empty_database) as connection:
+        assert apply_migrations(connection) == [entry.name for entry in shipped_migrations()]
+        assert apply_migrations(connection) == []
+        now = datetime.now(UTC)
+        assert make_partitions(connection, now)
+        assert make_partitions(connection, now) == []
+
+
+def test_runs_at_once_apply_each_migration_once(empty_database: str) -> None:
+    def bring_up(_: int) -> tuple[list[str], list[str]]:
+        with connect(empty_database) as connection:
+            return apply_migrations(connection), make_partitions(connection, datetime.now(UTC))
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(bring_up, range(4)))
+    applied = [name for migrations, _ in done for name in migrations]
+    assert sorted(applied) == [entry.name for entry in shipped_migrations()]
+    made = [name for _, partitions in done for name in partitions]
+    assert len(made) == len(set(made)) > 0
+
+
+def test_a_failing_migration_leaves_the_ones_before_it(empty_database: str) -> None:
+    good = Migration("0001_good", "CREATE TABLE good (x int)")
+    bad = Migration("0002_bad", "CREATE TABLE bad (x int); SELECT 1/0")
+    with connect(empty_database) as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            list(_apply(connection, [good, bad]))
+        found = connection.execute(
+            """SELECT to_regclass('good'), to_regclass('bad'),
+                      (SELECT count(*) FROM schema_migrations)"""
+        ).fetchone()
+    assert found == ("good", None, 1)
+
+
+def test_a_changed_migration_is_refused(empty_database: str) -> None:
+    with connect(empty_database) as connection:
+        list(_apply(connection, [Migration("0001_one", "SELECT 1")]))
+        with pytest.raises(MigrationChanged, match="0001_one"):
+            list(_apply(connection, [Migration("0001_one", "SELECT 2")]))
+
+
+def test_the_migration_function_brings_a_database_up(empty_database: str) -> None:
+    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": empty_database})
+    migrate = Environment(template.functions["MigrateFunction"])
+    first = migrate.invoke({}, "request-1")
+    assert first["migrations"] == [entry.name for entry in shipped_migrations()]
+    assert first["partitions"] > 0
+    assert migrate.invoke({}, "request-2") == {"migrations": [], "partitions": 0}
+
+
+@pytest.mark.parametrize("today", ["2026-01-01", "2026-03-31", "2026-12-31", "2028-02-29"])
+def test_partitions_cover_every_instant_once(empty_database: str, today: str) -> None:
+    now = datetime.fromisoformat(today).replace(hour=13, tzinfo=UTC)
+    with connect(empty_database) as connection:
+        apply_migrations(connection)
+        make_partitions(connection, now)
+        make_partitions(connection, now + timedelta(days=3))
+        for history in HISTORIES:
+            bounds = _bounds(connection, history)
+            assert bounds[0][0] == datetime(2000, 1, 1, tzinfo=UTC)
+            assert all(before[1] == after[0] for before, after in pairwise(bounds))
+            assert bounds[-1][1] >= now + timedelta(days=3 + DAYS_AHEAD)
+            today_part = next(bound for bound in bounds if bound[0] <= now < bound[1])
+            assert today_part[1] - today_part[0] == timedelta(days=1)
+
+
+def _bounds(connection: psycopg.Connection[Row], history: str) -> list[Row]:
+    return connection.execute(
+        """SELECT bound[1]::timestamptz, bound[2]::timestamptz
+           FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid,
+           regexp_match(pg_get_expr(relpartbound, part.oid),
+                        'FROM \\(''(.+)''\\) TO \\(''(.+)''\\)') AS bound
+           WHERE inhparent = %s::text::regclass AND bound IS NOT NULL
+           ORDER BY 1""",
+        (history,),
+    ).fetchall()

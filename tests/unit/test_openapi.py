@@ -1,0 +1,36 @@
+"""docs/openapi.json is what the handlers say."""
+
+import json
+from typing import Any
+
+from local.openapi import DOCUMENT, render_document
+
+document: dict[str, Any] = json.loads(DOCUMENT.read_bytes())
+
+
+def test_the_committed_document_is_current() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == render_document(), "make openapi"
+
+
+def test_every_field_is_described_by_example() -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["description"], name
+        for field, described in schema["properties"].items():
+            assert "$ref" in described or described.get("examples"), f"{name}.{field}"
+
+
+def test_every_energy_and_temperature_has_a_unit() -> None:
+    for name in ("MeterReading", "VehicleReading", "Performance"):
+        for field, described in document["components"]["schemas"][name]["properties"].items():
+            if any(word in field.lower() for word in ("kwh", "energy", "temp", "voltage", "soc")):
+                assert described["unit"], f"{name}.{field}"
+
+
+def test_every_error_has_an_example() -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["summary"]
+            for status, response in operation["responses"].items():
+                content = response["content"]["application/json"]
+                if int(status) >= 400 and path != "/health":
+                    assert content["example"]["statusCode"] == int(status)

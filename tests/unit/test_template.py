@@ -1,0 +1,61 @@
+"""What the local stack reads from template.yaml."""
+
+from pathlib import Path
+
+import pytest
+
+from local import ROOT, LocalError
+from local.gateway import _pattern
+from local.template import Route, read_template
+
+CONTRACTS = {
+    "GET /",
+    "GET /health",
+    "POST /ingest/meter",
+    "POST /ingest/vehicle",
+    "POST /v1/ingestion/meter",
+    "POST /v1/ingestion/vehicle",
+    "GET /v1/analytics/performance/{vehicleId}",
+}
+
+
+def test_the_template_routes_both_contracts() -> None:
+    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": "postgresql://db"})
+    assert {route.key for route in template.routes} >= CONTRACTS
+    for function in template.functions.values():
+        assert function.file.is_file()
+        assert function.environment["DATABASE_URL"] == "postgresql://db"
+
+
+def test_an_unknown_reference_is_named() -> None:
+    with pytest.raises(LocalError, match="refers to Ref DatabaseUrl, unknown here"):
+        read_template(ROOT / "template.yaml", {})
+
+
+def test_an_unknown_function_of_the_template_language_is_named(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(
+        """
+Resources:
+  One:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: api.handler
+      CodeUri: functions/one
+      Environment: {Variables: {QUEUE: !GetAtt Queue.Arn}}
+""",
+        encoding="utf-8",
+    )
+    with pytest.raises(LocalError, match=r"One refers to Fn::GetAtt Queue.Arn"):
+        read_template(template, {})
+
+
+def test_path_variables_match_one_segment_or_the_rest() -> None:
+    one = _pattern(Route("GET", "/v1/{id}/x", "F"))
+    matched = one.fullmatch("/v1/a.b/x")
+    assert matched
+    assert matched.groupdict() == {"id": "a.b"}
+    assert not one.fullmatch("/v1/a/b/x")
+    rest = _pattern(Route("GET", "/files/{path+}", "F")).fullmatch("/files/a/b")
+    assert rest
+    assert rest.groupdict() == {"path": "a/b"}
