@@ -24,8 +24,12 @@ VEHICLE: dict[str, Any] = {
 }
 
 WRONG_VALUES: list[tuple[str, Any]] = [
-    *[("meterId", value) for value in ("", "a" * 65, "a b", "ü", "a/b", "a\n", "a\0", 7, None)],
-    *[("kwhConsumedAc", value) for value in (-0.001, 10_000.001, "1", True, None, [], {}, 1e308)],
+    *[("meterId", value) for value in ("", "a" * 65, "a b", "ü", "a/b", "a\n", "a\0", 7)],
+    ("meterId", None),
+    *[("kwhConsumedAc", value) for value in (-0.001, 10_000.001, "1", True, 1e308)],
+    ("kwhConsumedAc", None),
+    ("kwhConsumedAc", []),
+    ("kwhConsumedAc", {}),
     *[("voltage", value) for value in (-1, 1000.1, "220", False)],
     *[("soc", value) for value in (-0.1, 100.1, 900, "85", True)],
     *[("batteryTemp", value) for value in (-60.1, 150.1, "28")],
