@@ -96,7 +96,7 @@ def _status(folder: Path) -> None:
     pid = running_pid(folder)
     if pid is None:
         say("Not running. `make run` starts it.")
-        sys.exit(3)
+        return
     url = _read(folder, "url")
     status, answer = get_health(url)
     say(f"Running:  process {pid}, {url}")

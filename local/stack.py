@@ -19,7 +19,7 @@ from typing import IO
 
 from local import ROOT, LocalError
 from local.console import readable, say
-from local.postgres import embedded_binaries, free_port, start_postgres
+from local.postgres import RunningPostgres, embedded_binaries, free_port, start_postgres
 
 DATABASE_PORT = 54329
 READY_SECONDS = 60
@@ -51,6 +51,7 @@ class Stack:
         self.port = port
         self._given_database = database_url
         self._stopping = threading.Event()
+        self._postgres: RunningPostgres | None = None
 
     @property
     def url(self) -> str:
@@ -114,9 +115,9 @@ class Stack:
             return self._given_database
         data = self.folder / "postgres"
         say("Starting PostgreSQL" if data.exists() else "Making and starting a PostgreSQL server")
-        server = start_postgres(data, embedded_binaries(), port=free_port(DATABASE_PORT))
-        undo.callback(server.stop)
-        return server.url
+        self._postgres = start_postgres(data, embedded_binaries(), port=free_port(DATABASE_PORT))
+        undo.callback(self._postgres.stop)
+        return self._postgres.url
 
     def _migrate(self, environ: dict[str, str], log: IO[str]) -> None:
         say("Applying migrations and making partitions")
@@ -189,6 +190,8 @@ class Stack:
         while not self._stopping.wait(0.2):
             if server.poll() is not None:
                 raise LocalError(f"the server ended: see {self.folder / 'server.log'}")
+            if self._postgres and self._postgres.process.poll() is not None:
+                raise LocalError(f"PostgreSQL ended: see {self.folder / 'postgres.log'}")
             if time.monotonic() > migrate_at:  # as the schedule in the template
                 self._migrate(environ, log)
                 migrate_at += DAY_SECONDS

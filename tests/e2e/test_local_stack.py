@@ -62,7 +62,7 @@ def test_data_survive_a_restart(system: LocalSystem) -> None:
     assert system.command("stop").stdout == "Stopped.\n"
     assert system.finish().endswith("Stopping …\nStopped.\n")
     assert processes_of(system.folder) == []
-    assert system.command("status").returncode == 3
+    assert system.command("status").stdout == "Not running. `make run` starts it.\n"
 
     system.start()
     status, report = system.request("GET", "/v1/analytics/performance/VEH-001")
@@ -87,6 +87,18 @@ def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
     # Ends by the test run's time limit if something stays.
     while processes_of(system.folder) or get_health(system.url)[0] is not None:
         pass
+    system.start()
+    assert system.request("GET", "/health")[0] == 200
+
+
+def test_a_killed_database_ends_it_with_one_line(system: LocalSystem) -> None:
+    system.start()
+    postgres = (system.folder / "postgres/postmaster.pid").read_text().splitlines()[0]
+    os.kill(int(postgres), signal.SIGKILL)
+    [last] = [line for line in system.finish().splitlines() if line.startswith("error: ")]
+    assert last.startswith("error: PostgreSQL ended: see ")
+    assert system.process is not None
+    assert system.process.returncode == 1
     system.start()
     assert system.request("GET", "/health")[0] == 200
 

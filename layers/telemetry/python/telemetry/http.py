@@ -44,7 +44,7 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
 
     def answer_error(error: TelemetryError) -> Response[ErrorAnswer]:
         if error.status >= 500:
-            logger.error(str(error), exc_info=error.__cause__ or error)
+            logger.error(str(error), reason=str(error.__cause__ or ""))
         elif isinstance(error, InvalidRequest):
             # Names only: what was sent is the client's data.
             logger.info("request refused", fields=[entry.field for entry in error.errors])
