@@ -9,6 +9,8 @@ export PYTHON
 BIN := .venv/bin
 SAM = SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv-sam/bin/sam
 export PYTHONDONTWRITEBYTECODE := 1
+# uv trusts what the machine trusts, as pip and curl do.
+export UV_SYSTEM_CERTS := 1
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
