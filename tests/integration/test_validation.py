@@ -1,6 +1,8 @@
 """What is refused: every failing field is named, and nothing of the request is stored."""
 
+import io
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -201,3 +203,20 @@ def test_every_answer_carries_the_request_id(api: Api) -> None:
         api.get("/v1/analytics/performance/UNKNOWN"),
     ):
         assert answer.headers["x-request-id"] == answer.headers["apigw-requestid"]
+
+
+def test_every_log_line_carries_the_request_id_and_no_value(api: Api) -> None:
+    written = io.StringIO()
+    for service in ("ingest_meter", "analytics"):
+        for handler in logging.getLogger(service).handlers:
+            assert isinstance(handler, logging.StreamHandler)
+            handler.setStream(written)
+    answers = [
+        api.post("/ingest/meter", METER | {"voltage": "secret-1"}),
+        api.get("/v1/analytics/performance/VEH-1?end=secret-2"),
+    ]
+    lines = written.getvalue().splitlines()
+    assert [json.loads(line)["request_id"] for line in lines] == [
+        answer.headers["x-request-id"] for answer in answers
+    ]
+    assert "secret" not in "".join(lines)
