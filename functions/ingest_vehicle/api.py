@@ -11,7 +11,7 @@ from telemetry.http import build_handler, build_resolver, documents, receives
 from telemetry.observability import build_logger
 from telemetry.readings import VehicleReading
 from telemetry.settings import Settings
-from telemetry.store import store_vehicle_readings
+from telemetry.store import store_vehicle_reading
 
 settings = Settings.from_environment(os.environ)
 logger = build_logger("ingest_vehicle")
@@ -36,7 +36,7 @@ def ingest(reading: VehicleReading) -> Ingested:
     It may be sent again as often as a client likes: each receipt is kept, the reading counts once,
     and of several receipts of one reading (vehicleId, timestamp) the last one counts.
     """
-    store_vehicle_readings(database, [reading], received_at=datetime.now(UTC))
+    store_vehicle_reading(database, reading, received_at=datetime.now(UTC))
     return Ingested(message=f"Vehicle {reading.vehicle_id} data ingested successfully")
 
 

@@ -4,7 +4,7 @@ Every test here ends with the check of the `database_url` fixture: what is deriv
 SQL computes from history.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,12 @@ import pytest
 
 from telemetry.database import Database, Row
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.store import store_meter_readings, store_vehicle_readings
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
 from telemetry.verification import find_differences
 
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
@@ -47,6 +52,14 @@ def vehicle(minute: float, soc: float | None = None, kwh: float = 1.0) -> Vehicl
     )
 
 
+def store(database: Database, readings: Sequence[MeterReading], accepted: datetime) -> None:
+    """Store as the API does: one reading by the function for one."""
+    if len(readings) == 1:
+        store_meter_reading(database, readings[0], accepted)
+    else:
+        store_meter_readings(database, readings, accepted)
+
+
 class Writer:
     """Stores meter readings, each call accepted a second after the one before."""
 
@@ -56,7 +69,7 @@ class Writer:
 
     def send(self, *readings: MeterReading) -> datetime:
         self._accepted += timedelta(seconds=1)
-        store_meter_readings(self._database, readings, self._accepted)
+        store(self._database, readings, self._accepted)
         return self._accepted
 
 
@@ -150,8 +163,8 @@ def test_a_receipt_delivered_again_adds_nothing(
 def test_the_latest_receipt_counts_also_when_written_first(
     database: Database, connection: psycopg.Connection[Row]
 ) -> None:
-    store_meter_readings(database, [meter(1, 2)], ACCEPTED + timedelta(seconds=1))
-    store_meter_readings(database, [meter(1, 1)], ACCEPTED)
+    store(database, [meter(1, 2)], ACCEPTED + timedelta(seconds=1))
+    store(database, [meter(1, 1)], ACCEPTED)
     assert live_kwh(connection) == 2
     assert rollup(connection)[0][2] == 2
 
@@ -161,7 +174,7 @@ def test_two_events_of_one_instant_are_both_kept(
 ) -> None:
     for _ in range(2):  # the second round is a redelivery
         for kwh in (1, 2, 3):
-            store_meter_readings(database, [meter(1, kwh)], ACCEPTED)
+            store(database, [meter(1, kwh)], ACCEPTED)
     assert count_history(connection) == 3
     assert live_kwh(connection) == 3
     assert rollup(connection)[0][1:3] == (1, 3)
@@ -205,7 +218,7 @@ def test_the_newest_state_of_charge_is_shown(
             store_vehicle_readings(database, sent, ACCEPTED)
         else:
             for number, reading in enumerate(sent):
-                store_vehicle_readings(database, [reading], ACCEPTED + timedelta(seconds=number))
+                store_vehicle_reading(database, reading, ACCEPTED + timedelta(seconds=number))
         assert connection.execute("SELECT soc FROM vehicle_live_status").fetchall() == [(shown,)]
         empty(connection)
 

@@ -9,24 +9,57 @@ from datetime import datetime, timedelta
 from telemetry.database import Database
 from telemetry.readings import MeterReading, VehicleReading
 
+_STORE_METER_READING = "SELECT store_meter_reading(%s, %s, %s, %s, %s)"
 _STORE_METER_READINGS = """
     SELECT store_meter_readings(
         %s::text[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[])
 """
+_STORE_VEHICLE_READING = "SELECT store_vehicle_reading(%s, %s, %s, %s, %s, %s)"
 _STORE_VEHICLE_READINGS = """
     SELECT store_vehicle_readings(
         %s::text[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[], %s::float8[])
 """
 
 
+def store_meter_reading(database: Database, reading: MeterReading, received_at: datetime) -> None:
+    """Store one reading; when this returns, it is durable.
+
+    received_at is when the API accepted it. Storing the same reading with the same received_at
+    again changes nothing. Raises DatabaseUnavailable.
+    """
+    database.fetch(
+        _STORE_METER_READING,
+        (
+            reading.meter_id,
+            reading.timestamp,
+            received_at,
+            reading.kwh_consumed_ac,
+            reading.voltage,
+        ),
+    )
+
+
+def store_vehicle_reading(
+    database: Database, reading: VehicleReading, received_at: datetime
+) -> None:
+    """Store one reading, as store_meter_reading does."""
+    database.fetch(
+        _STORE_VEHICLE_READING,
+        (
+            reading.vehicle_id,
+            reading.timestamp,
+            received_at,
+            reading.kwh_delivered_dc,
+            reading.battery_temp,
+            reading.soc,
+        ),
+    )
+
+
 def store_meter_readings(
     database: Database, readings: Sequence[MeterReading], received_at: datetime
 ) -> None:
-    """Store readings that were accepted together; when this returns, they are durable.
-
-    received_at is when the API accepted them. Storing the same readings with the same received_at
-    again changes nothing. Raises DatabaseUnavailable.
-    """
+    """Store readings that were accepted together, as store_meter_reading does each of them."""
     database.fetch(
         _STORE_METER_READINGS,
         (
@@ -42,7 +75,7 @@ def store_meter_readings(
 def store_vehicle_readings(
     database: Database, readings: Sequence[VehicleReading], received_at: datetime
 ) -> None:
-    """Store readings that were accepted together, as store_meter_readings does."""
+    """Store readings that were accepted together, as store_meter_reading does each of them."""
     database.fetch(
         _STORE_VEHICLE_READINGS,
         (
