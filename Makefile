@@ -1,6 +1,6 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run status logs psql stop reset simulate test lint format openapi schema build lock
+.PHONY: help run status logs psql verify stop reset simulate test lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -27,6 +27,9 @@ logs: .venv/run ## Show the log as it grows
 psql: .venv/run ## A SQL prompt on the local database; SQL="…" for one statement
 	@$(BIN)/python -m local psql $(if $(SQL),"$$SQL")
 psql: export SQL := $(value SQL)
+
+verify: .venv/run ## Compare live rows and rollups with history
+	@$(BIN)/python -m local verify
 
 stop: .venv/run ## Stop what `make run` started
 	@$(BIN)/python -m local stop

@@ -18,6 +18,8 @@ from local.runtime import Environment
 from local.simulator import command as simulator
 from local.stack import Stack, get_health, running_pid, stop
 from local.template import read_template
+from telemetry.database import connect
+from telemetry.verification import find_differences
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def main() -> None:
     commands.add_parser("psql", help="a SQL prompt, or one statement").add_argument(
         "sql", nargs="?"
     )
+    commands.add_parser("verify", help="compare live rows and rollups with history")
     commands.add_parser("stop", help="stop what `run` started")
     commands.add_parser("reset", help="stop, and delete all data")
     commands.add_parser("openapi", help="write docs/openapi.json")
@@ -58,6 +61,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             _logs(folder)
         case "psql":
             _psql(folder, options.sql)
+        case "verify":
+            _verify(folder)
         case "stop":
             say("Stopped." if stop(folder) else "Nothing is running here.")
         case "reset":
@@ -67,7 +72,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         case "simulate":
             simulator.simulate(options, f"http://localhost:{_port()}")
         case "invoke":
-            _invoke(options.function, options.event)
+            _invoke(folder, options.function, options.event)
         case "openapi":
             from local.openapi import write_document
 
@@ -111,18 +116,31 @@ def _logs(folder: Path) -> None:
 
 
 def _psql(folder: Path, sql: str | None) -> None:
-    url = os.environ.get("DATABASE_URL") or _read(folder, "database-url")
     arguments = ["-c", sql] if sql else []
     program = embedded_binaries() / "psql"
-    done = subprocess.run([program, url, "-v", "ON_ERROR_STOP=1", *arguments], check=False)
+    done = subprocess.run(
+        [program, _database_url(folder), "-v", "ON_ERROR_STOP=1", *arguments], check=False
+    )
     sys.exit(done.returncode)
 
 
-def _invoke(name: str, event: str) -> None:
-    url = os.environ.get("DATABASE_URL")
-    if url is None:
-        url = _read(Path(os.environ.get("LOCAL_DIR", ROOT / ".local")), "database-url")
-    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": url})
+def _verify(folder: Path) -> None:
+    with connect(_database_url(folder)) as connection:
+        differences = find_differences(connection)
+    for found in differences:
+        where = f"{found.table} {found.device} {found.hour or ''}".rstrip()
+        say(f"{where}: history says {found.expected}, stored is {found.stored}")
+    if differences:
+        raise LocalError("live rows or rollups are not what history says: see the lines above")
+    say("Live rows and rollups are what history says.")
+
+
+def _database_url(folder: Path) -> str:
+    return os.environ.get("DATABASE_URL") or _read(folder, "database-url")
+
+
+def _invoke(folder: Path, name: str, event: str) -> None:
+    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": _database_url(folder)})
     if name not in template.functions:
         raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:

@@ -66,25 +66,73 @@ CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS
 
 COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
 
+CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_variable
+DECLARE
+    in_hour constant timestamptz := rollup_hour(ts);
+BEGIN
+    UPDATE meter_live_status
+    SET last_timestamp = ts, updated_at = received_at,
+        last_kwh_consumed_ac = kwh, last_voltage = voltage
+    WHERE meter_id = id AND last_timestamp < ts;
+    IF NOT FOUND THEN
+        PERFORM store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
+                                     ARRAY[voltage]);
+        RETURN;
+    END IF;
+
+INSERT INTO meter_telemetry_history
+        (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+    VALUES (id, ts, received_at, kwh, voltage);
+
+UPDATE meter_hourly_rollup
+    SET readings = readings + 1,
+        minutes = minutes | minute_bit(ts, in_hour),
+        kwh_consumed_ac = kwh_consumed_ac + kwh::numeric
+    WHERE meter_id = id AND hour = in_hour;
+    IF NOT FOUND THEN
+        INSERT INTO meter_hourly_rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+        VALUES (id, in_hour, 1, minute_bit(ts, in_hour), kwh);
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
 DECLARE
     inserted   bigint;
     collided   boolean;
+    ids        text[];
+    previous   timestamptz[];
     late_ids   text[];
     late_hours timestamptz[];
     first_hour timestamptz;
     last_hour  timestamptz;
 BEGIN
-    -- 1. Lock the devices. A new one gets a placeholder that every reading is newer than; for a
-    --    known one the update never happens, but its row is locked all the same.
-    INSERT INTO meter_live_status AS live
-        (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, voltage
-    FROM unnest(meter_ids, received_ats, kwhs, voltages) AS item (id, received_at, kwh, voltage)
-    ORDER BY id COLLATE "C"
-    ON CONFLICT (meter_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+    -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
+    --    latest receipt. A row that is not updated is locked all the same. What is returned is the
+    --    device time that was shown before, '-infinity' for a new device.
+    WITH written AS (
+        INSERT INTO meter_live_status AS live
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
+        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage)
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ON CONFLICT (meter_id) DO UPDATE SET
+            previous_timestamp = live.last_timestamp,
+            last_timestamp = excluded.last_timestamp,
+            updated_at = excluded.updated_at,
+            last_kwh_consumed_ac = excluded.last_kwh_consumed_ac,
+            last_voltage = excluded.last_voltage
+        WHERE (excluded.last_timestamp, excluded.updated_at)
+            > (live.last_timestamp, live.updated_at)
+        RETURNING meter_id, previous_timestamp
+    )
+    SELECT array_agg(meter_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
 
 -- 2. Append. An event already there with the same values is the same receipt, delivered again.
     --    With other values it is another event accepted in the same microsecond: it takes the next
@@ -115,17 +163,32 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
              AND stored.received_at = item.received_at
         ) AS compared;
         EXIT WHEN NOT collided;
+
+-- The live row may show one of them under the instant that it did not get.
+        UPDATE meter_live_status live
+        SET updated_at = newest.received_at,
+            last_kwh_consumed_ac = newest.kwh,
+            last_voltage = newest.voltage
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+                AS item (id, ts, received_at, kwh, voltage)
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS newest
+        WHERE live.meter_id = newest.id
+          AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
 
--- 3. Rollup. A reading newer than the live row cannot be in history yet: its hour is
-    --    incremented. Any other is late, re-sent or corrected: its hour is computed anew.
+-- 3. Rollup. A reading newer than what the live row showed before cannot have been in history:
+    --    its hour is incremented. Any other is late, re-sent or corrected: its hour is computed
+    --    anew.
     SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
     INTO late_ids, late_hours, first_hour, last_hour
     FROM (
         SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
         FROM unnest(meter_ids, timestamps) AS item (id, ts)
-        JOIN meter_live_status live ON live.meter_id = item.id
-        WHERE item.ts <= live.last_timestamp
+        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts <= written.shown_before OR written.id IS NULL
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
@@ -158,32 +221,56 @@ INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kw
                item.id, rollup_hour(item.ts) AS hour, item.ts, item.kwh::numeric AS kwh
         FROM unnest(meter_ids, timestamps, received_ats, kwhs)
             AS item (id, ts, received_at, kwh)
-        JOIN meter_live_status live ON live.meter_id = item.id
-        WHERE item.ts > live.last_timestamp
+        JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts > written.shown_before
         ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
     ) AS counted
     WHERE late_ids IS NULL
        OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
     GROUP BY id, hour
+    ORDER BY id COLLATE "C", hour
     ON CONFLICT (meter_id, hour) DO UPDATE SET
         readings = rollup.readings + excluded.readings,
         minutes = rollup.minutes | excluded.minutes,
         kwh_consumed_ac = rollup.kwh_consumed_ac + excluded.kwh_consumed_ac;
+END
+$$;
 
--- 4. Live row: the newest device time wins, on a tie the latest receipt.
-    UPDATE meter_live_status live
-    SET last_timestamp = newest.ts,
-        updated_at = newest.received_at,
-        last_kwh_consumed_ac = newest.kwh,
-        last_voltage = newest.voltage
-    FROM (
-        SELECT DISTINCT ON (id COLLATE "C") *
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage)
-        ORDER BY id COLLATE "C", ts DESC, received_at DESC
-    ) AS newest
-    WHERE live.meter_id = newest.id
-      AND (newest.ts, newest.received_at) > (live.last_timestamp, live.updated_at);
+CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_variable
+DECLARE
+    in_hour constant timestamptz := rollup_hour(ts);
+BEGIN
+    UPDATE vehicle_live_status
+    SET last_timestamp = ts, updated_at = received_at,
+        last_kwh_delivered_dc = kwh, last_battery_temp = battery_temp,
+        soc = coalesce(charge, soc),
+        soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
+        soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
+    WHERE vehicle_id = id AND last_timestamp < ts;
+    IF NOT FOUND THEN
+        PERFORM store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
+                                       ARRAY[battery_temp], ARRAY[charge]);
+        RETURN;
+    END IF;
+
+INSERT INTO vehicle_telemetry_history
+        (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
+    VALUES (id, ts, received_at, kwh, battery_temp, charge);
+
+UPDATE vehicle_hourly_rollup
+    SET readings = readings + 1,
+        minutes = minutes | minute_bit(ts, in_hour),
+        kwh_delivered_dc = kwh_delivered_dc + kwh::numeric,
+        battery_temp_sum = battery_temp_sum + battery_temp::numeric
+    WHERE vehicle_id = id AND hour = in_hour;
+    IF NOT FOUND THEN
+        INSERT INTO vehicle_hourly_rollup
+            (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+        VALUES (id, in_hour, 1, minute_bit(ts, in_hour), kwh, battery_temp);
+    END IF;
 END
 $$;
 
@@ -193,19 +280,65 @@ CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps tim
 DECLARE
     inserted   bigint;
     collided   boolean;
+    ids        text[];
+    previous   timestamptz[];
     late_ids   text[];
     late_hours timestamptz[];
     first_hour timestamptz;
     last_hour  timestamptz;
 BEGIN
-    -- 1. Lock the devices, and give new ones a placeholder.
-    INSERT INTO vehicle_live_status AS live
-        (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
-    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, battery_temp
-    FROM unnest(vehicle_ids, received_ats, kwhs, battery_temps)
-        AS item (id, received_at, kwh, battery_temp)
-    ORDER BY id COLLATE "C"
-    ON CONFLICT (vehicle_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+    -- 1. Lock the devices and update their live rows.
+    WITH newest AS (
+        SELECT DISTINCT ON (id COLLATE "C") *
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+            AS item (id, ts, received_at, kwh, battery_temp)
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+    ), charged AS (
+        SELECT DISTINCT ON (id COLLATE "C") *
+        FROM unnest(vehicle_ids, timestamps, received_ats, socs)
+            AS item (id, ts, received_at, soc)
+        WHERE soc IS NOT NULL
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+    ), written AS (
+        INSERT INTO vehicle_live_status AS live
+            (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
+             soc, soc_timestamp, soc_received_at)
+        SELECT newest.id, newest.ts, newest.received_at, newest.kwh, newest.battery_temp,
+               charged.soc, coalesce(charged.ts, '-infinity'),
+               coalesce(charged.received_at, '-infinity')
+        FROM newest LEFT JOIN charged USING (id)
+        ORDER BY newest.id COLLATE "C"
+        ON CONFLICT (vehicle_id) DO UPDATE SET
+            previous_timestamp = live.last_timestamp,
+            last_timestamp = greatest(excluded.last_timestamp, live.last_timestamp),
+            updated_at =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.updated_at ELSE live.updated_at END,
+            last_kwh_delivered_dc =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_kwh_delivered_dc ELSE live.last_kwh_delivered_dc END,
+            last_battery_temp =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_battery_temp ELSE live.last_battery_temp END,
+            soc =
+                CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
+                          > (live.soc_timestamp, live.soc_received_at)
+                     THEN excluded.soc ELSE live.soc END,
+            soc_received_at =
+                CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
+                          > (live.soc_timestamp, live.soc_received_at)
+                     THEN excluded.soc_received_at ELSE live.soc_received_at END,
+            soc_timestamp = greatest(excluded.soc_timestamp, live.soc_timestamp)
+        WHERE (excluded.last_timestamp, excluded.updated_at)
+            > (live.last_timestamp, live.updated_at)
+           OR (excluded.soc_timestamp, excluded.soc_received_at)
+            > (live.soc_timestamp, live.soc_received_at)
+        RETURNING vehicle_id, previous_timestamp
+    )
+    SELECT array_agg(vehicle_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
 
 -- 2. Append.
     LOOP
@@ -236,16 +369,41 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
              AND stored.received_at = item.received_at
         ) AS compared;
         EXIT WHEN NOT collided;
+
+UPDATE vehicle_live_status live
+        SET updated_at = newest.received_at,
+            last_kwh_delivered_dc = newest.kwh,
+            last_battery_temp = newest.battery_temp
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+                AS item (id, ts, received_at, kwh, battery_temp)
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS newest
+        WHERE live.vehicle_id = newest.id
+          AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
+
+UPDATE vehicle_live_status live
+        SET soc = charged.soc, soc_received_at = charged.received_at
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, socs)
+                AS item (id, ts, received_at, soc)
+            WHERE soc IS NOT NULL
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS charged
+        WHERE live.vehicle_id = charged.id
+          AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
 
--- 3. Rollup: compute the late hours anew, increment the others.
+-- 3. Rollup: increment hours of new readings, compute the others anew.
     SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
     INTO late_ids, late_hours, first_hour, last_hour
     FROM (
         SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
         FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
-        JOIN vehicle_live_status live ON live.vehicle_id = item.id
-        WHERE item.ts <= live.last_timestamp
+        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts <= written.shown_before OR written.id IS NULL
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
@@ -280,52 +438,19 @@ INSERT INTO vehicle_hourly_rollup AS rollup
                item.kwh::numeric AS kwh, item.battery_temp::numeric AS battery_temp
         FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
             AS item (id, ts, received_at, kwh, battery_temp)
-        JOIN vehicle_live_status live ON live.vehicle_id = item.id
-        WHERE item.ts > live.last_timestamp
+        JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts > written.shown_before
         ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
     ) AS counted
     WHERE late_ids IS NULL
        OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
     GROUP BY id, hour
+    ORDER BY id COLLATE "C", hour
     ON CONFLICT (vehicle_id, hour) DO UPDATE SET
         readings = rollup.readings + excluded.readings,
         minutes = rollup.minutes | excluded.minutes,
         kwh_delivered_dc = rollup.kwh_delivered_dc + excluded.kwh_delivered_dc,
         battery_temp_sum = rollup.battery_temp_sum + excluded.battery_temp_sum;
-
--- 4. Live row. A late reading may still bring a newer state of charge than the one shown.
-    UPDATE vehicle_live_status live
-    SET last_timestamp = CASE WHEN newer THEN ts ELSE last_timestamp END,
-        updated_at = CASE WHEN newer THEN received_at ELSE updated_at END,
-        last_kwh_delivered_dc = CASE WHEN newer THEN kwh ELSE last_kwh_delivered_dc END,
-        last_battery_temp = CASE WHEN newer THEN battery_temp ELSE last_battery_temp END,
-        soc = CASE WHEN charge_newer THEN charge ELSE live.soc END,
-        soc_timestamp = CASE WHEN charge_newer THEN charge_ts ELSE soc_timestamp END,
-        soc_received_at =
-            CASE WHEN charge_newer THEN charge_received_at ELSE soc_received_at END
-    FROM (
-        SELECT newest.*, charged.soc AS charge, charged.ts AS charge_ts,
-               charged.received_at AS charge_received_at,
-               (newest.ts, newest.received_at) > (shown.last_timestamp, shown.updated_at)
-                   AS newer,
-               coalesce((charged.ts, charged.received_at)
-                   > (shown.soc_timestamp, shown.soc_received_at), false) AS charge_newer
-        FROM (
-            SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
-                AS item (id, ts, received_at, kwh, battery_temp)
-            ORDER BY id COLLATE "C", ts DESC, received_at DESC
-        ) AS newest
-        LEFT JOIN (
-            SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(vehicle_ids, timestamps, received_ats, socs)
-                AS item (id, ts, received_at, soc)
-            WHERE soc IS NOT NULL
-            ORDER BY id COLLATE "C", ts DESC, received_at DESC
-        ) AS charged USING (id)
-        JOIN vehicle_live_status shown ON shown.vehicle_id = newest.id
-    ) AS item
-    WHERE live.vehicle_id = item.id AND (newer OR charge_newer);
 END
 $$;
 
@@ -411,6 +536,7 @@ COMMENT ON COLUMN public.meter_hourly_rollup.readings IS 'Distinct device timest
 
 CREATE TABLE public.meter_live_status (
     last_timestamp timestamp with time zone NOT NULL,
+    previous_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     last_voltage double precision NOT NULL,
     meter_id text NOT NULL COLLATE pg_catalog."C",
@@ -421,6 +547,8 @@ WITH (fillfactor='50');
 COMMENT ON TABLE public.meter_live_status IS 'The newest reading of each meter by device time; of its receipts the latest.';
 
 COMMENT ON COLUMN public.meter_live_status.last_timestamp IS 'Device time of the reading shown.';
+
+COMMENT ON COLUMN public.meter_live_status.previous_timestamp IS 'What last_timestamp was before the last batch: a writer tells by it which of its readings are newer.';
 
 COMMENT ON COLUMN public.meter_live_status.updated_at IS 'received_at of the receipt shown.';
 
@@ -469,6 +597,7 @@ WITH (fillfactor='80');
 
 CREATE TABLE public.vehicle_live_status (
     last_timestamp timestamp with time zone NOT NULL,
+    previous_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     soc double precision,
     soc_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,

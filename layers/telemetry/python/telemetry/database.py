@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
+from telemetry.arrays import register_arrays
 from telemetry.errors import DatabaseUnavailable
 
 # Seconds; well inside the functions' timeout of 10 s, also when tried twice. (libpq rounds 1 up.)
@@ -21,13 +22,15 @@ def connect(url: str, *, autocommit: bool = True) -> psycopg.Connection[Row]:
 
     Raises psycopg.OperationalError.
     """
-    return psycopg.connect(
+    connection = psycopg.connect(
         url,
         autocommit=autocommit,
         prepare_threshold=None,
         connect_timeout=CONNECT_TIMEOUT,
         tcp_user_timeout=TCP_USER_TIMEOUT,
     )
+    register_arrays(connection)
+    return connection
 
 
 class Database:

@@ -4,20 +4,27 @@ The work is done by the stored functions of migrations 0002 and 0003.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from telemetry.arrays import (
+    encode_consecutive_times,
+    encode_floats,
+    encode_ids,
+    encode_optional_floats,
+    encode_times,
+)
 from telemetry.database import Database
 from telemetry.readings import MeterReading, VehicleReading
 
 _STORE_METER_READING = "SELECT store_meter_reading(%s, %s, %s, %s, %s)"
 _STORE_METER_READINGS = """
     SELECT store_meter_readings(
-        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[])
+        %s::text[], %s, %s, %s, %s)
 """
 _STORE_VEHICLE_READING = "SELECT store_vehicle_reading(%s, %s, %s, %s, %s, %s)"
 _STORE_VEHICLE_READINGS = """
     SELECT store_vehicle_readings(
-        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[], %s::float8[])
+        %s::text[], %s, %s, %s, %s, %s)
 """
 
 
@@ -59,15 +66,19 @@ def store_vehicle_reading(
 def store_meter_readings(
     database: Database, readings: Sequence[MeterReading], received_at: datetime
 ) -> None:
-    """Store readings that were accepted together, as store_meter_reading does each of them."""
+    """Store readings that were accepted together, as store_meter_reading does each of them.
+
+    Each gets a receipt time of its own, a microsecond after the one before: of two receipts of one
+    reading in one request the later counts.
+    """
     database.fetch(
         _STORE_METER_READINGS,
         (
-            [reading.meter_id for reading in readings],
-            [reading.timestamp for reading in readings],
-            _receipt_times(received_at, len(readings)),
-            [reading.kwh_consumed_ac for reading in readings],
-            [reading.voltage for reading in readings],
+            encode_ids([reading.meter_id for reading in readings]),
+            encode_times([reading.timestamp for reading in readings]),
+            encode_consecutive_times(received_at, len(readings)),
+            encode_floats([reading.kwh_consumed_ac for reading in readings]),
+            encode_floats([reading.voltage for reading in readings]),
         ),
     )
 
@@ -79,16 +90,11 @@ def store_vehicle_readings(
     database.fetch(
         _STORE_VEHICLE_READINGS,
         (
-            [reading.vehicle_id for reading in readings],
-            [reading.timestamp for reading in readings],
-            _receipt_times(received_at, len(readings)),
-            [reading.kwh_delivered_dc for reading in readings],
-            [reading.battery_temp for reading in readings],
-            [reading.soc for reading in readings],
+            encode_ids([reading.vehicle_id for reading in readings]),
+            encode_times([reading.timestamp for reading in readings]),
+            encode_consecutive_times(received_at, len(readings)),
+            encode_floats([reading.kwh_delivered_dc for reading in readings]),
+            encode_floats([reading.battery_temp for reading in readings]),
+            encode_optional_floats([reading.soc for reading in readings]),
         ),
     )
-
-
-def _receipt_times(received_at: datetime, count: int) -> list[datetime]:
-    # Consecutive microseconds: of two receipts of one reading in one request the later counts.
-    return [received_at + timedelta(microseconds=position) for position in range(count)]

@@ -62,6 +62,7 @@ $$;
 -- Live rows are rewritten at every reading: room on the page keeps those updates HOT.
 CREATE TABLE meter_live_status (
     last_timestamp       timestamptz      NOT NULL,
+    previous_timestamp   timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at           timestamptz      NOT NULL,
     last_voltage         double precision NOT NULL,
     meter_id             text             COLLATE "C" PRIMARY KEY,
@@ -70,6 +71,7 @@ CREATE TABLE meter_live_status (
 
 CREATE TABLE vehicle_live_status (
     last_timestamp        timestamptz      NOT NULL,
+    previous_timestamp    timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at            timestamptz      NOT NULL,
     soc                   double precision,
     soc_timestamp         timestamptz      NOT NULL DEFAULT '-infinity',
@@ -83,6 +85,8 @@ CREATE TABLE vehicle_live_status (
 COMMENT ON TABLE meter_live_status IS
     'The newest reading of each meter by device time; of its receipts the latest.';
 COMMENT ON COLUMN meter_live_status.last_timestamp IS 'Device time of the reading shown.';
+COMMENT ON COLUMN meter_live_status.previous_timestamp IS
+    'What last_timestamp was before the last batch: a writer tells by it which of its readings are newer.';
 COMMENT ON COLUMN meter_live_status.updated_at IS 'received_at of the receipt shown.';
 COMMENT ON COLUMN vehicle_live_status.soc IS
     'State of charge (percent) of the newest receipt that carried one.';

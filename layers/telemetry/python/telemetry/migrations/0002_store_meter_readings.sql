@@ -1,4 +1,4 @@
--- Stores meter events: history, live row and hourly rollup in the caller's one transaction.
+-- Stores meter events: live row, history and hourly rollup in the caller's one transaction.
 -- The arrays run in parallel, one element an event, in any order and with repeats.
 --
 -- Why the rollup stays equal to history under concurrency: the first statement locks the live row
@@ -15,19 +15,34 @@ CREATE FUNCTION store_meter_readings(
 DECLARE
     inserted   bigint;
     collided   boolean;
+    ids        text[];
+    previous   timestamptz[];
     late_ids   text[];
     late_hours timestamptz[];
     first_hour timestamptz;
     last_hour  timestamptz;
 BEGIN
-    -- 1. Lock the devices. A new one gets a placeholder that every reading is newer than; for a
-    --    known one the update never happens, but its row is locked all the same.
-    INSERT INTO meter_live_status AS live
-        (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, voltage
-    FROM unnest(meter_ids, received_ats, kwhs, voltages) AS item (id, received_at, kwh, voltage)
-    ORDER BY id COLLATE "C"
-    ON CONFLICT (meter_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+    -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
+    --    latest receipt. A row that is not updated is locked all the same. What is returned is the
+    --    device time that was shown before, '-infinity' for a new device.
+    WITH written AS (
+        INSERT INTO meter_live_status AS live
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
+        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage)
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ON CONFLICT (meter_id) DO UPDATE SET
+            previous_timestamp = live.last_timestamp,
+            last_timestamp = excluded.last_timestamp,
+            updated_at = excluded.updated_at,
+            last_kwh_consumed_ac = excluded.last_kwh_consumed_ac,
+            last_voltage = excluded.last_voltage
+        WHERE (excluded.last_timestamp, excluded.updated_at)
+            > (live.last_timestamp, live.updated_at)
+        RETURNING meter_id, previous_timestamp
+    )
+    SELECT array_agg(meter_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
 
     -- 2. Append. An event already there with the same values is the same receipt, delivered again.
     --    With other values it is another event accepted in the same microsecond: it takes the next
@@ -58,17 +73,32 @@ BEGIN
              AND stored.received_at = item.received_at
         ) AS compared;
         EXIT WHEN NOT collided;
+
+        -- The live row may show one of them under the instant that it did not get.
+        UPDATE meter_live_status live
+        SET updated_at = newest.received_at,
+            last_kwh_consumed_ac = newest.kwh,
+            last_voltage = newest.voltage
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+                AS item (id, ts, received_at, kwh, voltage)
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS newest
+        WHERE live.meter_id = newest.id
+          AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
 
-    -- 3. Rollup. A reading newer than the live row cannot be in history yet: its hour is
-    --    incremented. Any other is late, re-sent or corrected: its hour is computed anew.
+    -- 3. Rollup. A reading newer than what the live row showed before cannot have been in history:
+    --    its hour is incremented. Any other is late, re-sent or corrected: its hour is computed
+    --    anew.
     SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
     INTO late_ids, late_hours, first_hour, last_hour
     FROM (
         SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
         FROM unnest(meter_ids, timestamps) AS item (id, ts)
-        JOIN meter_live_status live ON live.meter_id = item.id
-        WHERE item.ts <= live.last_timestamp
+        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts <= written.shown_before OR written.id IS NULL
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
@@ -101,38 +131,24 @@ BEGIN
                item.id, rollup_hour(item.ts) AS hour, item.ts, item.kwh::numeric AS kwh
         FROM unnest(meter_ids, timestamps, received_ats, kwhs)
             AS item (id, ts, received_at, kwh)
-        JOIN meter_live_status live ON live.meter_id = item.id
-        WHERE item.ts > live.last_timestamp
+        JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts > written.shown_before
         ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
     ) AS counted
     WHERE late_ids IS NULL
        OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
     GROUP BY id, hour
+    ORDER BY id COLLATE "C", hour
     ON CONFLICT (meter_id, hour) DO UPDATE SET
         readings = rollup.readings + excluded.readings,
         minutes = rollup.minutes | excluded.minutes,
         kwh_consumed_ac = rollup.kwh_consumed_ac + excluded.kwh_consumed_ac;
-
-    -- 4. Live row: the newest device time wins, on a tie the latest receipt.
-    UPDATE meter_live_status live
-    SET last_timestamp = newest.ts,
-        updated_at = newest.received_at,
-        last_kwh_consumed_ac = newest.kwh,
-        last_voltage = newest.voltage
-    FROM (
-        SELECT DISTINCT ON (id COLLATE "C") *
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage)
-        ORDER BY id COLLATE "C", ts DESC, received_at DESC
-    ) AS newest
-    WHERE live.meter_id = newest.id
-      AND (newest.ts, newest.received_at) > (live.last_timestamp, live.updated_at);
 END
 $$;
 
--- One meter event, as store_meter_readings stores it, by three plain statements where the reading is
--- newer than the live row: that it is, the update itself proves, and then history cannot hold it yet.
--- The first reading of a meter, and any that is late, re-sent or corrected, takes the long way.
+-- One meter event, as store_meter_readings stores it, by three plain statements where the reading
+-- is newer than the live row: that it is, the update itself proves, and then history cannot hold it
+-- yet. The first reading of a meter, and any that is late, re-sent or corrected, takes the long way.
 CREATE FUNCTION store_meter_reading(
     id          text,
     ts          timestamptz,

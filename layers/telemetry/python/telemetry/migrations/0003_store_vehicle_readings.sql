@@ -1,5 +1,6 @@
 -- The same for vehicle events; 0002 says why each step is as it is. What differs is the state of
--- charge, which a reading may leave out: the live row shows that of the newest receipt that has one.
+-- charge, which a reading may leave out: the live row shows that of the newest receipt that has
+-- one, also where that receipt is not the newest of all.
 CREATE FUNCTION store_vehicle_readings(
     vehicle_ids   text[],
     timestamps    timestamptz[],
@@ -11,19 +12,65 @@ CREATE FUNCTION store_vehicle_readings(
 DECLARE
     inserted   bigint;
     collided   boolean;
+    ids        text[];
+    previous   timestamptz[];
     late_ids   text[];
     late_hours timestamptz[];
     first_hour timestamptz;
     last_hour  timestamptz;
 BEGIN
-    -- 1. Lock the devices, and give new ones a placeholder.
-    INSERT INTO vehicle_live_status AS live
-        (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
-    SELECT DISTINCT ON (id COLLATE "C") id, '-infinity', received_at, kwh, battery_temp
-    FROM unnest(vehicle_ids, received_ats, kwhs, battery_temps)
-        AS item (id, received_at, kwh, battery_temp)
-    ORDER BY id COLLATE "C"
-    ON CONFLICT (vehicle_id) DO UPDATE SET updated_at = live.updated_at WHERE false;
+    -- 1. Lock the devices and update their live rows.
+    WITH newest AS (
+        SELECT DISTINCT ON (id COLLATE "C") *
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+            AS item (id, ts, received_at, kwh, battery_temp)
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+    ), charged AS (
+        SELECT DISTINCT ON (id COLLATE "C") *
+        FROM unnest(vehicle_ids, timestamps, received_ats, socs)
+            AS item (id, ts, received_at, soc)
+        WHERE soc IS NOT NULL
+        ORDER BY id COLLATE "C", ts DESC, received_at DESC
+    ), written AS (
+        INSERT INTO vehicle_live_status AS live
+            (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
+             soc, soc_timestamp, soc_received_at)
+        SELECT newest.id, newest.ts, newest.received_at, newest.kwh, newest.battery_temp,
+               charged.soc, coalesce(charged.ts, '-infinity'),
+               coalesce(charged.received_at, '-infinity')
+        FROM newest LEFT JOIN charged USING (id)
+        ORDER BY newest.id COLLATE "C"
+        ON CONFLICT (vehicle_id) DO UPDATE SET
+            previous_timestamp = live.last_timestamp,
+            last_timestamp = greatest(excluded.last_timestamp, live.last_timestamp),
+            updated_at =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.updated_at ELSE live.updated_at END,
+            last_kwh_delivered_dc =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_kwh_delivered_dc ELSE live.last_kwh_delivered_dc END,
+            last_battery_temp =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_battery_temp ELSE live.last_battery_temp END,
+            soc =
+                CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
+                          > (live.soc_timestamp, live.soc_received_at)
+                     THEN excluded.soc ELSE live.soc END,
+            soc_received_at =
+                CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
+                          > (live.soc_timestamp, live.soc_received_at)
+                     THEN excluded.soc_received_at ELSE live.soc_received_at END,
+            soc_timestamp = greatest(excluded.soc_timestamp, live.soc_timestamp)
+        WHERE (excluded.last_timestamp, excluded.updated_at)
+            > (live.last_timestamp, live.updated_at)
+           OR (excluded.soc_timestamp, excluded.soc_received_at)
+            > (live.soc_timestamp, live.soc_received_at)
+        RETURNING vehicle_id, previous_timestamp
+    )
+    SELECT array_agg(vehicle_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
 
     -- 2. Append.
     LOOP
@@ -54,16 +101,41 @@ BEGIN
              AND stored.received_at = item.received_at
         ) AS compared;
         EXIT WHEN NOT collided;
+
+        UPDATE vehicle_live_status live
+        SET updated_at = newest.received_at,
+            last_kwh_delivered_dc = newest.kwh,
+            last_battery_temp = newest.battery_temp
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
+                AS item (id, ts, received_at, kwh, battery_temp)
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS newest
+        WHERE live.vehicle_id = newest.id
+          AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
+
+        UPDATE vehicle_live_status live
+        SET soc = charged.soc, soc_received_at = charged.received_at
+        FROM (
+            SELECT DISTINCT ON (id COLLATE "C") *
+            FROM unnest(vehicle_ids, timestamps, received_ats, socs)
+                AS item (id, ts, received_at, soc)
+            WHERE soc IS NOT NULL
+            ORDER BY id COLLATE "C", ts DESC, received_at DESC
+        ) AS charged
+        WHERE live.vehicle_id = charged.id
+          AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
 
-    -- 3. Rollup: compute the late hours anew, increment the others.
+    -- 3. Rollup: increment hours of new readings, compute the others anew.
     SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
     INTO late_ids, late_hours, first_hour, last_hour
     FROM (
         SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
         FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
-        JOIN vehicle_live_status live ON live.vehicle_id = item.id
-        WHERE item.ts <= live.last_timestamp
+        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts <= written.shown_before OR written.id IS NULL
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
@@ -98,52 +170,19 @@ BEGIN
                item.kwh::numeric AS kwh, item.battery_temp::numeric AS battery_temp
         FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
             AS item (id, ts, received_at, kwh, battery_temp)
-        JOIN vehicle_live_status live ON live.vehicle_id = item.id
-        WHERE item.ts > live.last_timestamp
+        JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts > written.shown_before
         ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
     ) AS counted
     WHERE late_ids IS NULL
        OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
     GROUP BY id, hour
+    ORDER BY id COLLATE "C", hour
     ON CONFLICT (vehicle_id, hour) DO UPDATE SET
         readings = rollup.readings + excluded.readings,
         minutes = rollup.minutes | excluded.minutes,
         kwh_delivered_dc = rollup.kwh_delivered_dc + excluded.kwh_delivered_dc,
         battery_temp_sum = rollup.battery_temp_sum + excluded.battery_temp_sum;
-
-    -- 4. Live row. A late reading may still bring a newer state of charge than the one shown.
-    UPDATE vehicle_live_status live
-    SET last_timestamp = CASE WHEN newer THEN ts ELSE last_timestamp END,
-        updated_at = CASE WHEN newer THEN received_at ELSE updated_at END,
-        last_kwh_delivered_dc = CASE WHEN newer THEN kwh ELSE last_kwh_delivered_dc END,
-        last_battery_temp = CASE WHEN newer THEN battery_temp ELSE last_battery_temp END,
-        soc = CASE WHEN charge_newer THEN charge ELSE live.soc END,
-        soc_timestamp = CASE WHEN charge_newer THEN charge_ts ELSE soc_timestamp END,
-        soc_received_at =
-            CASE WHEN charge_newer THEN charge_received_at ELSE soc_received_at END
-    FROM (
-        SELECT newest.*, charged.soc AS charge, charged.ts AS charge_ts,
-               charged.received_at AS charge_received_at,
-               (newest.ts, newest.received_at) > (shown.last_timestamp, shown.updated_at)
-                   AS newer,
-               coalesce((charged.ts, charged.received_at)
-                   > (shown.soc_timestamp, shown.soc_received_at), false) AS charge_newer
-        FROM (
-            SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
-                AS item (id, ts, received_at, kwh, battery_temp)
-            ORDER BY id COLLATE "C", ts DESC, received_at DESC
-        ) AS newest
-        LEFT JOIN (
-            SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(vehicle_ids, timestamps, received_ats, socs)
-                AS item (id, ts, received_at, soc)
-            WHERE soc IS NOT NULL
-            ORDER BY id COLLATE "C", ts DESC, received_at DESC
-        ) AS charged USING (id)
-        JOIN vehicle_live_status shown ON shown.vehicle_id = newest.id
-    ) AS item
-    WHERE live.vehicle_id = item.id AND (newer OR charge_newer);
 END
 $$;
 

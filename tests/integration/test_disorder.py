@@ -1,0 +1,339 @@
+"""The store under disorder, against an oracle in plain Python.
+
+Random interleavings of new, late, repeated, corrected and batched readings over several
+connections, some at once, with connections killed and receipts redelivered. After every step history
+is exactly what was acknowledged, and live rows and rollups are what history says: by the oracle
+here, and by the SQL of telemetry.verification.
+"""
+
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import psycopg
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from telemetry.database import Database, connect
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
+from telemetry.verification import find_differences
+
+START = datetime(2026, 2, 10, 12, tzinfo=UTC)
+ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+CONNECTIONS = 3
+
+
+class Event(NamedTuple):
+    """A reading of vehicle n, or of meter n where it is of the grid side."""
+
+    device: int
+    offset: float  # seconds after START
+    watt_hours: int
+    soc: int | None
+    is_meter: bool
+
+    @property
+    def id(self) -> str:
+        return f"{'MTR' if self.is_meter else 'VEH'}_{self.device}"
+
+    @property
+    def time(self) -> datetime:
+        return START + timedelta(seconds=self.offset)
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What history holds of it beside its key."""
+        kwh = Decimal(self.watt_hours) / 1000
+        return (kwh, 230.0) if self.is_meter else (kwh, Decimal(self.device), self.soc)
+
+
+# Few devices and times, so that they meet: minutes, hour boundaries, and a microsecond beside them.
+offsets = st.one_of(
+    st.integers(min_value=-2, max_value=130).map(lambda minute: minute * 60.0),
+    st.sampled_from([0.0, 3600.0, 7200.0, 0.000001, 3600.000001, 3599.999999]),
+)
+events = st.builds(
+    Event,
+    st.integers(min_value=1, max_value=3),
+    offsets,
+    st.integers(min_value=0, max_value=3),
+    st.none() | st.integers(min_value=0, max_value=100),
+    st.booleans(),
+)
+batches = st.lists(events, min_size=1, max_size=8)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Events accepted together, the first of them at `accepted`."""
+
+    events: Sequence[Event]
+    accepted: datetime
+
+
+def write(database: Database, call: Call) -> None:
+    """Store a call's events as the functions do: meters and vehicles have streams of their own."""
+    meters = [
+        MeterReading.model_construct(
+            meter_id=event.id,
+            kwh_consumed_ac=event.watt_hours / 1000,
+            voltage=230.0,
+            timestamp=event.time,
+        )
+        for event in call.events
+        if event.is_meter
+    ]
+    vehicles = [
+        VehicleReading.model_construct(
+            vehicle_id=event.id,
+            soc=None if event.soc is None else float(event.soc),
+            kwh_delivered_dc=event.watt_hours / 1000,
+            battery_temp=float(event.device),
+            timestamp=event.time,
+        )
+        for event in call.events
+        if not event.is_meter
+    ]
+    if len(meters) == 1:
+        store_meter_reading(database, meters[0], call.accepted)
+    elif meters:
+        store_meter_readings(database, meters, call.accepted)
+    if len(vehicles) == 1:
+        store_vehicle_reading(database, vehicles[0], call.accepted)
+    elif vehicles:
+        store_vehicle_readings(database, vehicles, call.accepted)
+
+
+class Oracle:
+    """What history has to hold: (device, time, receipt time) → values."""
+
+    def __init__(self) -> None:
+        self.history: dict[tuple[str, datetime, datetime], tuple[Any, ...]] = {}
+
+    def take(self, call: Call) -> None:
+        for stream in (True, False):
+            own = [event for event in call.events if event.is_meter is stream]
+            for position, event in enumerate(own):
+                accepted = call.accepted + position * MICROSECOND
+                while (
+                    held := self.history.setdefault((event.id, event.time, accepted), event.values)
+                ) != event.values:
+                    assert held
+                    accepted += MICROSECOND
+
+    def counted(self) -> dict[tuple[str, datetime], tuple[Any, ...]]:
+        """Return (device, time) → values of the receipt that counts."""
+        return {(key[0], key[1]): self.history[key] for key in sorted(self.history)}
+
+    def live(self) -> dict[str, tuple[Any, ...]]:
+        newest = {key[0]: (key[1], key[2], *self.history[key][:2]) for key in sorted(self.history)}
+        charge = {
+            key[0]: self.history[key][2]
+            for key in sorted(self.history)
+            if key[0].startswith("VEH") and self.history[key][2] is not None
+        }
+        return {device: (*shown, charge.get(device)) for device, shown in newest.items()}
+
+    def rollup(self) -> dict[tuple[str, datetime], tuple[Any, ...]]:
+        sums: dict[tuple[str, datetime], tuple[Any, ...]] = {}
+        for (device, time), values in self.counted().items():
+            seconds = (time - START) // MICROSECOND - 1
+            hour = START + timedelta(hours=seconds // 3_600_000_000)
+            minute = seconds % 3_600_000_000 // 60_000_000
+            readings, minutes, kwh, temp = sums.get((device, hour), (0, 0, Decimal(0), Decimal(0)))
+            temp += Decimal(0) if device.startswith("MTR") else values[1]
+            sums[device, hour] = (readings + 1, minutes | 1 << minute, kwh + values[0], temp)
+        return sums
+
+
+class Disorder(RuleBasedStateMachine):
+    """One database, several connections, and calls in any order."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admin = connect(self.url)
+        for stream in ("meter", "vehicle"):
+            for table in ("telemetry_history", "live_status", "hourly_rollup"):
+                self.admin.execute(f"DELETE FROM {stream}_{table}".encode())
+        self.databases = [Database(self.url) for _ in range(CONNECTIONS)]
+        self.oracle = Oracle()
+        self.calls: list[Call] = []
+
+    def teardown(self) -> None:
+        for database in self.databases:
+            database.close()
+        self.admin.close()
+
+    def accept(self, batch: Sequence[Event]) -> Call:
+        call = Call(batch, ACCEPTED + timedelta(seconds=len(self.calls)))
+        self.calls.append(call)
+        self.oracle.take(call)
+        return call
+
+    @initialize(batch=batches)
+    def first(self, batch: list[Event]) -> None:
+        write(self.databases[0], self.accept(batch))
+
+    @rule(batch=batches, connection=st.integers(0, CONNECTIONS - 1))
+    def send(self, batch: list[Event], connection: int) -> None:
+        write(self.databases[connection], self.accept(batch))
+
+    @rule(event=events, connection=st.integers(0, CONNECTIONS - 1))
+    def send_one(self, event: Event, connection: int) -> None:
+        write(self.databases[connection], self.accept([event]))
+
+    @rule(data=st.data(), connection=st.integers(0, CONNECTIONS - 1))
+    def redeliver(self, data: st.DataObject, connection: int) -> None:
+        write(self.databases[connection], data.draw(st.sampled_from(self.calls)))
+
+    @rule(data=st.data(), batch=batches)
+    def accept_in_an_instant_already_taken(self, data: st.DataObject, batch: list[Event]) -> None:
+        other = data.draw(st.sampled_from(self.calls))
+        for event in batch:  # one by one: which of several takes an instant first is not fixed
+            call = Call([event], other.accepted)
+            self.calls.append(call)
+            self.oracle.take(call)
+            write(self.databases[0], call)
+
+    @rule(connection=st.integers(0, CONNECTIONS - 1))
+    def kill_connection(self, connection: int) -> None:
+        [(pid,)] = self.databases[connection].fetch("SELECT pg_backend_pid()")
+        self.admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+    @rule(batch=batches, connection=st.integers(0, CONNECTIONS - 1))
+    def kill_connection_while_it_writes(self, batch: list[Event], connection: int) -> None:
+        [(pid,)] = self.databases[connection].fetch("SELECT pg_backend_pid()")
+        call = self.accept(batch)
+        killer = threading.Thread(
+            target=self.admin.execute, args=("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        )
+        killer.start()
+        write(self.databases[connection], call)
+        killer.join()
+
+    @rule(first=batches, second=batches)
+    def send_at_once(self, first: list[Event], second: list[Event]) -> None:
+        # Also redelivered at once: each batch goes over two connections.
+        calls = [self.accept(first), self.accept(second[::-1])]
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            done = [
+                pool.submit(write, database, call)
+                for database, call in zip(self.databases, [*calls, calls[0]], strict=True)
+            ]
+        for future in done:
+            future.result()
+
+    @precondition(lambda self: self.calls)
+    @invariant()
+    def history_is_what_was_acknowledged(self) -> None:
+        rows = self.admin.execute(
+            """SELECT meter_id, "timestamp", received_at, kwh_consumed_ac, voltage
+               FROM meter_telemetry_history"""
+        ).fetchall()
+        rows += self.admin.execute(
+            """SELECT vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc
+               FROM vehicle_telemetry_history"""
+        ).fetchall()
+        assert {(row[0], row[1], row[2]): row[3:] for row in rows} == self.oracle.history
+
+    @precondition(lambda self: self.calls)
+    @invariant()
+    def live_rows_are_the_newest_readings(self) -> None:
+        rows = self.admin.execute(
+            """SELECT meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage,
+                      NULL::float8 FROM meter_live_status"""
+        ).fetchall()
+        rows += self.admin.execute(
+            """SELECT vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc,
+                      last_battery_temp, soc FROM vehicle_live_status"""
+        ).fetchall()
+        assert {row[0]: row[1:] for row in rows} == self.oracle.live()
+
+    @precondition(lambda self: self.calls)
+    @invariant()
+    def rollups_are_the_sums_of_history(self) -> None:
+        rows = self.admin.execute(
+            """SELECT meter_id, hour, readings, minutes, kwh_consumed_ac, 0::numeric
+               FROM meter_hourly_rollup"""
+        ).fetchall()
+        rows += self.admin.execute(
+            """SELECT vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum
+               FROM vehicle_hourly_rollup"""
+        ).fetchall()
+        assert {(row[0], row[1]): row[2:] for row in rows} == self.oracle.rollup()
+        assert find_differences(self.admin) == []
+
+
+def test_the_store_is_right_under_disorder(database_url: str) -> None:
+    machine = type("DisorderHere", (Disorder,), {"url": database_url})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None)
+    )
+
+
+def test_writers_of_the_same_devices_neither_deadlock_nor_lose(database_url: str) -> None:
+    writers, calls, devices = 8, 12, 40
+
+    def send(writer: int) -> None:
+        order = random.Random(writer)
+        database = Database(database_url)
+        for call in range(calls):
+            batch = [
+                Event(device, float(60 * order.randrange(180)), 1, None, is_meter=True)
+                for device in range(devices)
+            ]
+            order.shuffle(batch)
+            accepted = ACCEPTED + timedelta(minutes=call, seconds=writer)
+            write(database, Call(batch, accepted))
+        database.close()
+
+    with connect(database_url) as connection:
+        deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        with ThreadPoolExecutor(writers) as pool:
+            list(pool.map(send, range(writers)))
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        assert connection.execute(deadlocks).fetchone() == (0,)
+        [(stored,)] = connection.execute("SELECT count(*) FROM meter_telemetry_history")
+    assert stored == writers * calls * devices
+
+
+def test_a_deadlock_made_by_others_goes_unnoticed(database_url: str) -> None:
+    first, second = (Event(device, 60.0, 1, None, is_meter=True) for device in (1, 2))
+    database = Database(database_url)
+    write(database, Call([first, second], ACCEPTED))
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        lock = "SELECT 1 FROM meter_live_status WHERE meter_id = %s FOR UPDATE"
+        # The victim is whoever waited longer: make it the store.
+        other.execute("SET deadlock_timeout = '1h'")
+        other.execute(lock, (second.id,))
+        written = pool.submit(write, database, Call([first, second], ACCEPTED + timedelta(hours=1)))
+        with connect(database_url) as watcher:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while watcher.execute(waiting).fetchone() == (0,):
+                pass
+        other.execute(lock, (first.id,))
+        other.commit()
+        written.result()
+    database.close()
