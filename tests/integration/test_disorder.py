@@ -1,9 +1,9 @@
 """The store under disorder, against an oracle in plain Python.
 
 Random interleavings of new, late, repeated, corrected and batched readings over several
-connections, some at once, with connections killed and receipts redelivered. After every step history
-is exactly what was acknowledged, and live rows and rollups are what history says: by the oracle
-here, and by the SQL of telemetry.verification.
+connections, some at once, with connections killed and receipts redelivered. After every step
+history is exactly what was acknowledged, and live rows and rollups are what history says: by the
+oracle here, and by the SQL of telemetry.verification.
 """
 
 import random
