@@ -1,6 +1,6 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run status logs psql verify stop reset simulate test lint format openapi schema build lock
+.PHONY: help run status logs psql verify stop reset simulate test bench lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -42,6 +42,9 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/dev ## How near the store is to the server's limit; writes .local/bench.json
+	@$(BIN)/python -m bench
 
 lint: .venv/dev .venv/sam ## Style, types, template
 	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,0 +1,93 @@
+"""Batches of 10,000 readings through the store, against COPY of the same rows into history."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Any
+
+import psycopg
+
+from bench.workload import BATCH, copy_readings, make_readings, split
+from telemetry.database import Database
+from telemetry.readings import MeterReading
+from telemetry.store import store_meter_readings
+
+ROUNDS = 5
+BATCHES = 5
+
+
+class Clock:
+    """Receipt times that never repeat."""
+
+    def __init__(self) -> None:
+        self._now = datetime.now(UTC)
+
+    def tick(self) -> datetime:
+        """Return the next one."""
+        self._now += timedelta(seconds=1)
+        return self._now
+
+
+def measure_bulk(
+    limit: psycopg.Connection[Any], ours: Database, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Return readings per second, the median of interleaved rounds, by name."""
+    rates: dict[str, list[float]] = {}
+    order, clock = random.Random(1), Clock()
+    for number in range(ROUNDS + 1):
+        say(f"bulk, round {number} of {ROUNDS}")
+        for name, written in _round(number, order, limit, ours, clock).items():
+            if number:  # the first fills caches and plans
+                rates.setdefault(name, []).append(written)
+    return {name: median(values) for name, values in rates.items()}
+
+
+def _round(
+    number: int,
+    order: random.Random,
+    limit: psycopg.Connection[Any],
+    ours: Database,
+    clock: Clock,
+) -> dict[str, float]:
+    def through_store(readings: Sequence[MeterReading]) -> float:
+        def store(batch: Sequence[MeterReading]) -> None:
+            store_meter_readings(ours, batch, clock.tick())
+
+        return _rate(readings, store)
+
+    def by_copy(readings: Sequence[MeterReading]) -> float:
+        return _rate(readings, lambda batch: copy_readings(limit, batch, clock.tick()))
+
+    # Each round has ten hours of its own, after those of the round before.
+    base = number * 600
+    fresh = [
+        reading
+        for minute in range(1, BATCHES + 1)
+        for reading in make_readings(BATCH, [base + minute], order)
+    ]
+    buffered = make_readings(
+        BATCH * BATCHES // 100, range(base + 1, base + 101), order, first_device=100_000
+    )
+    rates = {
+        "copy_fresh": by_copy(fresh),
+        "bulk_fresh": through_store(fresh),
+        "copy_buffered": by_copy(buffered),
+        "bulk_buffered": through_store(buffered),
+    }
+    # Hours that hold 59 readings, and a live row that is ahead of them.
+    through_store(make_readings(BATCH, range(base + 1, base + 60), order, 200_000))
+    through_store(make_readings(BATCH, [base + 120], order, 200_000))
+    rates["late"] = through_store(make_readings(BATCH, [base + 60], order, 200_000))
+    rates["corrected"] = through_store(make_readings(BATCH, [base + 30], order, 200_000))
+    return rates
+
+
+def _rate(
+    readings: Sequence[MeterReading], write: Callable[[Sequence[MeterReading]], None]
+) -> float:
+    began = time.perf_counter()
+    for batch in split(readings):
+        write(batch)
+    return len(readings) / (time.perf_counter() - began)

@@ -1,0 +1,56 @@
+"""The readings that are written, and the two ways to write them: the limit's and ours."""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from telemetry.readings import MeterReading
+
+BATCH = 10_000
+MINUTE = timedelta(minutes=1)
+START = datetime(2026, 1, 10, tzinfo=UTC)
+
+
+def make_readings(
+    devices: int, minutes: Sequence[int], order: random.Random, first_device: int = 0
+) -> list[MeterReading]:
+    """Return a reading of each device at each of the minutes after START, in random order.
+
+    Device ids have ten characters.
+    """
+    readings = [
+        MeterReading.model_construct(
+            meter_id=f"MTR_{device:06}",
+            kwh_consumed_ac=order.randrange(1, 500) / 1000,
+            voltage=order.randrange(2200, 2400) / 10,
+            timestamp=START + minute * MINUTE,
+        )
+        for device in range(first_device, first_device + devices)
+        for minute in minutes
+    ]
+    order.shuffle(readings)
+    return readings
+
+
+def split(readings: Sequence[MeterReading]) -> Iterator[Sequence[MeterReading]]:
+    """Yield batches of BATCH readings."""
+    for start in range(0, len(readings), BATCH):
+        yield readings[start : start + BATCH]
+
+
+def copy_readings(
+    connection: psycopg.Connection[Any], readings: Sequence[MeterReading], received_at: datetime
+) -> None:
+    """Write readings into history alone by COPY: the limit. One transaction."""
+    received = received_at.isoformat()
+    lines = [
+        f"{reading.meter_id}\t{reading.timestamp.isoformat()}\t{received}"
+        f"\t{reading.kwh_consumed_ac}\t{reading.voltage}\n"
+        for reading in readings
+    ]
+    columns = 'meter_id, "timestamp", received_at, kwh_consumed_ac, voltage'
+    with connection.cursor().copy(f"COPY meter_telemetry_history ({columns}) FROM STDIN") as copy:
+        copy.write("".join(lines))
