@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export UV_SYSTEM_CERTS := 1
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s%s\n", $$1, $$2}'
 
 run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL)
 	@$(BIN)/python -m local run
@@ -24,7 +24,7 @@ status: .venv/run ## Say what is running
 logs: .venv/run ## Show the log as it grows
 	@$(BIN)/python -m local logs
 
-psql: .venv/run ## A SQL prompt on the local database; SQL="…" for one statement
+psql: .venv/run ## A SQL prompt on the local database; SQL="..." for one statement
 	@$(BIN)/python -m local psql $(if $(SQL),"$$SQL")
 psql: export SQL := $(value SQL)
 

@@ -19,6 +19,7 @@ from local.simulator import command as simulator
 from local.stack import Stack, get_health, running_pid, stop
 from local.template import read_template
 from telemetry.database import connect
+from telemetry.errors import TelemetryError
 from telemetry.verification import find_differences
 
 
@@ -67,34 +68,47 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             say("Stopped." if stop(folder) else "Nothing is running here.")
         case "reset":
             stop(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.unlink() if folder.is_file() else shutil.rmtree(folder)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise LocalError(f"cannot delete {error.filename}: {error.strerror}") from None
             say(f"Deleted {folder}; `make run` begins anew.")
         case "simulate":
-            simulator.simulate(options, f"http://localhost:{_port()}")
+            simulator.simulate(options, _url(folder))
         case "invoke":
             _invoke(folder, options.function, options.event)
-        case "openapi":
-            from local.openapi import write_document
+        case "openapi" | "schema":
+            _write(options.command)
 
-            write_document()
-        case "schema":
-            from local.schema import write_schema
 
-            write_schema()
+def _write(document: str) -> None:
+    from local.openapi import write_document
+    from local.schema import write_schema
+
+    {"openapi": write_document, "schema": write_schema}[document]()
 
 
 def _port() -> int:
-    value = os.environ.get("PORT", "3000")
-    if not value.isdecimal() or not 0 < int(value) < 65536:
+    value = os.environ.get("PORT") or "3000"
+    if not (value.isascii() and value.isdecimal()) or not 0 < int(value) < 65536:
         raise LocalError(f"PORT={value} is not a port")
     return int(value)
+
+
+def _url(folder: Path) -> str:
+    """Where the system runs, or would."""
+    return _read(folder, "url") if running_pid(folder) else f"http://localhost:{_port()}"
 
 
 def _read(folder: Path, name: str) -> str:
     try:
         return (folder / name).read_text(encoding="utf-8").strip()
-    except OSError:
+    except FileNotFoundError:
         raise LocalError("nothing was started here yet: `make run`") from None
+    except OSError as error:
+        raise LocalError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _status(folder: Path) -> None:
@@ -144,11 +158,14 @@ def _invoke(folder: Path, name: str, event: str) -> None:
     if name not in template.functions:
         raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:
-        returned = Environment(template.functions[name]).invoke(
-            json.loads(event), str(uuid.uuid4())
-        )
-    except psycopg.Error as error:
-        raise LocalError(f"{name}: {str(error).strip()}") from error
+        parsed = json.loads(event)
+    except ValueError as error:
+        raise LocalError(f"the event is not JSON: {error}") from None
+    try:
+        returned = Environment(template.functions[name]).invoke(parsed, str(uuid.uuid4()))
+    except (psycopg.Error, TelemetryError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LocalError(f"{name}: {reason}") from error
     say(json.dumps(returned))
 
 

@@ -1,5 +1,6 @@
 """What a person at a terminal reads: short lines, logs without their JSON."""
 
+import contextlib
 import json
 from datetime import datetime
 from typing import Any
@@ -8,8 +9,9 @@ _NOT_SHOWN = {"level", "location", "message", "timestamp", "service", "exception
 
 
 def say(message: str) -> None:
-    """Print a line about what is being done."""
-    print(message, flush=True)
+    """Print a line about what is being done; a terminal that is gone is no reason to fail."""
+    with contextlib.suppress(OSError):
+        print(message, flush=True)
 
 
 def readable(line: str) -> str:

@@ -18,11 +18,14 @@ from typing import Any
 from local import ROOT
 from local.docs_page import render_docs_page
 from local.event import build_event, request_path
-from local.runtime import Environment, watch_timeouts
+from local.runtime import Environment, time_limit, watch_time_limits
 from local.template import Route, Template, read_template
 
 # Lambda takes events of up to 6 MB.
 MOST_BODY_BYTES = 6 * 1024 * 1024
+
+# API Gateway gathers a body before it calls; here a slow one holds up a worker.
+BODY_SECONDS = 10
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -72,7 +75,8 @@ class Gateway:
         else:
             page = render_docs_page(path) if method == "GET" else None
             return page or _gateway_answer(404, "Not Found")
-        body = environ["wsgi.input"].read(MOST_BODY_BYTES + 1)
+        with time_limit(BODY_SECONDS, f"the body of {request_id}"):
+            body = environ["wsgi.input"].read(MOST_BODY_BYTES + 1)
         if len(body) > MOST_BODY_BYTES:
             return _gateway_answer(413, "Request Entity Too Large")
         try:
@@ -114,6 +118,6 @@ def _gateway_answer(status: int, message: str) -> Answer:
 
 def build_application() -> Gateway:
     """Build the application in a worker process; the server calls this."""
-    watch_timeouts()
+    watch_time_limits()
     values = {"DatabaseUrl": os.environ["DATABASE_URL"]}
     return Gateway(read_template(ROOT / "template.yaml", values))

@@ -16,9 +16,9 @@ DESCRIPTION = """\
 Takes in energy telemetry from smart meters (grid side, AC) and electric vehicles (battery side,
 DC), keeps every reading, and answers how a vehicle charged.
 
-Every answer carries the request's id in `x-request-id` (and in `apigw-requestid`, which API Gateway
-sets). A request that no route takes, that is too large or comes too often is answered by API
-Gateway itself, as `{"message": "…"}` with status 404, 413 or 429.
+Every answer carries the request's id in `apigw-requestid`, those of the functions in `x-request-id`
+too. A request that no route takes, that is no text, too large or comes too often is answered by API
+Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429.
 """
 
 # What each error says, as an example of its answer.
@@ -27,6 +27,18 @@ _MESSAGES = {
     404: str(VehicleNotFound()),
     500: "Internal Server Error",
     503: str(DatabaseUnavailable()),
+}
+_HEADERS = {
+    "x-request-id": {
+        "description": "The request's id, as in the logs",
+        "schema": {"type": "string"},
+        "example": "JKJaXmPLvHcESHA=",
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the request is sent again",
+        "schema": {"type": "integer"},
+        "example": 1,
+    },
 }
 # Powertools documents its own answers to what fails validation, which are never given here.
 _NEVER_GIVEN = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
@@ -64,6 +76,9 @@ def _finish(operation: dict[str, Any], path: str) -> None:
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
     }
     for status, response in responses.items():
+        response["headers"] = {name: _HEADERS[name] for name in ("x-request-id",)}
+        if status == "503":
+            response["headers"]["Retry-After"] = _HEADERS["Retry-After"]
         content = response["content"]["application/json"]
         if content["schema"].get("$ref", "").endswith("/ErrorAnswer"):
             content["example"] = _error_example(int(status), path)

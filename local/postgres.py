@@ -117,6 +117,7 @@ def _initialise(data: Path, binaries: Path, as_server_user: list[str]) -> None:
         capture_output=True,
         text=True,
         check=False,
+        start_new_session=True,
     )
     if made.returncode:
         raise LocalError(f"initdb failed: {_last_line(made.stderr)}")
@@ -129,7 +130,9 @@ def _check(data: Path, binaries: Path) -> None:
     try:
         made_by = (data / "PG_VERSION").read_text(encoding="ascii").strip()
         (data / "password").read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
+        if not made_by:
+            raise ValueError
+    except (OSError, ValueError):
         raise LocalError(f"{data} is not a data folder that this started: {remedy}") from None
     version = subprocess.run(
         [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
@@ -145,12 +148,19 @@ def _await_connections(running: RunningPostgres, log: Path) -> None:
             psycopg.connect(running.url, connect_timeout=2).close()
             return
         except psycopg.OperationalError as error:
+            reason = " ".join(str(error).split())
             if running.process.poll() is not None:
                 reason = _last_line(log.read_text(encoding="utf-8", errors="replace"))
-                raise LocalError(f"PostgreSQL does not start: {reason} ({log})") from None
-            if time.monotonic() > deadline:
-                raise LocalError(f"PostgreSQL does not answer: {error} ({log})") from None
-        time.sleep(0.02)
+            elif time.monotonic() < deadline and _is_starting(reason):
+                time.sleep(0.02)
+                continue
+            raise LocalError(
+                f"PostgreSQL does not start: {reason} (see {log}; `make reset` deletes all data)"
+            ) from None
+
+
+def _is_starting(reason: str) -> bool:
+    return "refused" in reason or "starting up" in reason or "not yet accepting" in reason
 
 
 def _as_server_user() -> list[str]:

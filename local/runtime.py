@@ -61,10 +61,7 @@ def load_module(function: Function) -> ModuleType:
 
 
 class Environment:
-    """Runs one invocation at a time, and ends the process when one outlasts its timeout.
-
-    That is what Lambda does: a client waits no longer, and the next event finds a new environment.
-    """
+    """Runs one invocation at a time, within the function's timeout."""
 
     def __init__(self, function: Function) -> None:
         self._function = function
@@ -73,13 +70,9 @@ class Environment:
     def invoke(self, event: dict[str, Any], request_id: str) -> Any:
         """Call the handler and return what it returns; its exceptions pass through."""
         function = self._function
-        deadline = time.monotonic() + function.timeout
-        context = Context(function.name, function.memory, request_id, deadline)
-        _watchdog.deadline, _watchdog.watched = deadline, f"{function.name} {request_id}"
-        try:
+        with time_limit(function.timeout, f"{function.name} {request_id}") as deadline:
+            context = Context(function.name, function.memory, request_id, deadline)
             return self._handler(event, context)
-        finally:
-            _watchdog.deadline = float("inf")
 
 
 class _Watchdog:
@@ -101,6 +94,19 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 
-def watch_timeouts() -> None:
-    """Start to enforce the timeouts of what is invoked in this process."""
+def watch_time_limits() -> None:
+    """Start to enforce the time limits of this process."""
     _watchdog.start()
+
+
+@contextmanager
+def time_limit(seconds: float, what: str) -> Iterator[float]:
+    """End the process where this lasts longer; yield the deadline in monotonic seconds.
+
+    That is what Lambda does: a client waits no longer, and the next event finds a new environment.
+    """
+    _watchdog.deadline, _watchdog.watched = time.monotonic() + seconds, what
+    try:
+        yield _watchdog.deadline
+    finally:
+        _watchdog.deadline = float("inf")

@@ -1,5 +1,6 @@
 """Starts the whole system, keeps it running, and stops everything it started."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -69,11 +70,13 @@ class Stack:
             environ = {**os.environ, "DATABASE_URL": self._start_database(undo)}
             self._write_private("database-url", environ["DATABASE_URL"] + "\n")
             self._write_private("url", self.url + "\n")
-            self._migrate(environ, log)
-            server = self._start_server(environ, undo, log)
-            if self._await_health(server):
-                say("\n" + EXAMPLES.format(url=self.url, folder=self.folder))
-            self._keep_running(server, environ, log)
+            if not self._stopping.is_set():
+                self._migrate(environ, log)
+            if not self._stopping.is_set():
+                server = self._start_server(environ, undo, log)
+                if self._await_health(server):
+                    say("\n" + EXAMPLES.format(url=self.url, folder=self.folder))
+                self._keep_running(server, environ, log)
             say("Stopping …")
         say("Stopped.")
 
@@ -82,7 +85,7 @@ class Stack:
 
     def _lock(self) -> IO[str]:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self.folder / "lock").open("a+", encoding="ascii")
         except OSError as error:
             raise LocalError(f"cannot use {self.folder}: {error.strerror}") from None
@@ -111,8 +114,12 @@ class Stack:
 
     def _start_database(self, undo: ExitStack) -> str:
         if self._given_database:
+            if not self._given_database.startswith(("postgresql://", "postgres://")):
+                raise LocalError("DATABASE_URL does not begin with postgresql://")
             say("Using the PostgreSQL that DATABASE_URL names")
             return self._given_database
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]  # libpq's settings are for other servers than our own
         data = self.folder / "postgres"
         say("Starting PostgreSQL" if data.exists() else "Making and starting a PostgreSQL server")
         self._postgres = start_postgres(data, embedded_binaries(), port=free_port(DATABASE_PORT))
@@ -129,12 +136,13 @@ class Stack:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # a Ctrl-C is for this process, which waits for that one
         )
         lines = (done.stdout + done.stderr).splitlines()
         for line in lines if done.returncode else lines[:-1]:  # the last is what it returned
-            _show(line, log)
+            self._show(line, log)
         if done.returncode:
-            raise LocalError("the migration function failed: see the lines above")
+            raise LocalError("the migrations cannot be applied: see above, and check DATABASE_URL")
 
     def _start_server(
         self, environ: dict[str, str], undo: ExitStack, log: IO[str]
@@ -155,16 +163,16 @@ class Stack:
             errors="replace",
             start_new_session=True,
         )
-        shown = threading.Thread(target=_show_all, args=(server, log))
+        shown = threading.Thread(target=self._show_all, args=(server, log))
         shown.start()
 
         def stop() -> None:
             server.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)  # workers whose parent died before them
+            server.wait()
             shown.join()
 
         undo.callback(stop)
@@ -196,6 +204,22 @@ class Stack:
                 self._migrate(environ, log)
                 migrate_at += DAY_SECONDS
 
+    def _show_all(self, server: subprocess.Popen[str], log: IO[str]) -> None:
+        assert server.stdout is not None
+        for line in server.stdout:
+            self._show(line.rstrip("\n"), log)
+
+    def _show(self, line: str, log: IO[str]) -> None:
+        text = readable(line)
+        # Whatever happens to the terminal or the disk: workers that nobody reads from would block.
+        with contextlib.suppress(OSError):
+            log.write(text + "\n")
+            log.flush()
+        try:
+            print(text, flush=True)
+        except OSError:
+            self._stopping.set()  # the terminal is gone, and with it who could press Ctrl-C
+
     def _write_private(self, name: str, text: str) -> None:
         path = self.folder / name
         path.touch(mode=0o600)
@@ -223,8 +247,10 @@ def running_pid(folder: Path) -> int | None:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return int(lock.read() or 0)
-    except OSError:
+    except FileNotFoundError:
         pass
+    except OSError as error:
+        raise LocalError(f"cannot use {folder}: {error.strerror}") from None
     return None
 
 
@@ -233,20 +259,10 @@ def stop(folder: Path) -> bool:
     pid = running_pid(folder)
     if pid is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError:
+        raise LocalError(f"process {pid} is another user's") from None
     with (folder / "lock").open(encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)  # is free when everything has stopped
     return True
-
-
-def _show_all(server: subprocess.Popen[str], log: IO[str]) -> None:
-    assert server.stdout is not None
-    for line in server.stdout:
-        _show(line.rstrip("\n"), log)
-
-
-def _show(line: str, log: IO[str]) -> None:
-    text = readable(line)
-    print(text, flush=True)
-    log.write(text + "\n")
-    log.flush()

@@ -18,11 +18,13 @@ from telemetry.errors import (
     VehicleNotFound,
 )
 from telemetry.health import check_health
-from telemetry.http import build_handler, build_resolver, documents
+from telemetry.http import RETRY_AFTER_SECONDS, build_handler, build_resolver, documents
 from telemetry.observability import build_logger
-from telemetry.readings import DEVICE_ID, parse_time
+from telemetry.readings import DEVICE_ID, OLDEST_TIMESTAMP, parse_time
 from telemetry.reports import report_performance
 from telemetry.settings import Settings
+
+FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 settings = Settings.from_environment(os.environ)
 logger = build_logger("analytics")
@@ -61,6 +63,7 @@ def health() -> Response[Health]:
     return Response(
         status_code=200 if found.status == "ok" else 503,
         content_type="application/json",
+        headers={} if found.status == "ok" else {"Retry-After": RETRY_AFTER_SECONDS},
         body=found,
     )
 
@@ -82,9 +85,12 @@ def _window_end(end: str | None) -> datetime | None:
     if end == "now":
         return datetime.now(UTC)
     try:
-        return parse_time(end)
+        time = parse_time(end)
     except PydanticCustomError as error:
         raise InvalidRequest([FieldError("end", f"{error}, or now")]) from None
+    if not OLDEST_TIMESTAMP <= time < FIRST_TIME_TOO_FAR:
+        raise InvalidRequest([FieldError("end", "Input should be in the years 2000 to 2099")])
+    return time
 
 
 handler = build_handler(app, logger)

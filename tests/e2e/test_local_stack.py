@@ -44,12 +44,16 @@ def worker_processes(port: int) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            parent = parent_of(int(process.name))
         except OSError:
             continue
         if "granian" in command and f"--port {port}" in command:
             parents[int(process.name)] = parent
     return [worker for worker, parent in parents.items() if parent in parents]
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_data_survive_a_restart(system: LocalSystem) -> None:
@@ -101,6 +105,42 @@ def test_a_killed_database_ends_it_with_one_line(system: LocalSystem) -> None:
     assert system.process.returncode == 1
     system.start()
     assert system.request("GET", "/health")[0] == 200
+
+
+def test_a_killed_server_takes_its_workers_along(system: LocalSystem) -> None:
+    system.start()
+    [server] = {parent_of(worker) for worker in worker_processes(system.port)}
+    os.kill(server, signal.SIGKILL)
+    assert "error: the server ended: see " in system.finish()
+    assert get_health(system.url)[0] is None
+
+
+def test_a_terminal_that_goes_away_stops_it(system: LocalSystem) -> None:
+    system.start()
+    assert system.process is not None
+    assert system.process.stdout is not None
+    system.process.stdout.close()  # as a closed terminal: what is printed fails
+    while get_health(system.url)[0] is not None:
+        pass
+    system.process.wait(60)
+    system.process = None
+
+
+def test_a_body_that_never_comes_holds_up_nobody_for_long(system: LocalSystem) -> None:
+    system.start()
+    slow = []
+    for _ in range(2 * len(worker_processes(system.port))):
+        connection = socket.create_connection(("127.0.0.1", system.port))
+        connection.sendall(b"POST /ingest/meter HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        slow.append(connection)
+    while True:  # ends by the test run's time limit if they are waited for
+        try:
+            if system.request("GET", "/")[0] == 200:
+                break
+        except OSError:
+            continue
+    for connection in slow:
+        connection.close()
 
 
 def test_a_killed_worker_is_replaced(system: LocalSystem) -> None:

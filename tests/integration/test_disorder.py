@@ -208,14 +208,22 @@ class Disorder(RuleBasedStateMachine):
     def redeliver(self, data: st.DataObject, connection: int) -> None:
         write(self.databases[connection], data.draw(st.sampled_from(self.calls)))
 
-    @rule(data=st.data(), batch=batches)
-    def accept_in_an_instant_already_taken(self, data: st.DataObject, batch: list[Event]) -> None:
-        other = data.draw(st.sampled_from(self.calls))
-        for event in batch:  # one by one: which of several takes an instant first is not fixed
-            call = Call([event], other.accepted)
-            self.calls.append(call)
-            self.oracle.take(call)
-            write(self.databases[0], call)
+    @rule(data=st.data(), watt_hours=st.integers(4, 5), soc=st.none() | st.integers(1, 2))
+    def accept_in_an_instant_already_taken(
+        self, data: st.DataObject, watt_hours: int, soc: int | None
+    ) -> None:
+        device, time, accepted = data.draw(st.sampled_from(sorted(self.oracle.history)))
+        event = Event(
+            int(device[-1]),
+            (time - START).total_seconds(),
+            watt_hours,
+            soc,
+            is_meter=device.startswith("MTR"),
+        )
+        call = Call([event], accepted)
+        self.calls.append(call)
+        self.oracle.take(call)
+        write(self.databases[0], call)
 
     @rule(connection=st.integers(0, CONNECTIONS - 1))
     def kill_connection(self, connection: int) -> None:

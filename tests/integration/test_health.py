@@ -54,6 +54,35 @@ def test_partitions_have_to_be_ahead(api: Api, connection: psycopg.Connection[Ro
     assert (answer.status, answer.body["partitions"]["ok"]) == (503, False)
 
 
+def test_each_history_needs_its_partitions(api: Api, connection: psycopg.Connection[Row]) -> None:
+    for (name,) in connection.execute(
+        """SELECT inhrelid::regclass::text FROM pg_inherits
+           WHERE inhparent = 'vehicle_telemetry_history'::regclass
+             AND inhrelid::regclass::text NOT LIKE '%default'"""
+    ).fetchall():
+        connection.execute(f"DROP TABLE {name}".encode())
+    answer = api.get("/health")
+    assert (answer.status, answer.body["partitions"]["detail"]) == (503, "there are none")
+
+
+def test_a_server_that_is_no_writer_is_not_healthy(
+    api: Api, connection: psycopg.Connection[Row]
+) -> None:
+    [(name,)] = connection.execute("SELECT current_database()")
+    connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+    answer = api.get("/health")
+    assert (answer.status, answer.body["database"]["ok"]) == (503, False)
+    reading = {
+        "meterId": "M",
+        "kwhConsumedAc": 1,
+        "voltage": 1,
+        "timestamp": "2024-01-01T00:00:00Z",
+    }
+    assert api.post("/ingest/meter", reading).status == 503
+    connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+    assert api.post("/ingest/meter", reading).status == 201
+
+
 def test_a_database_out_of_reach_is_reported(server: RunningPostgres) -> None:
     api = Api(database_on(server, "there_is_none"))
     health = api.get("/health")

@@ -110,7 +110,7 @@ def test_a_vehicle_of_another_name_has_no_meter(api: Api) -> None:
     vehicle_at(api, END, 1, "truck:9")
     found = performance(api, vehicle_id="truck:9")
     assert found["meterId"] is None
-    assert "does not begin with VEH" in found["reasons"]["meterId"]
+    assert "is not VEH, a separator and a suffix" in found["reasons"]["meterId"]
 
 
 def test_meters_are_paired_by_separator_and_suffix() -> None:

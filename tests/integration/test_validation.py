@@ -55,6 +55,7 @@ WRONG_VALUES: list[tuple[str, Any]] = [
             "1999-12-31T23:59:59Z",
             "2036-02-07T06:28:16Z",
             "0001-01-01T00:00:00+14:00",
+            "2024-02-09T15:30:00+02:60",
             "9999-12-31T23:59:59-14:00",
         )
     ],
@@ -132,6 +133,8 @@ EDGE_VALUES: list[tuple[str, Any]] = [
         for value in (
             "2000-01-01T00:00:00Z",
             "2024-02-29T23:59:59.999999-11:30",
+            "2024-02-09T15:30:00+23:59",
+            "2024-02-09T15:30:00-23:59",
             "2024-02-09t15:30:00z",
             "2024-02-09T15:30:00.1234567Z",
         )
@@ -172,6 +175,8 @@ def test_wrong_parameters_of_a_report_are_named(api: Api) -> None:
     for target, field in (
         ("/v1/analytics/performance/VEH-001?end=yesterday", "end"),
         ("/v1/analytics/performance/VEH-001?end=2024-02-09T15:30:00", "end"),
+        ("/v1/analytics/performance/VEH-001?end=0001-01-01T00:00:00Z", "end"),
+        ("/v1/analytics/performance/VEH-001?end=9999-12-31T23:59:59-23:59", "end"),
         ("/v1/analytics/performance/VEH 001", "vehicleId"),
         ("/v1/analytics/performance/" + "a" * 65, "vehicleId"),
     ):
@@ -184,6 +189,12 @@ def test_the_gateway_answers_what_no_route_takes(api: Api) -> None:
     for method, target in (("GET", "/nope"), ("GET", "/ingest/meter"), ("POST", "/")):
         answer = api.request(method, target)
         assert (answer.status, answer.body) == (404, {"message": "Not Found"})
+
+
+def test_a_path_that_no_handler_takes_has_the_same_error_shape(api: Api) -> None:
+    answer = api.get("/v1/analytics/performance/\0")
+    assert answer.status == 404
+    assert answer.body.keys() == {"statusCode", "path", "message", "timestamp"}
 
 
 def test_the_gateway_refuses_too_large_a_body(

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 
 from telemetry.arrays import register_arrays
 from telemetry.errors import DatabaseUnavailable
 
-# Seconds; well inside the functions' timeout of 10 s, also when tried twice. (libpq rounds 1 up.)
+# Seconds for each address of the host; inside the functions' timeout of 10 s also when tried
+# twice.
 CONNECT_TIMEOUT = 2
 # Milliseconds after which a peer that acknowledges nothing counts as gone.
 TCP_USER_TIMEOUT = 3000
@@ -43,8 +44,9 @@ class Database:
     def fetch(self, statement: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """Run one statement in its own transaction: one round trip, and return its rows.
 
-        A statement that failed because the connection broke, or because PostgreSQL chose it to
-        end a deadlock, is run a second time: it has to be safe to run twice.
+        A statement that failed because the connection broke, because PostgreSQL chose it to end a
+        deadlock, or because the server is no longer the writer, is run a second time: it has to be
+        safe to run twice.
         Raises DatabaseUnavailable.
         """
         try:
@@ -53,9 +55,15 @@ class Database:
             broken = self._connection is None or self._connection.closed
             if not broken and not isinstance(error, DeadlockDetected | SerializationFailure):
                 raise DatabaseUnavailable from error
+        except ReadOnlySqlTransaction:
+            self.close()  # this server was the writer: a new connection finds the one that is now
         try:
             return self._fetch_once(statement, params)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            ReadOnlySqlTransaction,
+        ) as error:
             raise DatabaseUnavailable from error
 
     def _fetch_once(self, statement: str, params: Sequence[Any] | dict[str, Any]) -> list[Row]:

@@ -30,8 +30,12 @@ def check_health(database: Database, now: datetime) -> Health:
 
 
 def _database(database: Database) -> Check:
-    [(version,)] = database.fetch("SHOW server_version")
-    return Check(ok=True, detail=f"PostgreSQL {version}")
+    [(version, read_only)] = database.fetch(
+        """SELECT current_setting('server_version'),
+                  current_setting('transaction_read_only')::boolean"""
+    )
+    detail = f"PostgreSQL {version}" + (", read-only" if read_only else "")
+    return Check(ok=not read_only, detail=detail)
 
 
 def _migrations(database: Database) -> Check:

@@ -7,7 +7,6 @@ import inspect
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -55,8 +54,11 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
         fields = [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
         return answer_error(InvalidRequest(fields))
 
-    def answer_unknown_route(_: Exception) -> Response[ErrorAnswer]:
-        return _error_response(resolver, HTTPStatus.NOT_FOUND, "Not Found")
+    def answer_unknown_route(_: Exception) -> Response[dict[str, Any]]:
+        # Answered as if by a route, and so validated as one: as a model it would gain nulls.
+        error = _error_answer(resolver.current_event.path, 404, "Not Found")
+        answer: dict[str, Any] = json.loads(_render(error))
+        return Response(404, "application/json", answer)
 
     def fail(error: ResponseValidationError) -> Response[ErrorAnswer]:
         raise error  # ours, not the client's: build_handler logs it and answers 500

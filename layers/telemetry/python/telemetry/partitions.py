@@ -13,19 +13,19 @@ from telemetry.database import Row
 
 HISTORIES = ("meter_telemetry_history", "vehicle_telemetry_history")
 DAYS_AHEAD = 14
-LOCK_KEY = 0x656E6572_70617274  # "enerpart": any number that nothing else here locks
+LOCK_KEY = 0x656E6572_70617274  # "enerpart"
 
 # The instant up to which the explicit partitions of all the history tables asked for reach; null
-# where there are none.
+# where one of them has none.
 END_OF_PARTITIONS = """
-    SELECT min(reach)
-    FROM (
+    SELECT CASE WHEN count(*) = count(reach) THEN min(reach) END
+    FROM unnest(%s::text[]) AS asked (name)
+    LEFT JOIN LATERAL (
         SELECT max((regexp_match(pg_get_expr(part.relpartbound, part.oid),
                                  $re$TO \\('([^']+)'\\)$re$))[1]::timestamptz) AS reach
         FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
-        WHERE inhparent IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS asked (name))
-        GROUP BY inhparent
-    ) AS history
+        WHERE inhparent = to_regclass(asked.name)
+    ) AS history ON true
 """
 
 

@@ -23,18 +23,20 @@ DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
 MOST_FIELD_ERRORS = 50
 LONGEST_FIELD_NAME = 64
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII
+)
 
 
 def parse_time(value: object) -> datetime:
-    """Read an RFC 3339 time with an offset; raise PydanticCustomError on anything else.
+    """Read an RFC 3339 time with an offset, into UTC; raise PydanticCustomError on anything else.
 
     Pydantic alone would also take a date, a time without offset, or epoch seconds in quotes.
     """
     try:
         if isinstance(value, str) and _RFC3339.fullmatch(value):
-            return datetime.fromisoformat(value.upper())
-    except ValueError:  # such as a 31st of February
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # such as a 31st of February, or before year 1 in UTC
         pass
     raise PydanticCustomError(
         "time", "Input should be an RFC 3339 time with an offset, such as 2026-02-10T10:00:00Z"

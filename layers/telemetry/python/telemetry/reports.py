@@ -100,7 +100,7 @@ def _why_no_ac(
     vehicle_id: str, candidates: list[str], meters: list[str] | None, ac: Decimal | None
 ) -> str | None:
     if not candidates:
-        return f"no meter is paired with {vehicle_id}: its id does not begin with VEH"
+        return f"no meter is paired with {vehicle_id}: its id is not VEH, a separator and a suffix"
     if not meters:
         return f"no meter is paired with {vehicle_id}: no {' or '.join(candidates)} has reported"
     if len(meters) > 1:
