@@ -5,13 +5,16 @@
 -- of every device in the call, in device order, until commit. Writers of one device therefore run
 -- one after another, and each later statement here takes a new snapshot (READ COMMITTED), which
 -- sees what the writer before committed.
+--
+-- Generic plans: otherwise a call plans each statement over all partitions anew, which takes longer
+-- than a small batch. They prune partitions as they run.
 CREATE FUNCTION store_meter_readings(
     meter_ids    text[],
     timestamps   timestamptz[],
     received_ats timestamptz[],
     kwhs         double precision[],
     voltages     double precision[]
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     inserted   bigint;
     collided   boolean;
@@ -106,18 +109,21 @@ BEGIN
         -- them are then pruned once, instead of being probed for each hour.
         INSERT INTO meter_hourly_rollup AS rollup
             (meter_id, hour, readings, minutes, kwh_consumed_ac)
-        SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh)
-        FROM (
-            SELECT DISTINCT ON (late.id, h."timestamp")
-                   late.id, late.hour, h."timestamp" AS ts, h.kwh_consumed_ac AS kwh
-            FROM unnest(late_ids, late_hours) AS late (id, hour)
-            JOIN meter_telemetry_history h
-              ON h.meter_id = late.id
-             AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
-            WHERE h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
-            ORDER BY late.id, h."timestamp", h.received_at DESC
-        ) AS counted
-        GROUP BY id, hour
+        SELECT late.id, late.hour, summed.*
+        FROM unnest(late_ids, late_hours) AS late (id, hour)
+        CROSS JOIN LATERAL (
+            SELECT count(*), bit_or(minute_bit(ts, late.hour)), sum(kwh)
+            FROM (
+                -- In the order of the key read backwards: no sort, and the latest receipt first.
+                SELECT DISTINCT ON (h."timestamp") h."timestamp" AS ts, h.kwh_consumed_ac AS kwh
+                FROM meter_telemetry_history h
+                WHERE h.meter_id = late.id
+                  AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
+                  AND h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+            ) AS counted
+        ) AS summed
+        ORDER BY late.id COLLATE "C", late.hour
         ON CONFLICT (meter_id, hour) DO UPDATE SET
             readings = excluded.readings,
             minutes = excluded.minutes,

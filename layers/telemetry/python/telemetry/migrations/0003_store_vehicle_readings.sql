@@ -8,7 +8,7 @@ CREATE FUNCTION store_vehicle_readings(
     kwhs          double precision[],
     battery_temps double precision[],
     socs          double precision[]
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     inserted   bigint;
     collided   boolean;
@@ -141,19 +141,21 @@ BEGIN
     IF late_ids IS NOT NULL THEN
         INSERT INTO vehicle_hourly_rollup AS rollup
             (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
-        SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
-        FROM (
-            SELECT DISTINCT ON (late.id, h."timestamp")
-                   late.id, late.hour, h."timestamp" AS ts,
-                   h.kwh_delivered_dc AS kwh, h.battery_temp
-            FROM unnest(late_ids, late_hours) AS late (id, hour)
-            JOIN vehicle_telemetry_history h
-              ON h.vehicle_id = late.id
-             AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
-            WHERE h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
-            ORDER BY late.id, h."timestamp", h.received_at DESC
-        ) AS counted
-        GROUP BY id, hour
+        SELECT late.id, late.hour, summed.*
+        FROM unnest(late_ids, late_hours) AS late (id, hour)
+        CROSS JOIN LATERAL (
+            SELECT count(*), bit_or(minute_bit(ts, late.hour)), sum(kwh), sum(battery_temp)
+            FROM (
+                SELECT DISTINCT ON (h."timestamp")
+                       h."timestamp" AS ts, h.kwh_delivered_dc AS kwh, h.battery_temp
+                FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = late.id
+                  AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
+                  AND h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+            ) AS counted
+        ) AS summed
+        ORDER BY late.id COLLATE "C", late.hour
         ON CONFLICT (vehicle_id, hour) DO UPDATE SET
             readings = excluded.readings,
             minutes = excluded.minutes,
