@@ -297,7 +297,7 @@ class Disorder(RuleBasedStateMachine):
 def test_the_store_is_right_under_disorder(database_url: str) -> None:
     machine = type("DisorderHere", (Disorder,), {"url": database_url})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=25, stateful_step_count=20, deadline=None)
+        machine, settings=settings(max_examples=15, stateful_step_count=20, deadline=None)
     )
 
 
