@@ -41,7 +41,7 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 	@$(BIN)/python -m local simulate $(ARGS)
 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: .venv/dev ## How near the store is to the server's limit; writes .local/bench.json
 	@$(BIN)/python -m bench
