@@ -73,6 +73,8 @@ class Gateway:
             if matched:
                 break
         else:
+            if environ.get("QUERY_STRING") == "format=json":  # the page's own link to its source
+                path = path.replace("/docs", "/openapi.json")
             page = render_docs_page(path) if method == "GET" else None
             return page or _gateway_answer(404, "Not Found")
         with time_limit(BODY_SECONDS, f"the body of {request_id}"):

@@ -217,4 +217,5 @@ def test_the_documentation_is_a_page(system: LocalSystem) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "swagger-ui" in text
     assert "/v1/ingestion/meter" in text
-    assert system.request("GET", "/openapi.json")[1]["openapi"].startswith("3.")
+    for path in ("/openapi.json", "/docs?format=json"):
+        assert system.request("GET", path)[1]["openapi"].startswith("3.")

@@ -10,10 +10,7 @@ import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any, NamedTuple
+from datetime import timedelta
 
 import psycopg
 from hypothesis import settings
@@ -28,44 +25,10 @@ from hypothesis.stateful import (
 )
 
 from telemetry.database import Database, connect
-from telemetry.readings import MeterReading, VehicleReading
-from telemetry.store import (
-    store_meter_reading,
-    store_meter_readings,
-    store_vehicle_reading,
-    store_vehicle_readings,
-)
 from telemetry.verification import find_differences
+from tests.integration.oracle import ACCEPTED, START, Call, Event, Oracle, write
 
-START = datetime(2026, 2, 10, 12, tzinfo=UTC)
-ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 CONNECTIONS = 3
-
-
-class Event(NamedTuple):
-    """A reading of vehicle n, or of meter n where it is of the grid side."""
-
-    device: int
-    offset: float  # seconds after START
-    watt_hours: int
-    soc: int | None
-    is_meter: bool
-
-    @property
-    def id(self) -> str:
-        return f"{'MTR' if self.is_meter else 'VEH'}_{self.device}"
-
-    @property
-    def time(self) -> datetime:
-        return START + timedelta(seconds=self.offset)
-
-    @property
-    def values(self) -> tuple[Any, ...]:
-        """What history holds of it beside its key."""
-        kwh = Decimal(self.watt_hours) / 1000
-        return (kwh, 230.0) if self.is_meter else (kwh, Decimal(self.device), self.soc)
-
 
 # Few devices and times, so that they meet: minutes, hour boundaries, and a microsecond beside them.
 offsets = st.one_of(
@@ -81,89 +44,6 @@ events = st.builds(
     st.booleans(),
 )
 batches = st.lists(events, min_size=1, max_size=8)
-
-
-@dataclass(frozen=True)
-class Call:
-    """Events accepted together, the first of them at `accepted`."""
-
-    events: Sequence[Event]
-    accepted: datetime
-
-
-def write(database: Database, call: Call) -> None:
-    """Store a call's events as the functions do: meters and vehicles have streams of their own."""
-    meters = [
-        MeterReading.model_construct(
-            meter_id=event.id,
-            kwh_consumed_ac=event.watt_hours / 1000,
-            voltage=230.0,
-            timestamp=event.time,
-        )
-        for event in call.events
-        if event.is_meter
-    ]
-    vehicles = [
-        VehicleReading.model_construct(
-            vehicle_id=event.id,
-            soc=None if event.soc is None else float(event.soc),
-            kwh_delivered_dc=event.watt_hours / 1000,
-            battery_temp=float(event.device),
-            timestamp=event.time,
-        )
-        for event in call.events
-        if not event.is_meter
-    ]
-    if len(meters) == 1:
-        store_meter_reading(database, meters[0], call.accepted)
-    elif meters:
-        store_meter_readings(database, meters, call.accepted)
-    if len(vehicles) == 1:
-        store_vehicle_reading(database, vehicles[0], call.accepted)
-    elif vehicles:
-        store_vehicle_readings(database, vehicles, call.accepted)
-
-
-class Oracle:
-    """What history has to hold: (device, time, receipt time) → values."""
-
-    def __init__(self) -> None:
-        self.history: dict[tuple[str, datetime, datetime], tuple[Any, ...]] = {}
-
-    def take(self, call: Call) -> None:
-        for stream in (True, False):
-            own = [event for event in call.events if event.is_meter is stream]
-            for position, event in enumerate(own):
-                accepted = call.accepted + position * MICROSECOND
-                while (
-                    held := self.history.setdefault((event.id, event.time, accepted), event.values)
-                ) != event.values:
-                    assert held
-                    accepted += MICROSECOND
-
-    def counted(self) -> dict[tuple[str, datetime], tuple[Any, ...]]:
-        """Return (device, time) → values of the receipt that counts."""
-        return {(key[0], key[1]): self.history[key] for key in sorted(self.history)}
-
-    def live(self) -> dict[str, tuple[Any, ...]]:
-        newest = {key[0]: (key[1], key[2], *self.history[key][:2]) for key in sorted(self.history)}
-        charge = {
-            key[0]: self.history[key][2]
-            for key in sorted(self.history)
-            if key[0].startswith("VEH") and self.history[key][2] is not None
-        }
-        return {device: (*shown, charge.get(device)) for device, shown in newest.items()}
-
-    def rollup(self) -> dict[tuple[str, datetime], tuple[Any, ...]]:
-        sums: dict[tuple[str, datetime], tuple[Any, ...]] = {}
-        for (device, time), values in self.counted().items():
-            seconds = (time - START) // MICROSECOND - 1
-            hour = START + timedelta(hours=seconds // 3_600_000_000)
-            minute = seconds % 3_600_000_000 // 60_000_000
-            readings, minutes, kwh, temp = sums.get((device, hour), (0, 0, Decimal(0), Decimal(0)))
-            temp += Decimal(0) if device.startswith("MTR") else values[1]
-            sums[device, hour] = (readings + 1, minutes | 1 << minute, kwh + values[0], temp)
-        return sums
 
 
 class Disorder(RuleBasedStateMachine):
