@@ -1,5 +1,7 @@
 """The one connection of an execution environment to PostgreSQL."""
 
+import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,10 @@ from telemetry.errors import DatabaseUnavailable
 CONNECT_TIMEOUT = 2
 # Milliseconds after which a peer that acknowledges nothing counts as gone.
 TCP_USER_TIMEOUT = 3000
+# How often a statement that lost to another transaction is run again, and after how many seconds
+# the first time. (PostgreSQL looks for a deadlock after a second.)
+MOST_CONFLICTS = 4
+CONFLICT_PAUSE = 0.02
 
 Row = tuple[Any, ...]
 
@@ -44,27 +50,31 @@ class Database:
     def fetch(self, statement: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """Run one statement in its own transaction: one round trip, and return its rows.
 
-        A statement that failed because the connection broke, because PostgreSQL chose it to end a
-        deadlock, or because the server is no longer the writer, is run a second time: it has to be
-        safe to run twice.
-        Raises DatabaseUnavailable.
+        It has to be safe to run twice: it is run again, once, when the connection broke or the
+        server is no longer the writer, and a few times when PostgreSQL chose it to end a deadlock
+        or could not serialize it. Raises DatabaseUnavailable.
         """
-        try:
-            return self._fetch_once(statement, params)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            broken = self._connection is None or self._connection.closed
-            if not broken and not isinstance(error, DeadlockDetected | SerializationFailure):
-                raise DatabaseUnavailable from error
-        except ReadOnlySqlTransaction:
-            self.close()  # this server was the writer: a new connection finds the one that is now
-        try:
-            return self._fetch_once(statement, params)
-        except (
-            psycopg.OperationalError,
-            psycopg.InterfaceError,
-            ReadOnlySqlTransaction,
-        ) as error:
-            raise DatabaseUnavailable from error
+        reopened, conflicts = False, 0
+        while True:
+            try:
+                return self._fetch_once(statement, params)
+            except (DeadlockDetected, SerializationFailure) as error:
+                conflicts += 1
+                if conflicts > MOST_CONFLICTS:
+                    raise DatabaseUnavailable from error
+                # The other one has to get what this one let go of.
+                time.sleep(random.uniform(0.5, 1) * CONFLICT_PAUSE * conflicts)  # noqa: S311
+            except (
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+                ReadOnlySqlTransaction,
+            ) as error:
+                if isinstance(error, ReadOnlySqlTransaction):
+                    self.close()
+                broken = self._connection is None or self._connection.closed
+                if reopened or not broken:
+                    raise DatabaseUnavailable from error
+                reopened = True
 
     def _fetch_once(self, statement: str, params: Sequence[Any] | dict[str, Any]) -> list[Row]:
         if self._connection is None or self._connection.closed:
