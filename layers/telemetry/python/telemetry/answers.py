@@ -26,6 +26,7 @@ class ErrorAnswer(Answer):
     )
     errors: list[FieldError] | None = Field(
         default=None,
+        exclude_if=lambda errors: errors is None,
         description="Every field that was refused, and why; only where fields were refused",
         examples=[[{"field": "voltage", "message": "Field required"}]],
     )

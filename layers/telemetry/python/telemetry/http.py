@@ -54,11 +54,8 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
         fields = [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
         return answer_error(InvalidRequest(fields))
 
-    def answer_unknown_route(_: Exception) -> Response[dict[str, Any]]:
-        # Answered as if by a route, and so validated as one: as a model it would gain nulls.
-        error = _error_answer(resolver.current_event.path, 404, "Not Found")
-        answer: dict[str, Any] = json.loads(_render(error))
-        return Response(404, "application/json", answer)
+    def answer_unknown_route(_: Exception) -> Response[ErrorAnswer]:
+        return _error_response(resolver, 404, "Not Found")
 
     def fail(error: ResponseValidationError) -> Response[ErrorAnswer]:
         raise error  # ours, not the client's: build_handler logs it and answers 500
@@ -167,8 +164,6 @@ def _error_answer(
 
 
 def _render(body: BaseModel | dict[str, Any]) -> str:
-    if isinstance(body, ErrorAnswer):
-        return body.model_dump_json(by_alias=True, exclude_none=True)
     if isinstance(body, BaseModel):
         return body.model_dump_json(by_alias=True)
     return json.dumps(
