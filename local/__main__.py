@@ -13,6 +13,7 @@ import psycopg
 
 from local import ROOT, LocalError
 from local.console import say
+from local.databases import DatabaseUrls
 from local.postgres import embedded_binaries
 from local.runtime import Environment
 from local.simulator import command as simulator
@@ -55,7 +56,9 @@ def main() -> None:
 def _run(options: argparse.Namespace, folder: Path) -> None:
     match options.command:
         case "run":
-            Stack(folder, _port(), os.environ.get("DATABASE_URL")).run()
+            given = os.environ.get("DATABASE_URL")
+            urls = DatabaseUrls.from_environment(os.environ) if given else None
+            Stack(folder, _port(), urls).run()
         case "status":
             _status(folder)
         case "logs":
@@ -154,7 +157,9 @@ def _database_url(folder: Path) -> str:
 
 
 def _invoke(folder: Path, name: str, event: str) -> None:
-    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": _database_url(folder)})
+    environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
+    urls = DatabaseUrls.from_environment(environ)
+    template = read_template(ROOT / "template.yaml", urls.parameters)
     if name not in template.functions:
         raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from local import ROOT
+from local.databases import DatabaseUrls
 from local.docs_page import render_docs_page
 from local.event import build_event, request_path
 from local.runtime import Environment, time_limit, watch_time_limits
@@ -121,5 +122,5 @@ def _gateway_answer(status: int, message: str) -> Answer:
 def build_application() -> Gateway:
     """Build the application in a worker process; the server calls this."""
     watch_time_limits()
-    values = {"DatabaseUrl": os.environ["DATABASE_URL"]}
-    return Gateway(read_template(ROOT / "template.yaml", values))
+    urls = DatabaseUrls.from_environment(os.environ)
+    return Gateway(read_template(ROOT / "template.yaml", urls.parameters))

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from local import ROOT, LocalError
+from local.databases import DatabaseUrls
 from local.runtime import load_module
 from local.template import Template, read_template
 from telemetry import __version__
@@ -46,7 +47,9 @@ _NEVER_GIVEN = ("HTTPValidationError", "ValidationError", "ResponseValidationErr
 
 def build_document() -> dict[str, Any]:
     """Return the OpenAPI document of all routes; raise LocalError where one has no handler."""
-    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": "postgresql://never-used"})
+    template = read_template(
+        ROOT / "template.yaml", DatabaseUrls(*["postgresql://never-used"] * 3).parameters
+    )
     document: dict[str, Any] = {}
     for name in dict.fromkeys(route.function for route in template.routes):
         schema = load_module(template.functions[name]).app.get_openapi_json_schema(

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from local import ROOT
+from local.databases import database_urls, make_database
 from local.postgres import embedded_binaries, start_postgres
 from telemetry.database import connect
 from telemetry.migrate import apply_migrations
@@ -37,9 +38,11 @@ def write_schema() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = start_postgres(Path(folder) / "postgres", embedded_binaries())
         try:
-            with connect(server.url) as connection:
+            make_database(server, "migrated")
+            url = database_urls(server, "migrated").owner
+            with connect(url) as connection:
                 apply_migrations(connection)
-            SCHEMA.write_text(render_schema(server.url), encoding="utf-8")
+            SCHEMA.write_text(render_schema(url), encoding="utf-8")
         finally:
             server.stop()
     print(f"Wrote {SCHEMA.relative_to(ROOT)}")

@@ -20,8 +20,10 @@ from typing import IO
 
 from local import ROOT, LocalError
 from local.console import readable, say
+from local.databases import DatabaseUrls, admit_users, database_urls, make_database
 from local.postgres import RunningPostgres, embedded_binaries, free_port, start_postgres
 
+DATABASE = "telemetry"
 DATABASE_PORT = 54329
 READY_SECONDS = 60
 STOP_SECONDS = 15
@@ -47,10 +49,10 @@ Ctrl-C stops it; the data stay in {folder}.
 class Stack:
     """The folder that a local system lives in, and how to run one there."""
 
-    def __init__(self, folder: Path, port: int, database_url: str | None = None) -> None:
+    def __init__(self, folder: Path, port: int, given_database: DatabaseUrls | None = None) -> None:
         self.folder = folder
         self.port = port
-        self._given_database = database_url
+        self._given_database = given_database
         self._stopping = threading.Event()
         self._postgres: RunningPostgres | None = None
 
@@ -67,11 +69,14 @@ class Stack:
             undo.enter_context(self._lock())
             self._check_port()
             log = undo.enter_context((self.folder / "server.log").open("a", encoding="utf-8"))
-            environ = {**os.environ, "DATABASE_URL": self._start_database(undo)}
-            self._write_private("database-url", environ["DATABASE_URL"] + "\n")
+            urls = self._start_database(undo)
+            environ = {**os.environ, **urls.environment}
+            self._write_private("database-url", urls.owner + "\n")
             self._write_private("url", self.url + "\n")
             if not self._stopping.is_set():
                 self._migrate(environ, log)
+                if self._postgres:
+                    admit_users(self._postgres)
             if not self._stopping.is_set():
                 server = self._start_server(environ, undo, log)
                 if self._await_health(server):
@@ -112,10 +117,11 @@ class Stack:
                 remedy = f"choose another, as in `make run PORT={self.port + 1}`"
                 raise LocalError(f"port {self.port} is in use: {remedy}") from None
 
-    def _start_database(self, undo: ExitStack) -> str:
+    def _start_database(self, undo: ExitStack) -> DatabaseUrls:
         if self._given_database:
-            if not self._given_database.startswith(("postgresql://", "postgres://")):
-                raise LocalError("DATABASE_URL does not begin with postgresql://")
+            for name, url in self._given_database.environment.items():
+                if not url.startswith(("postgresql://", "postgres://")):
+                    raise LocalError(f"{name} does not begin with postgresql://")
             say("Using the PostgreSQL that DATABASE_URL names")
             return self._given_database
         for name in [name for name in os.environ if name.startswith("PG")]:
@@ -124,7 +130,8 @@ class Stack:
         say("Starting PostgreSQL" if data.exists() else "Making and starting a PostgreSQL server")
         self._postgres = start_postgres(data, embedded_binaries(), port=free_port(DATABASE_PORT))
         undo.callback(self._postgres.stop)
-        return self._postgres.url
+        make_database(self._postgres, DATABASE)
+        return database_urls(self._postgres, DATABASE)
 
     def _migrate(self, environ: dict[str, str], log: IO[str]) -> None:
         say("Applying migrations and making partitions")
@@ -142,7 +149,7 @@ class Stack:
         for line in lines if done.returncode else lines[:-1]:  # the last is what it returned
             self._show(line, log)
         if done.returncode:
-            raise LocalError("the migrations cannot be applied: see above, and check DATABASE_URL")
+            raise LocalError("the migrations cannot be applied: see above")
 
     def _start_server(
         self, environ: dict[str, str], undo: ExitStack, log: IO[str]

@@ -1,14 +1,17 @@
 """Real PostgreSQL servers, started here: the embedded one, and 15 where it is installed."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from local.databases import OWNER, DatabaseUrls, admit_users, database_urls, make_database
 from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import Row, connect
 from telemetry.migrate import apply_migrations
@@ -32,46 +35,59 @@ def server(
         pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
     running = start_postgres(tmp_path_factory.mktemp("postgres") / "data", binaries, options=FAST)
     try:
-        with connect(running.url) as connection:
-            connection.execute("CREATE DATABASE migrated")
-        with connect(database_on(running, "migrated")) as connection:
+        make_database(running, "migrated")
+        with connect(database_urls(running, "migrated").owner) as connection:
             apply_migrations(connection)
             make_partitions(connection, datetime.now(UTC))
+        admit_users(running)
         yield running
     finally:
         running.stop()
 
 
 @pytest.fixture
-def empty_database(server: RunningPostgres) -> Iterator[str]:
-    """The URL of a database of the test's own, with nothing in it."""
-    yield from _database(server, "template0")
+def empty_database(server: RunningPostgres) -> Iterator[DatabaseUrls]:
+    """A database of the test's own, with nothing in it."""
+    with _database(server, "template0") as urls:
+        yield urls
 
 
 @pytest.fixture
-def database_url(server: RunningPostgres) -> Iterator[str]:
-    """The URL of a migrated database of the test's own; at the end it is what history says."""
-    for url in _database(server, "migrated"):
-        yield url
-        with connect(url) as connection:
+def urls(server: RunningPostgres) -> Iterator[DatabaseUrls]:
+    """A migrated database of the test's own; at the end it is what history says."""
+    with _database(server, "migrated") as urls:
+        yield urls
+        with connect(urls.owner) as connection:
             assert find_differences(connection) == []
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Row]]:
-    """A connection to the test's database."""
-    with connect(database_url) as opened:
+def connection(urls: DatabaseUrls) -> Iterator[psycopg.Connection[Row]]:
+    """The owner's connection to the test's database."""
+    with connect(urls.owner) as opened:
         yield opened
 
 
-def database_on(server: RunningPostgres, name: str) -> str:
-    return server.url.rsplit("/", 1)[0] + "/" + name
+@pytest.fixture
+def superuser_url(server: RunningPostgres, urls: DatabaseUrls) -> str:
+    """How a superuser reaches the test's database."""
+    return server.url.rsplit("/", 1)[0] + urlsplit(urls.owner).path
 
 
-def _database(server: RunningPostgres, template: str) -> Iterator[str]:
+@pytest.fixture
+def admin(superuser_url: str) -> Iterator[psycopg.Connection[Row]]:
+    """A superuser's connection to the test's database."""
+    with connect(superuser_url) as opened:
+        yield opened
+
+
+@contextmanager
+def _database(server: RunningPostgres, template: str) -> Iterator[DatabaseUrls]:
     name = f"test_{next(_numbers)}"
-    identifiers = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
+    names = [sql.Identifier(part) for part in (name, template, OWNER)]
     with connect(server.url) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**identifiers))
-        yield database_on(server, name)
-        admin.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**identifiers))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*names))
+        try:
+            yield database_urls(server, name)
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))

@@ -67,7 +67,8 @@ CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS
 COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
 
 CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_variable
 DECLARE
@@ -100,7 +101,8 @@ END
 $$;
 
 CREATE FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 DECLARE
@@ -241,7 +243,8 @@ END
 $$;
 
 CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_variable
 DECLARE
@@ -279,7 +282,8 @@ END
 $$;
 
 CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 DECLARE
@@ -648,3 +652,43 @@ ALTER TABLE ONLY public.vehicle_live_status
 
 ALTER TABLE ONLY public.vehicle_telemetry_history
     ADD CONSTRAINT vehicle_telemetry_history_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
+
+REVOKE ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_history TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_hourly_rollup TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_live_status TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_live_state TO telemetry_read;
+
+GRANT SELECT ON TABLE public.schema_migrations TO telemetry_read;
+
+GRANT SELECT ON TABLE public.vehicle_telemetry_history TO telemetry_read;
+
+GRANT SELECT ON TABLE public.vehicle_history TO telemetry_read;
+
+GRANT SELECT ON TABLE public.vehicle_hourly_rollup TO telemetry_read;
+
+GRANT SELECT ON TABLE public.vehicle_live_status TO telemetry_read;
+
+GRANT SELECT ON TABLE public.vehicle_live_state TO telemetry_read;

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from local import ROOT
+from local.databases import DatabaseUrls
 from local.gateway import Gateway
 from local.template import read_template
 
@@ -25,10 +26,8 @@ class Answer:
 class Api:
     """Calls a route of template.yaml as a client would, without a socket between."""
 
-    def __init__(self, database_url: str) -> None:
-        self._gateway = Gateway(
-            read_template(ROOT / "template.yaml", {"DatabaseUrl": database_url})
-        )
+    def __init__(self, urls: DatabaseUrls) -> None:
+        self._gateway = Gateway(read_template(ROOT / "template.yaml", urls.parameters))
         self._environments = ("ingest_meter_api", "ingest_vehicle_api", "analytics_api")
 
     def request(
@@ -68,7 +67,7 @@ class Api:
 
 
 @pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    opened = Api(database_url)
+def api(urls: DatabaseUrls) -> Iterator[Api]:
+    opened = Api(urls)
     yield opened
     opened.close()

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from local.databases import DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.verification import find_differences
 from tests.integration.oracle import ACCEPTED, START, Call, Event, Oracle, write
@@ -49,15 +50,16 @@ batches = st.lists(events, min_size=1, max_size=8)
 class Disorder(RuleBasedStateMachine):
     """One database, several connections, and calls in any order."""
 
-    url: str
+    urls: DatabaseUrls
+    superuser_url: str
 
     def __init__(self) -> None:
         super().__init__()
-        self.admin = connect(self.url)
+        self.admin = connect(self.superuser_url)
         for stream in ("meter", "vehicle"):
             for table in ("telemetry_history", "live_status", "hourly_rollup"):
                 self.admin.execute(f"DELETE FROM {stream}_{table}".encode())
-        self.databases = [Database(self.url) for _ in range(CONNECTIONS)]
+        self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
         self.oracle = Oracle()
         self.calls: list[Call] = []
 
@@ -174,19 +176,20 @@ class Disorder(RuleBasedStateMachine):
         assert find_differences(self.admin) == []
 
 
-def test_the_store_is_right_under_disorder(database_url: str) -> None:
-    machine = type("DisorderHere", (Disorder,), {"url": database_url})
+def test_the_store_is_right_under_disorder(urls: DatabaseUrls, superuser_url: str) -> None:
+    here = {"urls": urls, "superuser_url": superuser_url}
+    machine = type("DisorderHere", (Disorder,), here)
     run_state_machine_as_test(
         machine, settings=settings(max_examples=15, stateful_step_count=20, deadline=None)
     )
 
 
-def test_writers_of_the_same_devices_neither_deadlock_nor_lose(database_url: str) -> None:
+def test_writers_of_the_same_devices_neither_deadlock_nor_lose(urls: DatabaseUrls) -> None:
     writers, calls, devices = 8, 12, 40
 
     def send(writer: int) -> None:
         order = random.Random(writer)
-        database = Database(database_url)
+        database = Database(urls.ingest)
         for call in range(calls):
             batch = [
                 Event(device, float(60 * order.randrange(180)), 1, None, is_meter=True)
@@ -197,7 +200,7 @@ def test_writers_of_the_same_devices_neither_deadlock_nor_lose(database_url: str
             write(database, Call(batch, accepted))
         database.close()
 
-    with connect(database_url) as connection:
+    with connect(urls.owner) as connection:
         deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         with ThreadPoolExecutor(writers) as pool:
             list(pool.map(send, range(writers)))
@@ -207,17 +210,17 @@ def test_writers_of_the_same_devices_neither_deadlock_nor_lose(database_url: str
     assert stored == writers * calls * devices
 
 
-def test_a_deadlock_made_by_others_goes_unnoticed(database_url: str) -> None:
+def test_a_deadlock_made_by_others_goes_unnoticed(urls: DatabaseUrls, superuser_url: str) -> None:
     first, second = (Event(device, 60.0, 1, None, is_meter=True) for device in (1, 2))
-    database = Database(database_url)
+    database = Database(urls.ingest)
     write(database, Call([first, second], ACCEPTED))
-    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+    with psycopg.connect(superuser_url) as other, ThreadPoolExecutor(1) as pool:
         lock = "SELECT 1 FROM meter_live_status WHERE meter_id = %s FOR UPDATE"
         # The victim is whoever waited longer: make it the store.
         other.execute("SET deadlock_timeout = '1h'")
         other.execute(lock, (second.id,))
         written = pool.submit(write, database, Call([first, second], ACCEPTED + timedelta(hours=1)))
-        with connect(database_url) as watcher:
+        with connect(urls.owner) as watcher:
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while watcher.execute(waiting).fetchone() == (0,):
                 pass

@@ -2,9 +2,9 @@
 
 import psycopg
 
+from local.databases import DatabaseUrls, database_urls
 from local.postgres import RunningPostgres
 from telemetry.database import Row
-from tests.conftest import database_on
 from tests.integration.conftest import Api
 
 
@@ -14,7 +14,7 @@ def test_a_migrated_database_is_healthy(api: Api) -> None:
     assert all(answer.body[check]["ok"] for check in ("database", "migrations", "partitions"))
 
 
-def test_an_empty_database_is_not(empty_database: str) -> None:
+def test_an_empty_database_is_not(empty_database: DatabaseUrls) -> None:
     api = Api(empty_database)
     answer = api.get("/health")
     api.close()
@@ -84,7 +84,7 @@ def test_a_server_that_is_no_writer_is_not_healthy(
 
 
 def test_a_database_out_of_reach_is_reported(server: RunningPostgres) -> None:
-    api = Api(database_on(server, "there_is_none"))
+    api = Api(database_urls(server, "there_is_none"))
     health = api.get("/health")
     assert (health.status, health.body["database"]["ok"]) == (503, False)
     report = api.get("/v1/analytics/performance/VEH-1")

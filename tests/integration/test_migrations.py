@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from local import ROOT
+from local.databases import DatabaseUrls
 from local.postgres import RunningPostgres
 from local.runtime import Environment
 from local.schema import SCHEMA, render_schema
@@ -19,18 +20,18 @@ from telemetry.partitions import DAYS_AHEAD, HISTORIES, make_partitions
 
 
 def test_all_migrations_on_an_empty_database_make_the_committed_schema(
-    server: RunningPostgres, empty_database: str
+    server: RunningPostgres, empty_database: DatabaseUrls
 ) -> None:
-    with connect(empty_database) as connection:
+    with connect(empty_database.owner) as connection:
         apply_migrations(connection)
         [(version,)] = connection.execute("SHOW server_version_num")
     if int(version) < 180000:
         pytest.skip("schema.sql is written in the words of the embedded server's pg_dump")
-    assert render_schema(empty_database) == SCHEMA.read_text(encoding="utf-8"), "make schema"
+    assert render_schema(empty_database.owner) == SCHEMA.read_text(encoding="utf-8"), "make schema"
 
 
-def test_a_second_run_finds_nothing_to_do(empty_database: str) -> None:
-    with connect(empty_database) as connection:
+def test_a_second_run_finds_nothing_to_do(empty_database: DatabaseUrls) -> None:
+    with connect(empty_database.owner) as connection:
         assert apply_migrations(connection) == [entry.name for entry in shipped_migrations()]
         assert apply_migrations(connection) == []
         now = datetime.now(UTC)
@@ -38,9 +39,9 @@ def test_a_second_run_finds_nothing_to_do(empty_database: str) -> None:
         assert make_partitions(connection, now) == []
 
 
-def test_runs_at_once_apply_each_migration_once(empty_database: str) -> None:
+def test_runs_at_once_apply_each_migration_once(empty_database: DatabaseUrls) -> None:
     def bring_up(_: int) -> tuple[list[str], list[str]]:
-        with connect(empty_database) as connection:
+        with connect(empty_database.owner) as connection:
             return apply_migrations(connection), make_partitions(connection, datetime.now(UTC))
 
     with ThreadPoolExecutor(4) as pool:
@@ -51,10 +52,10 @@ def test_runs_at_once_apply_each_migration_once(empty_database: str) -> None:
     assert len(made) == len(set(made)) > 0
 
 
-def test_a_failing_migration_leaves_the_ones_before_it(empty_database: str) -> None:
+def test_a_failing_migration_leaves_the_ones_before_it(empty_database: DatabaseUrls) -> None:
     good = Migration("0001_good", "CREATE TABLE good (x int)")
     bad = Migration("0002_bad", "CREATE TABLE bad (x int); SELECT 1/0")
-    with connect(empty_database) as connection:
+    with connect(empty_database.owner) as connection:
         with pytest.raises(psycopg.errors.DivisionByZero):
             list(_apply(connection, [good, bad]))
         found = connection.execute(
@@ -64,15 +65,15 @@ def test_a_failing_migration_leaves_the_ones_before_it(empty_database: str) -> N
     assert found == ("good", None, 1)
 
 
-def test_a_changed_migration_is_refused(empty_database: str) -> None:
-    with connect(empty_database) as connection:
+def test_a_changed_migration_is_refused(empty_database: DatabaseUrls) -> None:
+    with connect(empty_database.owner) as connection:
         list(_apply(connection, [Migration("0001_one", "SELECT 1")]))
         with pytest.raises(MigrationChanged, match="0001_one"):
             list(_apply(connection, [Migration("0001_one", "SELECT 2")]))
 
 
-def test_the_migration_function_brings_a_database_up(empty_database: str) -> None:
-    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": empty_database})
+def test_the_migration_function_brings_a_database_up(empty_database: DatabaseUrls) -> None:
+    template = read_template(ROOT / "template.yaml", empty_database.parameters)
     migrate = Environment(template.functions["MigrateFunction"])
     first = migrate.invoke({}, "request-1")
     assert first["migrations"] == [entry.name for entry in shipped_migrations()]
@@ -81,9 +82,9 @@ def test_the_migration_function_brings_a_database_up(empty_database: str) -> Non
 
 
 @pytest.mark.parametrize("today", ["2026-01-01", "2026-03-31", "2026-12-31", "2028-02-29"])
-def test_partitions_cover_every_instant_once(empty_database: str, today: str) -> None:
+def test_partitions_cover_every_instant_once(empty_database: DatabaseUrls, today: str) -> None:
     now = datetime.fromisoformat(today).replace(hour=13, tzinfo=UTC)
-    with connect(empty_database) as connection:
+    with connect(empty_database.owner) as connection:
         apply_migrations(connection)
         make_partitions(connection, now)
         make_partitions(connection, now + timedelta(days=3))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetry.database import Database, Row
+from local.databases import DatabaseUrls
+from telemetry.database import Database, Row, connect
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import possible_meters, report_performance
 from telemetry.store import store_meter_readings, store_vehicle_readings
@@ -136,11 +137,11 @@ offsets = st.one_of(seconds, on_the_hour, seconds.map(lambda value: value + 0.00
     end=offsets,
 )
 def test_energy_of_any_window_is_the_sum_of_its_readings(
-    database_url: str, readings: list[tuple[float, int]], end: float
+    urls: DatabaseUrls, readings: list[tuple[float, int]], end: float
 ) -> None:
     start = datetime(2026, 1, 31, tzinfo=UTC)
-    database = Database(database_url)
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    database, reader = Database(urls.ingest), Database(urls.read)
+    with connect(urls.owner) as connection:
         _delete_all(connection)
         for number, (offset, watt_hours) in enumerate(readings):
             accepted = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
@@ -159,7 +160,7 @@ def test_energy_of_any_window_is_the_sum_of_its_readings(
             store_vehicle_readings(database, [vehicle], accepted)
             store_meter_readings(database, [meter], accepted)
         window_end = start + timedelta(seconds=end)
-        found = report_performance(database, "VEH-1", window_end)
+        found = report_performance(reader, "VEH-1", window_end)
         latest = dict(readings)  # of the receipts of one reading the last one counts
         inside = [
             Decimal(watt_hours) / 1000
@@ -167,6 +168,7 @@ def test_energy_of_any_window_is_the_sum_of_its_readings(
             if end - DAY.total_seconds() < offset <= end
         ]
     database.close()
+    reader.close()
     assert found.data_points == len(inside)
     expected = float(sum(inside)) if inside else None
     assert found.dc_energy_delivered == expected

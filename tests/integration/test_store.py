@@ -1,9 +1,12 @@
 """The write path: what history, live rows and rollups hold after readings in any order.
 
-Every test here ends with the check of the `database_url` fixture: what is derived equals what plain
+Every test here ends with the check of the `urls` fixture: what is derived equals what plain
 SQL computes from history.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,8 +14,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import QueryCanceled
 
+from local.databases import DatabaseUrls
 from telemetry.database import Database, Row
+from telemetry.errors import DatabaseUnavailable
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import (
     store_meter_reading,
@@ -27,8 +33,8 @@ ACCEPTED = datetime(2026, 2, 10, 13, tzinfo=UTC)
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
+def database(urls: DatabaseUrls) -> Iterator[Database]:
+    opened = Database(urls.ingest)
     yield opened
     opened.close()
 
@@ -224,14 +230,54 @@ def test_the_newest_state_of_charge_is_shown(
 
 
 def test_a_broken_connection_neither_loses_nor_doubles(
-    database: Database, writer: Writer, connection: psycopg.Connection[Row]
+    database: Database,
+    writer: Writer,
+    connection: psycopg.Connection[Row],
+    admin: psycopg.Connection[Row],
 ) -> None:
     writer.send(meter(1))
     [(own,)] = database.fetch("SELECT pg_backend_pid()")
-    connection.execute("SELECT pg_terminate_backend(%s, 5000)", (own,))
+    admin.execute("SELECT pg_terminate_backend(%s, 5000)", (own,))
     writer.send(meter(2))
     assert rollup(connection)[0][1:3] == (2, 2)
     assert count_history(connection) == 2
+
+
+def test_a_frozen_server_is_waited_for_no_longer_than_the_time_limit(
+    urls: DatabaseUrls, connection: psycopg.Connection[Row]
+) -> None:
+    limited = Database(urls.ingest, time_limit=0.5)
+    [(backend,)] = limited.fetch("SELECT pg_backend_pid()")
+    os.kill(backend, signal.SIGSTOP)
+    # Without a limit the write would wait for this, and succeed.
+    thaw = threading.Timer(10, os.kill, (backend, signal.SIGCONT))
+    thaw.start()
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            store_meter_reading(limited, meter(1), ACCEPTED)
+        # It may take effect later: then the same receipt, written again, adds nothing.
+        store_meter_reading(limited, meter(1), ACCEPTED)
+    finally:
+        thaw.cancel()
+        os.kill(backend, signal.SIGCONT)
+    while connection.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (backend,)).fetchone():
+        pass
+    limited.close()
+    assert count_history(connection) == 1
+    assert rollup(connection)[0][1:3] == (1, 1)
+
+
+def test_the_server_gives_up_a_statement_before_the_client_does(
+    urls: DatabaseUrls, connection: psycopg.Connection[Row], database: Database
+) -> None:
+    [(backend,)] = database.fetch("SELECT pg_backend_pid()")
+    with connection.transaction():
+        connection.execute("LOCK TABLE meter_live_status")
+        with pytest.raises(DatabaseUnavailable) as raised:
+            store_meter_reading(database, meter(1), ACCEPTED)
+    assert isinstance(raised.value.__cause__, QueryCanceled)
+    assert database.fetch("SELECT pg_backend_pid()") == [(backend,)]
+    store_meter_reading(database, meter(1), ACCEPTED)
 
 
 TAMPERINGS = [

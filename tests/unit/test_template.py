@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from local import ROOT, LocalError
+from local.databases import DatabaseUrls
 from local.gateway import _pattern
 from local.template import Route, read_template
+
+URLS = DatabaseUrls("postgresql://owner", "postgresql://ingest", "postgresql://read")
 
 CONTRACTS = {
     "GET /",
@@ -20,15 +23,22 @@ CONTRACTS = {
 
 
 def test_the_template_routes_both_contracts() -> None:
-    template = read_template(ROOT / "template.yaml", {"DatabaseUrl": "postgresql://db"})
+    template = read_template(ROOT / "template.yaml", URLS.parameters)
     assert {route.key for route in template.routes} >= CONTRACTS
     for function in template.functions.values():
         assert function.file.is_file()
-        assert function.environment["DATABASE_URL"] == "postgresql://db"
+    assert {
+        name: function.environment["DATABASE_URL"] for name, function in template.functions.items()
+    } == {
+        "IngestMeterFunction": URLS.ingest,
+        "IngestVehicleFunction": URLS.ingest,
+        "AnalyticsFunction": URLS.read,
+        "MigrateFunction": URLS.owner,
+    }
 
 
 def test_an_unknown_reference_is_named() -> None:
-    with pytest.raises(LocalError, match="refers to Ref DatabaseUrl, unknown here"):
+    with pytest.raises(LocalError, match="refers to Ref IngestDatabaseUrl, unknown here"):
         read_template(ROOT / "template.yaml", {})
 
 

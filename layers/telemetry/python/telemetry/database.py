@@ -1,19 +1,24 @@
 """The one connection of an execution environment to PostgreSQL."""
 
+import math
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 
 from telemetry.arrays import register_arrays
 from telemetry.errors import DatabaseUnavailable
 
-# Seconds for each address of the host; inside the functions' timeout of 10 s also when tried
-# twice.
+# Seconds for each address of the host.
 CONNECT_TIMEOUT = 2
+# Seconds that a call waits for the server, all tries together. A connection attempt may begin at
+# their end; the functions' timeout of 10 s holds that too. The server itself gives up a second
+# earlier (statement_timeout of the roles), which leaves the connection in use.
+TIME_LIMIT = 6.0
 # Milliseconds after which a peer that acknowledges nothing counts as gone.
 TCP_USER_TIMEOUT = 3000
 # How often a statement that lost to another transaction is run again, and after how many seconds
@@ -22,14 +27,32 @@ MOST_CONFLICTS = 4
 CONFLICT_PAUSE = 0.02
 
 Row = tuple[Any, ...]
+Result = TypeVar("Result")
 
 
-def connect(url: str, *, autocommit: bool = True) -> psycopg.Connection[Row]:
+class Connection(psycopg.Connection[Row]):
+    """Waits for the server until its deadline (in monotonic seconds) and no longer.
+
+    Nothing else ends the wait for a server that is frozen: not its statement_timeout, and neither
+    keepalives nor tcp_user_timeout, for its kernel still acknowledges every packet.
+    """
+
+    deadline = math.inf
+
+    def wait(
+        self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None
+    ) -> Result:
+        """Raise psycopg.OperationalError at the deadline; the connection is of no use then."""
+        left = max(0.0, self.deadline - time.monotonic())
+        return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+
+
+def connect(url: str, *, autocommit: bool = True) -> Connection:
     """Open a connection that RDS Proxy can multiplex: nothing is prepared, no session state.
 
     Raises psycopg.OperationalError.
     """
-    connection = psycopg.connect(
+    connection = Connection.connect(
         url,
         autocommit=autocommit,
         prepare_threshold=None,
@@ -43,21 +66,23 @@ def connect(url: str, *, autocommit: bool = True) -> psycopg.Connection[Row]:
 class Database:
     """Opens its connection when first used, keeps it, and reopens it once when it broke."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, time_limit: float = TIME_LIMIT) -> None:
         self._url = url
-        self._connection: psycopg.Connection[Row] | None = None
+        self._time_limit = time_limit
+        self._connection: Connection | None = None
 
     def fetch(self, statement: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """Run one statement in its own transaction: one round trip, and return its rows.
 
         It has to be safe to run twice: it is run again, once, when the connection broke or the
         server is no longer the writer, and a few times when PostgreSQL chose it to end a deadlock
-        or could not serialize it. Raises DatabaseUnavailable.
+        or could not serialize it; all within the time limit. Raises DatabaseUnavailable.
         """
+        deadline = time.monotonic() + self._time_limit
         reopened, conflicts = False, 0
         while True:
             try:
-                return self._fetch_once(statement, params)
+                return self._fetch_once(statement, params, deadline)
             except (DeadlockDetected, SerializationFailure) as error:
                 conflicts += 1
                 if conflicts > MOST_CONFLICTS:
@@ -69,16 +94,20 @@ class Database:
                 psycopg.InterfaceError,
                 ReadOnlySqlTransaction,
             ) as error:
-                if isinstance(error, ReadOnlySqlTransaction):
+                too_late = time.monotonic() >= deadline
+                if too_late or isinstance(error, ReadOnlySqlTransaction):
                     self.close()
                 broken = self._connection is None or self._connection.closed
-                if reopened or not broken:
+                if reopened or too_late or not broken:
                     raise DatabaseUnavailable from error
                 reopened = True
 
-    def _fetch_once(self, statement: str, params: Sequence[Any] | dict[str, Any]) -> list[Row]:
+    def _fetch_once(
+        self, statement: str, params: Sequence[Any] | dict[str, Any], deadline: float
+    ) -> list[Row]:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._url)
+        self._connection.deadline = deadline
         return self._connection.execute(statement, params).fetchall()
 
     def close(self) -> None:

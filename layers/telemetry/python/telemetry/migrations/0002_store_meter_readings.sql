@@ -14,7 +14,9 @@ CREATE FUNCTION store_meter_readings(
     received_ats timestamptz[],
     kwhs         double precision[],
     voltages     double precision[]
-) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     inserted   bigint;
     collided   boolean;
@@ -161,7 +163,7 @@ CREATE FUNCTION store_meter_reading(
     received_at timestamptz,
     kwh         double precision,
     voltage     double precision
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     in_hour constant timestamptz := rollup_hour(ts);

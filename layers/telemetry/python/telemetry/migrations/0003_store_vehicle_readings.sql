@@ -8,7 +8,9 @@ CREATE FUNCTION store_vehicle_readings(
     kwhs          double precision[],
     battery_temps double precision[],
     socs          double precision[]
-) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     inserted   bigint;
     collided   boolean;
@@ -195,7 +197,7 @@ CREATE FUNCTION store_vehicle_reading(
     kwh          double precision,
     battery_temp double precision,
     charge       double precision
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     in_hour constant timestamptz := rollup_hour(ts);

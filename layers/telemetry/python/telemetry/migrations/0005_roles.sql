@@ -1,0 +1,48 @@
+-- Who may do what. The role that applies the migrations owns everything; it needs CREATEROLE, as the
+-- master user of a managed server has. The two others own nothing, may log in once they are given
+-- a password (or another way in), and do just this:
+--   telemetry_ingest  calls the store's functions, which run with their owner's rights
+--   telemetry_read    reads
+--
+-- Roles belong to the server, not to the database: another database may have made them already. Their
+-- settings hold what a session may not SET, because a proxy would then pin its connection: a limit
+-- for each statement, below that of the client; the isolation that the store's proof needs; and the
+-- forms of dates that the client reads.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['telemetry_ingest', 'telemetry_read'] LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = name);
+        BEGIN
+            EXECUTE format('CREATE ROLE %I LOGIN', name);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            CONTINUE;  -- in this instant
+        END;
+        EXECUTE format('ALTER ROLE %I SET statement_timeout = ''5s''', name);
+        EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = ''10s''', name);
+        EXECUTE format('ALTER ROLE %I SET default_transaction_isolation = ''read committed''', name);
+        EXECUTE format('ALTER ROLE %I SET datestyle = ''ISO, MDY''', name);
+        EXECUTE format('ALTER ROLE %I SET timezone = ''UTC''', name);
+    END LOOP;
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+END
+$$;
+
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION
+    store_meter_readings, store_meter_reading, store_vehicle_readings, store_vehicle_reading,
+    meter_energy, vehicle_energy
+FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+    store_meter_readings, store_meter_reading, store_vehicle_readings, store_vehicle_reading
+TO telemetry_ingest;
+
+GRANT EXECUTE ON FUNCTION meter_energy, vehicle_energy TO telemetry_read;
+GRANT SELECT ON
+    meter_telemetry_history, meter_live_status, meter_hourly_rollup,
+    vehicle_telemetry_history, vehicle_live_status, vehicle_hourly_rollup,
+    meter_history, meter_live_state, vehicle_history, vehicle_live_state,
+    schema_migrations
+TO telemetry_read;

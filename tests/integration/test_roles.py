@@ -1,0 +1,120 @@
+"""Who may do what in the database: every overstep is refused."""
+
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from psycopg.errors import InsufficientPrivilege
+
+from local.databases import OWNER, DatabaseUrls, database_urls
+from local.postgres import RunningPostgres
+from telemetry.database import Database, Row, connect
+from telemetry.readings import MeterReading
+from telemetry.store import store_meter_reading
+from telemetry.verification import find_differences
+
+NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
+TABLES = [
+    f"{stream}_{table}"
+    for stream in ("meter", "vehicle")
+    for table in ("telemetry_history", "live_status", "hourly_rollup")
+]
+VIEWS = ["meter_history", "vehicle_history", "meter_live_state", "vehicle_live_state"]
+# What neither role may do.
+OVERSTEPS = [
+    *(f"INSERT INTO {table} DEFAULT VALUES" for table in TABLES),
+    *(f"DELETE FROM {table}" for table in [*TABLES, *VIEWS, "schema_migrations"]),
+    *(f"TRUNCATE {table}" for table in TABLES),
+    *(f"DROP TABLE {table} CASCADE" for table in TABLES),
+    "INSERT INTO meter_telemetry_history_default DEFAULT VALUES",
+    "UPDATE meter_telemetry_history SET kwh_consumed_ac = 0",
+    "UPDATE meter_live_status SET last_voltage = 0",
+    "UPDATE vehicle_hourly_rollup SET readings = 0",
+    "UPDATE vehicle_live_state SET soc = 0",
+    "ALTER TABLE meter_telemetry_history ADD COLUMN x int",
+    "ALTER FUNCTION rollup_hour OWNER TO CURRENT_USER",
+    "DROP FUNCTION store_meter_reading",
+    "CREATE TABLE mine (x int)",
+    "CREATE SCHEMA mine",
+    "CREATE ROLE mine",
+    "ALTER ROLE telemetry_owner PASSWORD 'mine'",
+    "GRANT telemetry_owner TO CURRENT_USER",
+    "SET ROLE telemetry_owner",
+    "INSERT INTO schema_migrations VALUES ('mine', '')",
+]
+OVERSTEPS_OF_INGEST = [
+    *(f"SELECT count(*) FROM {table}" for table in [*TABLES, *VIEWS, "schema_migrations"]),
+    "SELECT count(*) FROM meter_telemetry_history_default",
+    "SELECT meter_energy('METER-1', now() - interval '1 day', now())",
+    "SELECT vehicle_energy('VEH-1', now() - interval '1 day', now())",
+]
+OVERSTEPS_OF_READ = [
+    "SELECT store_meter_reading('METER-1', now(), now(), 1, 1)",
+    "SELECT store_vehicle_reading('VEH-1', now(), now(), 1, 1, 1)",
+    "SELECT store_meter_readings('{METER-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}')",
+    "SELECT store_vehicle_readings('{VEH-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}', '{1}')",
+]
+
+
+@pytest.mark.parametrize("user", ["ingest", "read"])
+def test_no_role_oversteps(urls: DatabaseUrls, user: str) -> None:
+    own = OVERSTEPS_OF_INGEST if user == "ingest" else OVERSTEPS_OF_READ
+    with connect(getattr(urls, user)) as connection:
+        allowed = [entry for entry in [*OVERSTEPS, *own] if not _is_refused(connection, entry)]
+    assert allowed == []
+
+
+def _is_refused(connection: psycopg.Connection[Row], statement: str) -> bool:
+    try:
+        connection.execute(statement.encode())
+    except InsufficientPrivilege:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("user", ["ingest", "read"])
+def test_no_role_makes_temporary_tables(server: RunningPostgres, user: str) -> None:
+    # A right of the database itself, which a clone of it does not inherit.
+    with connect(getattr(database_urls(server, "migrated"), user)) as connection:
+        assert _is_refused(connection, "CREATE TEMP TABLE mine (x int)")
+
+
+def test_ingest_writes_what_read_reads(urls: DatabaseUrls) -> None:
+    ingest, read = Database(urls.ingest), Database(urls.read)
+    reading = MeterReading.model_construct(
+        meter_id="METER-1", kwh_consumed_ac=1.5, voltage=230.0, timestamp=NOON
+    )
+    store_meter_reading(ingest, reading, NOON)
+    for table in [*TABLES, *VIEWS]:
+        [(count,)] = read.fetch(f"SELECT count(*) FROM {table}")
+        assert count == table.startswith("meter"), table
+    with connect(urls.read) as connection:
+        assert find_differences(connection) == []
+    ingest.close()
+    read.close()
+
+
+def test_everything_is_the_owners(connection: psycopg.Connection[Row]) -> None:
+    owners = connection.execute(
+        """SELECT DISTINCT pg_get_userbyid(owner) FROM (
+               SELECT relowner FROM pg_class WHERE relnamespace = 'public'::regnamespace
+               UNION ALL
+               SELECT proowner FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+           ) AS object (owner)"""
+    )
+    assert owners.fetchall() == [(OWNER,)]
+
+
+@pytest.mark.parametrize("user", ["ingest", "read"])
+def test_a_role_brings_the_settings_that_the_store_needs(urls: DatabaseUrls, user: str) -> None:
+    with connect(getattr(urls, user)) as connection:
+        shown = {
+            name: connection.execute(f"SHOW {name}".encode()).fetchone()
+            for name in ("statement_timeout", "transaction_isolation", "DateStyle", "TimeZone")
+        }
+    assert shown == {
+        "statement_timeout": ("5s",),
+        "transaction_isolation": ("read committed",),
+        "DateStyle": ("ISO, MDY",),
+        "TimeZone": ("UTC",),
+    }
