@@ -76,14 +76,14 @@ def password_of(server: RunningPostgres, user: str) -> str:
 def make_database(server: RunningPostgres, name: str) -> None:
     """Make the database and its owner where they do not exist."""
     with connect(server.url) as admin:
-        if not admin.execute("SELECT FROM pg_roles WHERE rolname = %s", (OWNER,)).fetchone():
+        if not admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,)).fetchone():
             # CREATEROLE, as the master user of a managed server has: migrations make the others.
             admin.execute(
                 sql.SQL("CREATE ROLE {} LOGIN CREATEROLE PASSWORD {}").format(
                     sql.Identifier(OWNER), sql.Literal(password_of(server, OWNER))
                 )
             )
-        if not admin.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone():
+        if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
             admin.execute(
                 sql.SQL("CREATE DATABASE {} OWNER {}").format(
                     sql.Identifier(name), sql.Identifier(OWNER)

@@ -1,10 +1,15 @@
 """`GET /health`: 200 while the system can work, 503 with the reason when it cannot."""
 
+from datetime import UTC, datetime, timedelta
+
 import psycopg
 
 from local.databases import DatabaseUrls, database_urls
 from local.postgres import RunningPostgres
-from telemetry.database import Row
+from telemetry.database import Database, Row
+from telemetry.partitions import DAYS_AHEAD
+from telemetry.readings import MeterReading
+from telemetry.store import store_meter_reading
 from tests.integration.conftest import Api
 
 
@@ -52,6 +57,19 @@ def test_partitions_have_to_be_ahead(api: Api, connection: psycopg.Connection[Ro
         connection.execute(f"DROP TABLE {name}".encode())
     answer = api.get("/health")
     assert (answer.status, answer.body["partitions"]["ok"]) == (503, False)
+
+
+def test_readings_in_the_default_partition_are_reported(api: Api, urls: DatabaseUrls) -> None:
+    database = Database(urls.ingest)
+    beyond = datetime.now(UTC) + timedelta(days=DAYS_AHEAD + 2)
+    reading = MeterReading.model_construct(
+        meter_id="METER-1", kwh_consumed_ac=1.0, voltage=230.0, timestamp=beyond
+    )
+    store_meter_reading(database, reading, beyond)
+    database.close()
+    answer = api.get("/health")
+    assert (answer.status, answer.body["partitions"]["ok"]) == (503, False)
+    assert "readings beyond" in answer.body["partitions"]["detail"]
 
 
 def test_each_history_needs_its_partitions(api: Api, connection: psycopg.Connection[Row]) -> None:

@@ -1,8 +1,7 @@
 """Migrations and partitions: applied once, whoever asks, however often."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -13,10 +12,10 @@ from local.postgres import RunningPostgres
 from local.runtime import Environment
 from local.schema import SCHEMA, render_schema
 from local.template import read_template
-from telemetry.database import Row, connect
+from telemetry.database import connect
 from telemetry.errors import MigrationChanged
 from telemetry.migrate import Migration, _apply, apply_migrations, shipped_migrations
-from telemetry.partitions import DAYS_AHEAD, HISTORIES, make_partitions
+from telemetry.partitions import make_partitions
 
 
 def test_all_migrations_on_an_empty_database_make_the_committed_schema(
@@ -79,31 +78,3 @@ def test_the_migration_function_brings_a_database_up(empty_database: DatabaseUrl
     assert first["migrations"] == [entry.name for entry in shipped_migrations()]
     assert first["partitions"] > 0
     assert migrate.invoke({}, "request-2") == {"migrations": [], "partitions": 0}
-
-
-@pytest.mark.parametrize("today", ["2026-01-01", "2026-03-31", "2026-12-31", "2028-02-29"])
-def test_partitions_cover_every_instant_once(empty_database: DatabaseUrls, today: str) -> None:
-    now = datetime.fromisoformat(today).replace(hour=13, tzinfo=UTC)
-    with connect(empty_database.owner) as connection:
-        apply_migrations(connection)
-        make_partitions(connection, now)
-        make_partitions(connection, now + timedelta(days=3))
-        for history in HISTORIES:
-            bounds = _bounds(connection, history)
-            assert bounds[0][0] == datetime(2000, 1, 1, tzinfo=UTC)
-            assert all(before[1] == after[0] for before, after in pairwise(bounds))
-            assert bounds[-1][1] >= now + timedelta(days=3 + DAYS_AHEAD)
-            today_part = next(bound for bound in bounds if bound[0] <= now < bound[1])
-            assert today_part[1] - today_part[0] == timedelta(days=1)
-
-
-def _bounds(connection: psycopg.Connection[Row], history: str) -> list[Row]:
-    return connection.execute(
-        """SELECT bound[1]::timestamptz, bound[2]::timestamptz
-           FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid,
-           regexp_match(pg_get_expr(relpartbound, part.oid),
-                        'FROM \\(''(.+)''\\) TO \\(''(.+)''\\)') AS bound
-           WHERE inhparent = %s::text::regclass AND bound IS NOT NULL
-           ORDER BY 1""",
-        (history,),
-    ).fetchall()

@@ -260,7 +260,9 @@ def test_a_frozen_server_is_waited_for_no_longer_than_the_time_limit(
     finally:
         thaw.cancel()
         os.kill(backend, signal.SIGCONT)
-    while connection.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (backend,)).fetchone():
+    while connection.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE pid = %s", (backend,)
+    ).fetchone():
         pass
     limited.close()
     assert count_history(connection) == 1

@@ -1,6 +1,7 @@
 """Everything that can go wrong and has a name."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -63,4 +64,14 @@ class MigrationChanged(TelemetryError):
         super().__init__(
             f"migration {name} was changed after it was applied: undo the change, "
             "and put what is new in a migration of its own"
+        )
+
+
+class DefaultPartitionMixed(TelemetryError):
+    """The default partition holds rows that no accepted reading can be, so it cannot be adopted."""
+
+    def __init__(self, name: str, start: datetime, end: datetime) -> None:
+        super().__init__(
+            f"{name} holds rows outside {start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}, "
+            "which were not taken as readings: delete or move them, then make partitions again"
         )

@@ -12,6 +12,12 @@ from telemetry.partitions import END_OF_PARTITIONS, HISTORIES
 
 LEAST_AHEAD = timedelta(days=1)
 
+# Only the default partitions can hold these.
+_BEYOND_PARTITIONS = """
+    SELECT EXISTS (SELECT FROM meter_telemetry_history WHERE "timestamp" >= %s)
+        OR EXISTS (SELECT FROM vehicle_telemetry_history WHERE "timestamp" >= %s)
+"""
+
 
 def check_health(database: Database, now: datetime) -> Health:
     """Ask PostgreSQL; a database that does not answer is a finding, not an error."""
@@ -54,4 +60,7 @@ def _partitions(database: Database, now: datetime) -> Check:
     if end is None:
         return Check(ok=False, detail="there are none")
     detail = f"until {end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return Check(ok=end >= now + LEAST_AHEAD, detail=detail)
+    [(beyond,)] = database.fetch(_BEYOND_PARTITIONS, (end, end))
+    if beyond:
+        detail += ", and readings beyond: invoke the migration function"
+    return Check(ok=end >= now + LEAST_AHEAD and not beyond, detail=detail)
