@@ -100,20 +100,26 @@ UPDATE meter_hourly_rollup
 END
 $$;
 
-CREATE FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) RETURNS void
+CREATE FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 DECLARE
-    inserted   bigint;
-    collided   boolean;
-    ids        text[];
-    previous   timestamptz[];
-    late_ids   text[];
-    late_hours timestamptz[];
-    first_hour timestamptz;
-    last_hour  timestamptz;
+    inserted        bigint;
+    distinct_new    bigint;
+    collided        boolean;
+    ids             text[];
+    previous        timestamptz[];
+    late_ids        text[];
+    late_timestamps timestamptz[];
+    first_late      timestamptz;
+    last_late       timestamptz;
+    old_ids         text[];
+    old_timestamps  timestamptz[];
+    old_receipts    timestamptz[];
+    old_kwhs        numeric[];
+    old_voltages    double precision[];
 BEGIN
     -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
@@ -137,7 +143,35 @@ BEGIN
     )
     SELECT array_agg(meter_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
 
--- 2. Append. An event already there with the same values is the same receipt, delivered again.
+-- 2. A reading newer than what the live row showed before cannot have been in history. Of any
+    --    other, look up the receipt that counted so far.
+    SELECT array_agg(id), array_agg(ts), min(ts), max(ts)
+    INTO late_ids, late_timestamps, first_late, last_late
+    FROM (
+        SELECT DISTINCT item.id, item.ts
+        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts <= written.shown_before OR written.id IS NULL
+    ) AS late;
+
+IF late_ids IS NOT NULL THEN
+        -- first_late and last_late repeat the join's condition as plain values: partitions outside
+        -- them are then pruned once, instead of being opened for each reading.
+        SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
+               array_agg(counted.kwh_consumed_ac), array_agg(counted.voltage)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_voltages
+        FROM unnest(late_ids, late_timestamps) AS late (id, ts)
+        CROSS JOIN LATERAL (
+            SELECT h.received_at, h.kwh_consumed_ac, h.voltage
+            FROM meter_telemetry_history h
+            WHERE h.meter_id = late.id AND h."timestamp" = late.ts
+              AND h."timestamp" >= first_late AND h."timestamp" <= last_late
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted;
+    END IF;
+
+-- 3. Append. An event already there with the same values is the same receipt, delivered again.
     --    With other values it is another event accepted in the same microsecond: it takes the next
     --    free one. A redelivery walks the same steps, and so finds its own row.
     LOOP
@@ -182,63 +216,53 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
           AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
 
--- 3. Rollup. A reading newer than what the live row showed before cannot have been in history:
-    --    its hour is incremented. Any other is late, re-sent or corrected: its hour is computed
-    --    anew.
-    SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
-    INTO late_ids, late_hours, first_hour, last_hour
-    FROM (
-        SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
-        FROM unnest(meter_ids, timestamps) AS item (id, ts)
-        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
-        WHERE item.ts <= written.shown_before OR written.id IS NULL
-    ) AS late;
-
-IF late_ids IS NOT NULL THEN
-        -- first_hour and last_hour repeat the join's bounds as plain values: partitions outside
-        -- them are then pruned once, instead of being probed for each hour.
-        INSERT INTO meter_hourly_rollup AS rollup
-            (meter_id, hour, readings, minutes, kwh_consumed_ac)
-        SELECT late.id, late.hour, summed.*
-        FROM unnest(late_ids, late_hours) AS late (id, hour)
-        CROSS JOIN LATERAL (
-            SELECT count(*), bit_or(minute_bit(ts, late.hour)), sum(kwh)
-            FROM (
-                -- In the order of the key read backwards: no sort, and the latest receipt first.
-                SELECT DISTINCT ON (h."timestamp") h."timestamp" AS ts, h.kwh_consumed_ac AS kwh
-                FROM meter_telemetry_history h
-                WHERE h.meter_id = late.id
-                  AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
-                  AND h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
-                ORDER BY h."timestamp" DESC, h.received_at DESC
-            ) AS counted
-        ) AS summed
-        ORDER BY late.id COLLATE "C", late.hour
-        ON CONFLICT (meter_id, hour) DO UPDATE SET
-            readings = excluded.readings,
-            minutes = excluded.minutes,
-            kwh_consumed_ac = excluded.kwh_consumed_ac;
-    END IF;
-
-INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
-    SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh)
-    FROM (
+-- 4. Rollup: what each reading adds to its hour is its values less those that counted for it
+    --    before. Sums are numeric, so this is exact.
+    WITH counted AS (
         SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
-               item.id, rollup_hour(item.ts) AS hour, item.ts, item.kwh::numeric AS kwh
+               item.id, rollup_hour(item.ts) AS hour, item.ts,
+               CASE WHEN old.id IS NULL THEN 1 ELSE 0 END AS is_new,
+               item.kwh::numeric - coalesce(old.kwh, 0) AS kwh
         FROM unnest(meter_ids, timestamps, received_ats, kwhs)
             AS item (id, ts, received_at, kwh)
-        JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
-        WHERE item.ts > written.shown_before
+        LEFT JOIN unnest(old_ids, old_timestamps, old_receipts, old_kwhs)
+            AS old (id, ts, received_at, kwh) ON old.id = item.id AND old.ts = item.ts
+        WHERE old.id IS NULL OR item.received_at > old.received_at
         ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
-    ) AS counted
-    WHERE late_ids IS NULL
-       OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
-    GROUP BY id, hour
-    ORDER BY id COLLATE "C", hour
-    ON CONFLICT (meter_id, hour) DO UPDATE SET
-        readings = rollup.readings + excluded.readings,
-        minutes = rollup.minutes | excluded.minutes,
-        kwh_consumed_ac = rollup.kwh_consumed_ac + excluded.kwh_consumed_ac;
+    ), written AS (
+        INSERT INTO meter_hourly_rollup AS rollup
+            (meter_id, hour, readings, minutes, kwh_consumed_ac)
+        SELECT id, hour, sum(is_new), bit_or(minute_bit(ts, hour)), sum(kwh)
+        FROM counted
+        GROUP BY id, hour
+        ORDER BY id COLLATE "C", hour
+        ON CONFLICT (meter_id, hour) DO UPDATE SET
+            readings = rollup.readings + excluded.readings,
+            minutes = rollup.minutes | excluded.minutes,
+            kwh_consumed_ac = rollup.kwh_consumed_ac + excluded.kwh_consumed_ac
+    )
+    SELECT count(*) INTO distinct_new FROM counted;
+
+-- 5. Tell re-sent readings from new ones: by the receipt before each, of this call or the one
+    --    that counted.
+    duplicates := 0;
+    corrections := 0;
+    IF distinct_new < cardinality(meter_ids) OR old_ids IS NOT NULL THEN
+        SELECT count(*) FILTER (WHERE was = came), count(*) FILTER (WHERE was != came)
+        INTO duplicates, corrections
+        FROM (
+            SELECT ROW(item.kwh::numeric, item.voltage)::text AS came,
+                   coalesce(
+                       lag(ROW(item.kwh::numeric, item.voltage)::text) OVER (
+                           PARTITION BY item.id COLLATE "C", item.ts ORDER BY item.received_at),
+                       CASE WHEN old.id IS NOT NULL THEN ROW(old.kwh, old.voltage)::text END
+                   ) AS was
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+                AS item (id, ts, received_at, kwh, voltage)
+            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_voltages)
+                AS old (id, ts, kwh, voltage) ON old.id = item.id AND old.ts = item.ts
+        ) AS compared;
+    END IF;
 END
 $$;
 
@@ -281,20 +305,27 @@ UPDATE vehicle_hourly_rollup
 END
 $$;
 
-CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) RETURNS void
+CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 DECLARE
-    inserted   bigint;
-    collided   boolean;
-    ids        text[];
-    previous   timestamptz[];
-    late_ids   text[];
-    late_hours timestamptz[];
-    first_hour timestamptz;
-    last_hour  timestamptz;
+    inserted        bigint;
+    distinct_new    bigint;
+    collided        boolean;
+    ids             text[];
+    previous        timestamptz[];
+    late_ids        text[];
+    late_timestamps timestamptz[];
+    first_late      timestamptz;
+    last_late       timestamptz;
+    old_ids         text[];
+    old_timestamps  timestamptz[];
+    old_receipts    timestamptz[];
+    old_kwhs        numeric[];
+    old_temps       numeric[];
+    old_socs        double precision[];
 BEGIN
     -- 1. Lock the devices and update their live rows.
     WITH newest AS (
@@ -349,7 +380,33 @@ BEGIN
     )
     SELECT array_agg(vehicle_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
 
--- 2. Append.
+-- 2. Look up the receipts that counted so far.
+    SELECT array_agg(id), array_agg(ts), min(ts), max(ts)
+    INTO late_ids, late_timestamps, first_late, last_late
+    FROM (
+        SELECT DISTINCT item.id, item.ts
+        FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
+        WHERE item.ts <= written.shown_before OR written.id IS NULL
+    ) AS late;
+
+IF late_ids IS NOT NULL THEN
+        SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
+               array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
+               array_agg(counted.soc)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs
+        FROM unnest(late_ids, late_timestamps) AS late (id, ts)
+        CROSS JOIN LATERAL (
+            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc
+            FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = late.id AND h."timestamp" = late.ts
+              AND h."timestamp" >= first_late AND h."timestamp" <= last_late
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted;
+    END IF;
+
+-- 3. Append.
     LOOP
         INSERT INTO vehicle_telemetry_history
             (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
@@ -405,63 +462,53 @@ UPDATE vehicle_live_status live
           AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
 
--- 3. Rollup: increment hours of new readings, compute the others anew.
-    SELECT array_agg(id), array_agg(hour), min(hour), max(hour)
-    INTO late_ids, late_hours, first_hour, last_hour
-    FROM (
-        SELECT DISTINCT item.id, rollup_hour(item.ts) AS hour
-        FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
-        LEFT JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
-        WHERE item.ts <= written.shown_before OR written.id IS NULL
-    ) AS late;
-
-IF late_ids IS NOT NULL THEN
-        INSERT INTO vehicle_hourly_rollup AS rollup
-            (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
-        SELECT late.id, late.hour, summed.*
-        FROM unnest(late_ids, late_hours) AS late (id, hour)
-        CROSS JOIN LATERAL (
-            SELECT count(*), bit_or(minute_bit(ts, late.hour)), sum(kwh), sum(battery_temp)
-            FROM (
-                SELECT DISTINCT ON (h."timestamp")
-                       h."timestamp" AS ts, h.kwh_delivered_dc AS kwh, h.battery_temp
-                FROM vehicle_telemetry_history h
-                WHERE h.vehicle_id = late.id
-                  AND h."timestamp" > late.hour AND h."timestamp" <= late.hour + interval '1 hour'
-                  AND h."timestamp" > first_hour AND h."timestamp" <= last_hour + interval '1 hour'
-                ORDER BY h."timestamp" DESC, h.received_at DESC
-            ) AS counted
-        ) AS summed
-        ORDER BY late.id COLLATE "C", late.hour
-        ON CONFLICT (vehicle_id, hour) DO UPDATE SET
-            readings = excluded.readings,
-            minutes = excluded.minutes,
-            kwh_delivered_dc = excluded.kwh_delivered_dc,
-            battery_temp_sum = excluded.battery_temp_sum;
-    END IF;
-
-INSERT INTO vehicle_hourly_rollup AS rollup
-        (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
-    SELECT id, hour, count(*), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
-    FROM (
+-- 4. Rollup.
+    WITH counted AS (
         SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
                item.id, rollup_hour(item.ts) AS hour, item.ts,
-               item.kwh::numeric AS kwh, item.battery_temp::numeric AS battery_temp
+               CASE WHEN old.id IS NULL THEN 1 ELSE 0 END AS is_new,
+               item.kwh::numeric - coalesce(old.kwh, 0) AS kwh,
+               item.battery_temp::numeric - coalesce(old.battery_temp, 0) AS battery_temp
         FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
             AS item (id, ts, received_at, kwh, battery_temp)
-        JOIN unnest(ids, previous) AS written (id, shown_before) USING (id)
-        WHERE item.ts > written.shown_before
+        LEFT JOIN unnest(old_ids, old_timestamps, old_receipts, old_kwhs, old_temps)
+            AS old (id, ts, received_at, kwh, battery_temp) ON old.id = item.id AND old.ts = item.ts
+        WHERE old.id IS NULL OR item.received_at > old.received_at
         ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
-    ) AS counted
-    WHERE late_ids IS NULL
-       OR (id, hour) NOT IN (SELECT * FROM unnest(late_ids, late_hours))
-    GROUP BY id, hour
-    ORDER BY id COLLATE "C", hour
-    ON CONFLICT (vehicle_id, hour) DO UPDATE SET
-        readings = rollup.readings + excluded.readings,
-        minutes = rollup.minutes | excluded.minutes,
-        kwh_delivered_dc = rollup.kwh_delivered_dc + excluded.kwh_delivered_dc,
-        battery_temp_sum = rollup.battery_temp_sum + excluded.battery_temp_sum;
+    ), written AS (
+        INSERT INTO vehicle_hourly_rollup AS rollup
+            (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+        SELECT id, hour, sum(is_new), bit_or(minute_bit(ts, hour)), sum(kwh), sum(battery_temp)
+        FROM counted
+        GROUP BY id, hour
+        ORDER BY id COLLATE "C", hour
+        ON CONFLICT (vehicle_id, hour) DO UPDATE SET
+            readings = rollup.readings + excluded.readings,
+            minutes = rollup.minutes | excluded.minutes,
+            kwh_delivered_dc = rollup.kwh_delivered_dc + excluded.kwh_delivered_dc,
+            battery_temp_sum = rollup.battery_temp_sum + excluded.battery_temp_sum
+    )
+    SELECT count(*) INTO distinct_new FROM counted;
+
+-- 5. Tell re-sent readings from new ones.
+    duplicates := 0;
+    corrections := 0;
+    IF distinct_new < cardinality(vehicle_ids) OR old_ids IS NOT NULL THEN
+        SELECT count(*) FILTER (WHERE was = came), count(*) FILTER (WHERE was != came)
+        INTO duplicates, corrections
+        FROM (
+            SELECT ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc)::text AS came,
+                   coalesce(
+                       lag(ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc)::text) OVER (
+                           PARTITION BY item.id COLLATE "C", item.ts ORDER BY item.received_at),
+                       CASE WHEN old.id IS NOT NULL THEN ROW(old.kwh, old.battery_temp, old.soc)::text END
+                   ) AS was
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+                AS item (id, ts, received_at, kwh, battery_temp, soc)
+            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs)
+                AS old (id, ts, kwh, battery_temp, soc) ON old.id = item.id AND old.ts = item.ts
+        ) AS compared;
+    END IF;
 END
 $$;
 
@@ -659,14 +706,14 @@ GRANT ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timest
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) TO telemetry_ingest;
 
-REVOKE ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[]) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) TO telemetry_ingest;
 
-REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[]) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;

@@ -69,8 +69,8 @@ _METER = {
     "live_values": "kwh_consumed_ac, voltage",
     "live_columns": "last_kwh_consumed_ac, last_voltage",
     "rollup": "meter_hourly_rollup",
-    "sums": "sum(kwh_consumed_ac)",
-    "rollup_columns": "kwh_consumed_ac",
+    "sums": "trim_scale(sum(kwh_consumed_ac))",
+    "rollup_columns": "trim_scale(kwh_consumed_ac)",
 }
 _VEHICLE = {
     "device": "vehicle_id",
@@ -79,8 +79,8 @@ _VEHICLE = {
     "live_values": "kwh_delivered_dc, battery_temp",
     "live_columns": "last_kwh_delivered_dc, last_battery_temp",
     "rollup": "vehicle_hourly_rollup",
-    "sums": "sum(kwh_delivered_dc), sum(battery_temp)",
-    "rollup_columns": "kwh_delivered_dc, battery_temp_sum",
+    "sums": "trim_scale(sum(kwh_delivered_dc)), trim_scale(sum(battery_temp))",
+    "rollup_columns": "trim_scale(kwh_delivered_dc), trim_scale(battery_temp_sum)",
 }
 
 
