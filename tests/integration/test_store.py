@@ -208,6 +208,31 @@ def test_sums_are_exact(writer: Writer, connection: psycopg.Connection[Row]) -> 
     assert rollup(connection)[0][2] == Decimal("1000.3")
 
 
+def test_readings_that_were_known_are_counted(database: Database) -> None:
+    def send(seconds: int, *readings: MeterReading) -> tuple[int, int]:
+        return store_meter_readings(database, readings, ACCEPTED + timedelta(seconds=seconds))
+
+    assert send(0, meter(1), meter(2), meter(1, meter_id="METER-2")) == (0, 0)
+    assert send(1, meter(1), meter(2, 5), meter(3)) == (1, 1)
+    assert send(2, meter(2, 5), meter(1, 7), meter(0)) == (1, 1)
+    assert send(3, meter(4), meter(4), meter(4, 2), meter(4, 2)) == (2, 1)
+    assert send(4, meter(4, 2), meter(4), meter(-1), meter(-1)) == (2, 1)
+
+
+def test_a_state_of_charge_that_differs_is_a_correction(database: Database) -> None:
+    for number, (reading, known) in enumerate(
+        [
+            (vehicle(1), (0, 0)),
+            (vehicle(1), (1, 0)),
+            (vehicle(1, 50), (0, 1)),
+            (vehicle(1, 50), (1, 0)),
+            (vehicle(1), (0, 1)),
+        ]
+    ):
+        accepted = ACCEPTED + timedelta(seconds=number)
+        assert store_vehicle_readings(database, [reading], accepted) == known
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_the_newest_state_of_charge_is_shown(
     database: Database, connection: psycopg.Connection[Row], at_once: bool

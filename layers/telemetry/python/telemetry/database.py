@@ -53,8 +53,10 @@ class Connection(psycopg.Connection[Row]):
         left = max(0.0, self.deadline - time.monotonic())
         return super().wait(gen, interval, left if timeout is None else min(left, timeout))
 
-    def call(self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]) -> None:
-        """Run a statement whose parameters are in PostgreSQL's binary form; drop what it returns.
+    def call(
+        self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]
+    ) -> list[bytes | None]:
+        """Run a statement with parameters in PostgreSQL's binary form; return its row's texts.
 
         Does what execute does, on the same connection, in a third of its time: adapting Python
         objects and waiting by a generator take 150 µs more of a processor that was waiting for the
@@ -70,14 +72,17 @@ class Connection(psycopg.Connection[Row]):
                 raise psycopg.OperationalError("the server did not answer in time")
             pgconn.consume_input()
             unsent = unsent and pgconn.flush()
-        failed = None
+        failed, row = None, []
         while result := pgconn.get_result():
-            if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+            if result.status == ExecStatus.TUPLES_OK:
+                row = [result.get_value(0, column) for column in range(result.nfields)]
+            else:
                 failed = failed or error_from_result(result)
         if pgconn.status == ConnStatus.BAD:
             raise psycopg.OperationalError("the connection broke") from failed
         if failed:
             raise failed
+        return row
 
 
 def connect(url: str, *, autocommit: bool = True) -> Connection:
@@ -111,9 +116,11 @@ class Database:
         """
         return self._run(lambda connection: connection.execute(statement, params).fetchall())
 
-    def call(self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]) -> None:
+    def call(
+        self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]
+    ) -> list[bytes | None]:
         """Run one statement as fetch does, with parameters in binary (see Connection.call)."""
-        self._run(lambda connection: connection.call(statement, types, values))
+        return self._run(lambda connection: connection.call(statement, types, values))
 
     def _run(self, act: Callable[[Connection], Result]) -> Result:
         deadline = time.monotonic() + self._time_limit

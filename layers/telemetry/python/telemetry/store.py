@@ -5,6 +5,7 @@ The work is done by the stored functions of migrations 0002 and 0003.
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from telemetry.binary import (
     FLOAT8,
@@ -25,14 +26,25 @@ from telemetry.database import Database
 from telemetry.readings import MeterReading, VehicleReading
 
 _STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5)"
-_STORE_METER_READINGS = b"SELECT store_meter_readings($1, $2, $3, $4, $5)"
+_STORE_METER_READINGS = b"SELECT * FROM store_meter_readings($1, $2, $3, $4, $5)"
 _STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6)"
-_STORE_VEHICLE_READINGS = b"SELECT store_vehicle_readings($1, $2, $3, $4, $5, $6)"
+_STORE_VEHICLE_READINGS = b"SELECT * FROM store_vehicle_readings($1, $2, $3, $4, $5, $6)"
 
 _METER_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8)
 _VEHICLE_TYPES = (*_METER_TYPES, FLOAT8)
 _METER_ARRAYS = (TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, FLOAT8_ARRAY, FLOAT8_ARRAY)
 _VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY)
+
+
+# When the API accepted readings: all at one time, or each at its own.
+Receipts = datetime | Sequence[datetime]
+
+
+class Resent(NamedTuple):
+    """How many of the readings stored were known already: with the same values, or with others."""
+
+    duplicates: int
+    corrections: int
 
 
 def store_meter_reading(database: Database, reading: MeterReading, received_at: datetime) -> None:
@@ -73,39 +85,47 @@ def store_vehicle_reading(
 
 
 def store_meter_readings(
-    database: Database, readings: Sequence[MeterReading], received_at: datetime
-) -> None:
-    """Store readings that were accepted together, as store_meter_reading does each of them.
+    database: Database, readings: Sequence[MeterReading], received_at: Receipts
+) -> Resent:
+    """Store readings in one transaction, as store_meter_reading does each of them.
 
-    Each gets a receipt time of its own, a microsecond after the one before: of two receipts of one
-    reading in one request the later counts.
+    Readings that were accepted at one time get receipt times a microsecond apart: of two receipts
+    of one reading in one request the later counts.
     """
-    database.call(
+    row = database.call(
         _STORE_METER_READINGS,
         _METER_ARRAYS,
         (
             encode_ids([reading.meter_id for reading in readings]),
             encode_times([reading.timestamp for reading in readings]),
-            encode_consecutive_times(received_at, len(readings)),
+            _encode_receipts(received_at, len(readings)),
             encode_floats([reading.kwh_consumed_ac for reading in readings]),
             encode_floats([reading.voltage for reading in readings]),
         ),
     )
+    return Resent(*(int(count or 0) for count in row))
 
 
 def store_vehicle_readings(
-    database: Database, readings: Sequence[VehicleReading], received_at: datetime
-) -> None:
-    """Store readings that were accepted together, as store_meter_reading does each of them."""
-    database.call(
+    database: Database, readings: Sequence[VehicleReading], received_at: Receipts
+) -> Resent:
+    """Store readings in one transaction, as store_meter_readings does."""
+    row = database.call(
         _STORE_VEHICLE_READINGS,
         _VEHICLE_ARRAYS,
         (
             encode_ids([reading.vehicle_id for reading in readings]),
             encode_times([reading.timestamp for reading in readings]),
-            encode_consecutive_times(received_at, len(readings)),
+            _encode_receipts(received_at, len(readings)),
             encode_floats([reading.kwh_delivered_dc for reading in readings]),
             encode_floats([reading.battery_temp for reading in readings]),
             encode_optional_floats([reading.soc for reading in readings]),
         ),
     )
+    return Resent(*(int(count or 0) for count in row))
+
+
+def _encode_receipts(received_at: Receipts, count: int) -> bytes:
+    if isinstance(received_at, datetime):
+        return encode_consecutive_times(received_at, count)
+    return encode_times(received_at)
