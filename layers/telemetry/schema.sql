@@ -15,6 +15,7 @@ SET row_security = off;
 
 CREATE FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_consumed_ac numeric)
     LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
     origin      constant timestamptz := '2000-01-01 00:00:00+00';
@@ -104,6 +105,7 @@ CREATE FUNCTION public.store_meter_readings(meter_ids text[], timestamps timesta
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
     inserted        bigint;
@@ -195,9 +197,12 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
                    IS DISTINCT FROM (item.kwh::numeric, item.voltage) AS other
             FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages) WITH ORDINALITY
                 AS item (id, ts, received_at, kwh, voltage, position)
-            JOIN meter_telemetry_history stored
-              ON stored.meter_id = item.id AND stored."timestamp" = item.ts
-             AND stored.received_at = item.received_at
+            CROSS JOIN LATERAL (
+                SELECT * FROM meter_telemetry_history h
+                WHERE h.meter_id = item.id AND h."timestamp" = item.ts
+                  AND h.received_at = item.received_at
+                LIMIT 1
+            ) AS stored
         ) AS compared;
         EXIT WHEN NOT collided;
 
@@ -309,6 +314,7 @@ CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps tim
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
     inserted        bigint;
@@ -430,9 +436,12 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
             FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
                 WITH ORDINALITY
                 AS item (id, ts, received_at, kwh, battery_temp, soc, position)
-            JOIN vehicle_telemetry_history stored
-              ON stored.vehicle_id = item.id AND stored."timestamp" = item.ts
-             AND stored.received_at = item.received_at
+            CROSS JOIN LATERAL (
+                SELECT * FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
+                  AND h.received_at = item.received_at
+                LIMIT 1
+            ) AS stored
         ) AS compared;
         EXIT WHEN NOT collided;
 
@@ -514,6 +523,7 @@ $$;
 
 CREATE FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_delivered_dc numeric, battery_temp_sum numeric)
     LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
     origin      constant timestamptz := '2000-01-01 00:00:00+00';

@@ -7,7 +7,8 @@
 -- sees what the writer before committed.
 --
 -- Generic plans: otherwise a call plans each statement over all partitions anew, which takes longer
--- than a small batch. They prune partitions as they run.
+-- than a small batch. They prune partitions as they run. No sequential scans: a plan may have been
+-- made when a partition was empty, and is kept while it fills.
 CREATE FUNCTION store_meter_readings(
     meter_ids    text[],
     timestamps   timestamptz[],
@@ -18,7 +19,8 @@ CREATE FUNCTION store_meter_readings(
     OUT corrections bigint
 ) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
     inserted        bigint;
     distinct_new    bigint;
@@ -109,9 +111,12 @@ BEGIN
                    IS DISTINCT FROM (item.kwh::numeric, item.voltage) AS other
             FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages) WITH ORDINALITY
                 AS item (id, ts, received_at, kwh, voltage, position)
-            JOIN meter_telemetry_history stored
-              ON stored.meter_id = item.id AND stored."timestamp" = item.ts
-             AND stored.received_at = item.received_at
+            CROSS JOIN LATERAL (
+                SELECT * FROM meter_telemetry_history h
+                WHERE h.meter_id = item.id AND h."timestamp" = item.ts
+                  AND h.received_at = item.received_at
+                LIMIT 1
+            ) AS stored
         ) AS compared;
         EXIT WHEN NOT collided;
 

@@ -12,7 +12,8 @@ CREATE FUNCTION store_vehicle_readings(
     OUT corrections bigint
 ) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
     inserted        bigint;
     distinct_new    bigint;
@@ -133,9 +134,12 @@ BEGIN
             FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
                 WITH ORDINALITY
                 AS item (id, ts, received_at, kwh, battery_temp, soc, position)
-            JOIN vehicle_telemetry_history stored
-              ON stored.vehicle_id = item.id AND stored."timestamp" = item.ts
-             AND stored.received_at = item.received_at
+            CROSS JOIN LATERAL (
+                SELECT * FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
+                  AND h.received_at = item.received_at
+                LIMIT 1
+            ) AS stored
         ) AS compared;
         EXIT WHEN NOT collided;
 

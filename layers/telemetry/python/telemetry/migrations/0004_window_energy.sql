@@ -1,9 +1,11 @@
 -- What a device did in a window (window_start, window_end]: whole hours from the rollup, the two
 -- ragged edges from history by a bounded index range. The cost depends on the window, never on the
 -- size of history. No row is returned for a device without a reading in the window.
+-- No sequential scans: a plan may have been made when a partition was empty, and is kept.
 CREATE FUNCTION meter_energy(
     for_meter_id text, window_start timestamptz, window_end timestamptz
-) RETURNS TABLE (readings bigint, kwh_consumed_ac numeric) LANGUAGE plpgsql STABLE AS $$
+) RETURNS TABLE (readings bigint, kwh_consumed_ac numeric) LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
 DECLARE
     origin      constant timestamptz := '2000-01-01 00:00:00+00';
     last_hour   constant timestamptz := date_bin('1 hour', window_end, origin);
@@ -45,7 +47,8 @@ $$;
 CREATE FUNCTION vehicle_energy(
     for_vehicle_id text, window_start timestamptz, window_end timestamptz
 ) RETURNS TABLE (readings bigint, kwh_delivered_dc numeric, battery_temp_sum numeric)
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
 DECLARE
     origin      constant timestamptz := '2000-01-01 00:00:00+00';
     last_hour   constant timestamptz := date_bin('1 hour', window_end, origin);

@@ -1,0 +1,211 @@
+"""Query plans: every hot statement uses its index and touches what it was asked for, no more.
+
+auto_explain reports the plans as they were executed, also those inside the stored functions. The
+history read here is in two of some fifty partitions, which meet at MIDNIGHT.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import pytest
+
+from local.databases import OWNER, DatabaseUrls, database_urls
+from local.postgres import RunningPostgres
+from telemetry.database import Database, connect
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.reports import report_performance
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
+from telemetry.verification import find_differences
+from tests.integration.plans import Explained, report_plans
+
+MIDNIGHT = datetime(2025, 1, 1, tzinfo=UTC)
+LIVE, ROLLUP = "live_status", "hourly_rollup"
+OLDEST, OLD, NEW = (f"telemetry_history_{part}" for part in ("2010_2019", "2024", "2025"))
+
+# Times are minutes after MIDNIGHT. Every device has sent each minute of these hours. The idle ones
+# sent one reading: without them, live rows are so few that reading them all is the right plan.
+HOURS = range(-13 * 60, 13 * 60, 60)
+NEXT = HOURS.stop
+DEVICES, IDLE_DEVICES = range(50), range(1000, 4000)
+
+Sent = Sequence[tuple[int, float]]  # device and time
+STORES: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
+    "meter": (store_meter_reading, store_meter_readings),
+    "vehicle": (store_vehicle_reading, store_vehicle_readings),
+}
+DEVICE_NAMES = {"meter": "METER-{}", "vehicle": "VEH-{}"}
+
+
+def make_reading(
+    stream: str, device: int, time: float, kwh: float
+) -> MeterReading | VehicleReading:
+    name, timestamp = DEVICE_NAMES[stream].format(device), MIDNIGHT + timedelta(minutes=time)
+    if stream == "meter":
+        return MeterReading.model_construct(
+            meter_id=name, kwh_consumed_ac=kwh, voltage=230.0, timestamp=timestamp
+        )
+    return VehicleReading.model_construct(
+        vehicle_id=name, soc=50.0, kwh_delivered_dc=kwh, battery_temp=25.0, timestamp=timestamp
+    )
+
+
+def send(database: Database, stream: str, sent: Sent, kwh: float = 1.0, second: int = 0) -> None:
+    """Store as the API does: one reading by the function for one."""
+    store_one, store_many = STORES[stream]
+    accepted = MIDNIGHT + timedelta(days=1, seconds=second)
+    readings = [make_reading(stream, device, time, kwh) for device, time in sent]
+    if len(readings) == 1:
+        store_one(database, readings[0], accepted)
+    else:
+        store_many(database, readings, accepted)
+
+
+class Seeded(NamedTuple):
+    urls: DatabaseUrls
+    unused_devices: dict[str, Iterator[int]]
+
+
+@pytest.fixture(scope="module")
+def seeded(server: RunningPostgres) -> Iterator[Seeded]:
+    """One database for all the tests here, each of which writes for devices of its own."""
+    with connect(server.url) as superuser:
+        superuser.execute(f"CREATE DATABASE seeded TEMPLATE migrated OWNER {OWNER}".encode())
+    urls = database_urls(server, "seeded")
+    database = Database(urls.ingest)
+    for stream in STORES:
+        send(database, stream, [(device, HOURS.start) for device in IDLE_DEVICES])
+        for hour in HOURS:
+            times = range(hour, hour + 60)
+            send(database, stream, [(device, time) for time in times for device in DEVICES])
+        for second in (1, 2):  # what is corrected below has been before: just the last one counts
+            corrected = [(device, time) for device in DEVICES for time in (-90, 90)]
+            send(database, stream, corrected, second=second)
+    database.close()
+    with connect(urls.owner) as connection:
+        for stream in STORES:
+            for changed in (LIVE, ROLLUP, OLD, NEW):  # as autovacuum does
+                connection.execute(f"VACUUM (ANALYZE) {stream}_{changed}".encode())
+        report_plans(server, "seeded")
+        yield Seeded(urls, {stream: iter(DEVICES) for stream in STORES})
+        assert find_differences(connection) == []
+
+
+# Plans for the given values are what a session begins with, generic ones what it may settle on.
+@pytest.fixture(params=["force_custom_plan", "force_generic_plan"])
+def explained(
+    seeded: Seeded, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Explained]:
+    opened = Explained(seeded.urls, request.param, monkeypatch)
+    yield opened
+    opened.close()
+
+
+def check(touched: dict[str, int], bounds: dict[str, int], *streams: str) -> None:
+    """See that these tables' indexes were used, no others, and rows touched within the bounds.
+
+    Each partition has an index of its own: those not named were not read.
+    """
+    allowed = {f"{stream}_{table}_pkey": bounds[table] for stream in streams for table in bounds}
+    assert touched.keys() == allowed.keys()
+    assert {index: rows for index, rows in touched.items() if rows > allowed[index]} == {}
+
+
+def three(*times: float) -> Sent:
+    return [(device, time) for device in range(3) for time in times]
+
+
+class Case(NamedTuple):
+    sent: Sent
+    bounds: dict[str, int]
+    # The same was accepted in the same microsecond before, with so much energy; what is sent has 1.
+    before: float | None = None
+
+
+# A reading that is not newer than all before looks for the receipt that counted so far. One that
+# is not inserted, because it is there, is then compared with what is.
+SIX = {LIVE: 3, ROLLUP: 6, OLD: 3, NEW: 3}
+CASES = {
+    "in order": Case([(0, NEXT)], {LIVE: 1, ROLLUP: 1}),
+    "first of its hour": Case([(0, NEXT + 1)], {LIVE: 1, ROLLUP: 1}),
+    "late": Case([(0, -89.5)], {LIVE: 2, ROLLUP: 1, OLD: 1}),
+    "corrected": Case([(0, -90)], {LIVE: 2, ROLLUP: 1, OLD: 1}),
+    "re-sent": Case([(0, -89.5)], {LIVE: 2, OLD: 2}, before=1),
+    "batch": Case(three(NEXT, NEXT + 1), {LIVE: 3, ROLLUP: 6}),
+    "late batch": Case(three(-89.5, 90.5), SIX),
+    "corrected batch": Case(three(-90, 90), SIX),
+    "re-sent batch": Case(three(-89.5, 90.5), {LIVE: 3, OLD: 6, NEW: 6}, before=1),
+    "batch of other events of the same instants": Case(
+        three(-89.5, 90.5), {LIVE: 9, ROLLUP: 6, OLD: 6, NEW: 6}, before=2
+    ),
+    "batch of readings that are years apart": Case(
+        [(0, -89.5), (0, -8 * 365 * 24 * 60)], {LIVE: 1, ROLLUP: 2, OLD: 1, OLDEST: 1}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("stream", STORES)
+def test_storing_touches_the_readings_stored(
+    explained: Explained, seeded: Seeded, stream: str, case: Case
+) -> None:
+    own = {device: next(seeded.unused_devices[stream]) for device in dict(case.sent)}
+    sent = [(own[device], time) for device, time in case.sent]
+    if case.before:
+        send(explained.ingest, stream, sent, case.before, 3)
+    touched = explained.touched_by(send, explained.ingest, stream, sent, 1.0, 3)
+    check(touched, case.bounds, stream)
+
+
+# Before the window's first whole hour and after its last one, in a window that ends then.
+@pytest.mark.parametrize(("end", "first", "last"), [(None, 1, 59), (12.5 * 60, 30, 30)])
+def test_a_report_touches_rollups_and_two_edges_of_history(
+    explained: Explained, end: float | None, first: int, last: int
+) -> None:
+    window_end = None if end is None else MIDNIGHT + timedelta(minutes=end)
+    vehicle_id = f"VEH-{DEVICES[-1]}"
+    touched = explained.touched_by(report_performance, explained.read, vehicle_id, window_end)
+    check(touched, {LIVE: 2, ROLLUP: 23, OLD: first, NEW: last}, *STORES)
+
+
+# A plan does not tell how much of an index it skipped: what it looks for has to be one range.
+def test_every_index_is_in_the_order_of_device_and_time(seeded: Seeded) -> None:
+    with connect(seeded.urls.owner) as connection:
+        found = connection.execute(
+            """SELECT DISTINCT pg_get_indexdef(indexrelid, 1, false),
+                               pg_get_indexdef(indexrelid, 2, false)
+               FROM pg_index WHERE indrelid::regclass::text ~ '^(meter|vehicle)_'"""
+        ).fetchall()
+    times = {'"timestamp"', "hour", ""}  # a live row has just the device
+    assert set(found) == {(device, time) for device in ("meter_id", "vehicle_id") for time in times}
+
+
+# A session keeps its plans, and tomorrow's partition is empty when it makes them.
+@pytest.mark.parametrize("stream", STORES)
+def test_a_plan_made_while_a_partition_was_empty_uses_its_index_once_it_has_filled(
+    server: RunningPostgres, urls: DatabaseUrls, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(urls.owner) as connection:
+        connection.execute("ANALYZE")  # of all tables, such as after an upgrade of the server
+    report_plans(server, urls.owner.rpartition("/")[2])
+    explained = Explained(urls, "force_generic_plan", monkeypatch)
+    energy, device = f"SELECT {stream}_energy(%s, %s, %s)", DEVICE_NAMES[stream].format(0)
+    try:
+        for time, history in ((-90, OLD), (90, NEW)):
+            sent = three(time, time + 1, time + 2)
+            send(explained.ingest, stream, sent)
+            touched = explained.touched_by(send, explained.ingest, stream, sent)
+            check(touched, {LIVE: 3, history: 18}, stream)
+
+            window = [MIDNIGHT + timedelta(minutes=time + edge) for edge in (-1, 1)]
+            touched = explained.touched_by(explained.read.fetch, energy, [device, *window])
+            check(
+                touched, {ROLLUP: 1, history: 3}, stream
+            )  # two readings and an edge that is empty
+    finally:
+        explained.close()
