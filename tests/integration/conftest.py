@@ -13,6 +13,7 @@ import pytest
 from local import ROOT
 from local.gateway import Gateway
 from local.template import read_template
+from tests.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -70,5 +71,13 @@ class Api:
 @pytest.fixture
 def api(database_url: str) -> Iterator[Api]:
     opened = Api(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    """A way to the test's database that listens in, and that can freeze and break."""
+    opened = Wire(database_url)
     yield opened
     opened.close()

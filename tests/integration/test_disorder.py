@@ -50,10 +50,12 @@ class Disorder(RuleBasedStateMachine):
     """One database, several connections, and calls in any order."""
 
     url: str
+    direct_url: str
 
     def __init__(self) -> None:
         super().__init__()
-        self.admin = connect(self.url)
+        # Through a pooler it would get, and kill, the very connection it is to kill.
+        self.admin = connect(self.direct_url)
         for stream in ("meter", "vehicle"):
             for table in ("telemetry_history", "live_status", "hourly_rollup"):
                 self.admin.execute(f"DELETE FROM {stream}_{table}".encode())
@@ -174,8 +176,8 @@ class Disorder(RuleBasedStateMachine):
         assert find_differences(self.admin) == []
 
 
-def test_the_store_is_right_under_disorder(database_url: str) -> None:
-    machine = type("DisorderHere", (Disorder,), {"url": database_url})
+def test_the_store_is_right_under_disorder(database_url: str, direct_url: str) -> None:
+    machine = type("DisorderHere", (Disorder,), {"url": database_url, "direct_url": direct_url})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=15, stateful_step_count=20, deadline=None)
     )

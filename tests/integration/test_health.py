@@ -2,9 +2,8 @@
 
 import psycopg
 
-from local.postgres import RunningPostgres
 from telemetry.database import Row
-from tests.conftest import database_on
+from tests.conftest import Server, database_on
 from tests.integration.conftest import Api
 
 
@@ -66,8 +65,9 @@ def test_each_history_needs_its_partitions(api: Api, connection: psycopg.Connect
 
 
 def test_a_server_that_is_no_writer_is_not_healthy(
-    api: Api, connection: psycopg.Connection[Row]
+    direct_url: str, connection: psycopg.Connection[Row]
 ) -> None:
+    api = Api(direct_url)  # a pooler's sessions keep the settings that they began with
     [(name,)] = connection.execute("SELECT current_database()")
     connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
     answer = api.get("/health")
@@ -81,10 +81,11 @@ def test_a_server_that_is_no_writer_is_not_healthy(
     assert api.post("/ingest/meter", reading).status == 503
     connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
     assert api.post("/ingest/meter", reading).status == 201
+    api.close()
 
 
-def test_a_database_out_of_reach_is_reported(server: RunningPostgres) -> None:
-    api = Api(database_on(server, "there_is_none"))
+def test_a_database_out_of_reach_is_reported(server: Server) -> None:
+    api = Api(server.pooled(database_on(server, "there_is_none")))
     health = api.get("/health")
     assert (health.status, health.body["database"]["ok"]) == (503, False)
     report = api.get("/v1/analytics/performance/VEH-1")
