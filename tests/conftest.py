@@ -1,7 +1,8 @@
-"""Real PostgreSQL servers, started here: the embedded one, and 15 where it is installed."""
+"""Real PostgreSQL servers, started here: the embedded one, 15 and PgBouncer where installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -11,12 +12,23 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from local.databases import OWNER, DatabaseUrls, admit_users, database_urls, make_database
+from local.databases import (
+    INGEST,
+    OWNER,
+    READ,
+    DatabaseUrls,
+    admit_users,
+    database_urls,
+    make_database,
+    password_of,
+)
 from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import Row, connect
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.verification import find_differences
+from tests.pgbouncer import PGBOUNCER, start_pgbouncer
+from tests.wire import at_port
 
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 # Durability is not what these servers are for; they die with the test run.
@@ -25,35 +37,75 @@ FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_b
 _numbers = count()
 
 
-@pytest.fixture(scope="session", params=["embedded", "15"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningPostgres]:
-    """A server with a database `migrated`, to be cloned."""
-    binaries = embedded_binaries() if request.param == "embedded" else POSTGRES_15
-    if not binaries.exists():
+@dataclass(frozen=True)
+class Server:
+    """A server, and the pooler that clients reach it through, where there is one."""
+
+    running: RunningPostgres
+    pooler_port: int | None = None
+
+    @property
+    def url(self) -> str:
+        """How a superuser reaches it, past the pooler."""
+        return self.running.url
+
+    def urls(self, name: str) -> DatabaseUrls:
+        """Return how the users reach a database: the owner past the pooler, as on AWS."""
+        urls = database_urls(self.running, name)
+        if self.pooler_port is None:
+            return urls
+        return replace(
+            urls,
+            ingest=at_port(urls.ingest, self.pooler_port),
+            read=at_port(urls.read, self.pooler_port),
+        )
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(tmp_path_factory, embedded_binaries())
+
+
+@pytest.fixture(scope="session")
+def postgres_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if not POSTGRES_15.exists():
         pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
-    running = start_postgres(tmp_path_factory.mktemp("postgres") / "data", binaries, options=FAST)
-    try:
-        make_database(running, "migrated")
-        with connect(database_urls(running, "migrated").owner) as connection:
-            apply_migrations(connection)
-            make_partitions(connection, datetime.now(UTC))
-        admit_users(running)
-        yield running
-    finally:
-        running.stop()
+    yield from _server(tmp_path_factory, POSTGRES_15)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(embedded: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if not Path(PGBOUNCER).exists():
+        pytest.skip("PgBouncer is not installed (Debian package pgbouncer)")
+    users = {name: password_of(embedded.running, name) for name in (INGEST, READ)}
+    users["postgres"] = urlsplit(embedded.url).password or ""
+    folder = tmp_path_factory.mktemp("pgbouncer")
+    with start_pgbouncer(folder, embedded.url, users) as port:
+        yield Server(embedded.running, port)
+
+
+@pytest.fixture(scope="session", params=["embedded", "postgres_15", "pgbouncer"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """A server with a database `migrated`, to be cloned; started once, whatever comes between."""
+    chosen: Server = request.getfixturevalue(request.param)
+    return chosen
+
+
+# For what belongs to one session, or is the same whoever is before the server.
+unpooled = pytest.mark.parametrize(
+    "server", ["embedded", "postgres_15"], indirect=True, scope="session"
+)
 
 
 @pytest.fixture
-def empty_database(server: RunningPostgres) -> Iterator[DatabaseUrls]:
+def empty_database(server: Server) -> Iterator[DatabaseUrls]:
     """A database of the test's own, with nothing in it."""
     with _database(server, "template0") as urls:
         yield urls
 
 
 @pytest.fixture
-def urls(server: RunningPostgres) -> Iterator[DatabaseUrls]:
+def urls(server: Server) -> Iterator[DatabaseUrls]:
     """A migrated database of the test's own; at the end it is what history says."""
     with _database(server, "migrated") as urls:
         yield urls
@@ -69,7 +121,7 @@ def connection(urls: DatabaseUrls) -> Iterator[psycopg.Connection[Row]]:
 
 
 @pytest.fixture
-def superuser_url(server: RunningPostgres, urls: DatabaseUrls) -> str:
+def superuser_url(server: Server, urls: DatabaseUrls) -> str:
     """How a superuser reaches the test's database."""
     return server.url.rsplit("/", 1)[0] + urlsplit(urls.owner).path
 
@@ -81,13 +133,26 @@ def admin(superuser_url: str) -> Iterator[psycopg.Connection[Row]]:
         yield opened
 
 
+def _server(folders: pytest.TempPathFactory, binaries: Path) -> Iterator[Server]:
+    running = start_postgres(folders.mktemp("postgres") / "data", binaries, options=FAST)
+    try:
+        make_database(running, "migrated")
+        with connect(database_urls(running, "migrated").owner) as connection:
+            apply_migrations(connection)
+            make_partitions(connection, datetime.now(UTC))
+        admit_users(running)
+        yield Server(running)
+    finally:
+        running.stop()
+
+
 @contextmanager
-def _database(server: RunningPostgres, template: str) -> Iterator[DatabaseUrls]:
+def _database(server: Server, template: str) -> Iterator[DatabaseUrls]:
     name = f"test_{next(_numbers)}"
     names = [sql.Identifier(part) for part in (name, template, OWNER)]
     with connect(server.url) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*names))
         try:
-            yield database_urls(server, name)
+            yield server.urls(name)
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(names[0]))

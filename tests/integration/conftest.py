@@ -14,6 +14,7 @@ from local import ROOT
 from local.databases import DatabaseUrls
 from local.gateway import Gateway
 from local.template import read_template
+from tests.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -69,5 +70,13 @@ class Api:
 @pytest.fixture
 def api(urls: DatabaseUrls) -> Iterator[Api]:
     opened = Api(urls)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def wire(urls: DatabaseUrls) -> Iterator[Wire]:
+    """A way to the test's database that listens in, and that can freeze and break."""
+    opened = Wire(urls.ingest)
     yield opened
     opened.close()

@@ -9,11 +9,11 @@ import pytest
 from psycopg.errors import Diagnostic
 
 from local.databases import DatabaseUrls
-from local.postgres import RunningPostgres
 from telemetry.database import Connection, Database, connect
+from tests.conftest import Server
 
 
-def report_plans(server: RunningPostgres, name: str) -> None:
+def report_plans(server: Server, name: str) -> None:
     """Let each later session of the database, whatever its role, get its plans as notices."""
     with connect(server.url) as superuser:
         for setting, value in {

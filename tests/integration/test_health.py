@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from local.databases import DatabaseUrls, database_urls
-from local.postgres import RunningPostgres
+from local.databases import DatabaseUrls
 from telemetry.database import Database, Row
 from telemetry.partitions import DAYS_AHEAD
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_reading
+from tests.conftest import Server, unpooled
 from tests.integration.conftest import Api
 
 
@@ -83,6 +83,7 @@ def test_each_history_needs_its_partitions(api: Api, connection: psycopg.Connect
     assert (answer.status, answer.body["partitions"]["detail"]) == (503, "there are none")
 
 
+@unpooled
 def test_a_server_that_is_no_writer_is_not_healthy(
     api: Api, connection: psycopg.Connection[Row]
 ) -> None:
@@ -101,8 +102,8 @@ def test_a_server_that_is_no_writer_is_not_healthy(
     assert api.post("/ingest/meter", reading).status == 201
 
 
-def test_a_database_out_of_reach_is_reported(server: RunningPostgres) -> None:
-    api = Api(database_urls(server, "there_is_none"))
+def test_a_database_out_of_reach_is_reported(server: Server) -> None:
+    api = Api(server.urls("there_is_none"))
     health = api.get("/health")
     assert (health.status, health.body["database"]["ok"]) == (503, False)
     report = api.get("/v1/analytics/performance/VEH-1")

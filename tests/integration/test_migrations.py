@@ -8,7 +8,6 @@ import pytest
 
 from local import ROOT
 from local.databases import DatabaseUrls
-from local.postgres import RunningPostgres
 from local.runtime import Environment
 from local.schema import SCHEMA, render_schema
 from local.template import read_template
@@ -16,10 +15,13 @@ from telemetry.database import connect
 from telemetry.errors import MigrationChanged
 from telemetry.migrate import Migration, _apply, apply_migrations, shipped_migrations
 from telemetry.partitions import make_partitions
+from tests.conftest import Server, unpooled
+
+pytestmark = unpooled  # the owner is direct
 
 
 def test_all_migrations_on_an_empty_database_make_the_committed_schema(
-    server: RunningPostgres, empty_database: DatabaseUrls
+    server: Server, empty_database: DatabaseUrls
 ) -> None:
     with connect(empty_database.owner) as connection:
         apply_migrations(connection)

@@ -20,6 +20,9 @@ from telemetry.partitions import DAYS_AHEAD, HISTORIES, make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading
 from telemetry.verification import find_differences
+from tests.conftest import unpooled
+
+pytestmark = unpooled  # the owner is direct
 
 DAY = timedelta(days=1)
 ONCE = datetime(2026, 3, 10, 13, tzinfo=UTC)

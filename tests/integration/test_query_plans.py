@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from local.databases import OWNER, DatabaseUrls, database_urls
-from local.postgres import RunningPostgres
+from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
@@ -22,7 +21,10 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from telemetry.verification import find_differences
+from tests.conftest import Server, unpooled
 from tests.integration.plans import Explained, report_plans
+
+pytestmark = unpooled
 
 MIDNIGHT = datetime(2025, 1, 1, tzinfo=UTC)
 LIVE, ROLLUP = "live_status", "hourly_rollup"
@@ -72,11 +74,11 @@ class Seeded(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def seeded(server: RunningPostgres) -> Iterator[Seeded]:
+def seeded(server: Server) -> Iterator[Seeded]:
     """One database for all the tests here, each of which writes for devices of its own."""
     with connect(server.url) as superuser:
         superuser.execute(f"CREATE DATABASE seeded TEMPLATE migrated OWNER {OWNER}".encode())
-    urls = database_urls(server, "seeded")
+    urls = server.urls("seeded")
     database = Database(urls.ingest)
     for stream in STORES:
         send(database, stream, [(device, HOURS.start) for device in IDLE_DEVICES])
@@ -188,7 +190,7 @@ def test_every_index_is_in_the_order_of_device_and_time(seeded: Seeded) -> None:
 # A session keeps its plans, and tomorrow's partition is empty when it makes them.
 @pytest.mark.parametrize("stream", STORES)
 def test_a_plan_made_while_a_partition_was_empty_uses_its_index_once_it_has_filled(
-    server: RunningPostgres, urls: DatabaseUrls, stream: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, urls: DatabaseUrls, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect(urls.owner) as connection:
         connection.execute("ANALYZE")  # of all tables, such as after an upgrade of the server

@@ -7,11 +7,11 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from local.databases import OWNER, DatabaseUrls, database_urls
-from local.postgres import RunningPostgres
 from telemetry.database import Database, Row, connect
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_reading
 from telemetry.verification import find_differences
+from tests.conftest import Server
 
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
 TABLES = [
@@ -73,9 +73,9 @@ def _is_refused(connection: psycopg.Connection[Row], statement: str) -> bool:
 
 
 @pytest.mark.parametrize("user", ["ingest", "read"])
-def test_no_role_makes_temporary_tables(server: RunningPostgres, user: str) -> None:
+def test_no_role_makes_temporary_tables(server: Server, user: str) -> None:
     # A right of the database itself, which a clone of it does not inherit.
-    with connect(getattr(database_urls(server, "migrated"), user)) as connection:
+    with connect(getattr(database_urls(server.running, "migrated"), user)) as connection:
         assert _is_refused(connection, "CREATE TEMP TABLE mine (x int)")
 
 

@@ -27,6 +27,7 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from telemetry.verification import find_differences
+from tests.conftest import unpooled
 
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
 ACCEPTED = datetime(2026, 2, 10, 13, tzinfo=UTC)
@@ -119,6 +120,7 @@ def test_energy_belongs_to_the_hour_it_ends_in(
     ]
 
 
+@unpooled
 def test_rollups_do_not_depend_on_the_time_zone_of_the_session(
     database: Database, writer: Writer, connection: psycopg.Connection[Row]
 ) -> None:
@@ -268,6 +270,7 @@ def test_a_broken_connection_neither_loses_nor_doubles(
     assert count_history(connection) == 2
 
 
+@unpooled
 def test_a_frozen_server_is_waited_for_no_longer_than_the_time_limit(
     urls: DatabaseUrls, connection: psycopg.Connection[Row]
 ) -> None:
@@ -293,6 +296,7 @@ def test_a_frozen_server_is_waited_for_no_longer_than_the_time_limit(
     assert rollup(connection)[0][1:3] == (1, 1)
 
 
+@unpooled
 def test_the_server_gives_up_a_statement_before_the_client_does(
     urls: DatabaseUrls, connection: psycopg.Connection[Row], database: Database
 ) -> None:

@@ -1,0 +1,250 @@
+"""What RDS Proxy asks of a client so that it can share connections, held against the wire.
+
+A session that pins keeps its server connection to itself. The rules are those of "Avoiding pinning
+an RDS Proxy" in the guide of Amazon Aurora; stored functions do not pin, whatever they do inside.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from local import ROOT
+from local.databases import DatabaseUrls
+from local.template import read_template
+from telemetry.database import Database, Row
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
+from tests.integration.conftest import Api
+from tests.wire import Statement, Wire
+
+# RDS Proxy pins above 16 KB; no text here grows with what it is about.
+MOST_BYTES = 1024
+
+# The beginnings of statements, and calls anywhere in them, that pin.
+_PINNING = re.compile(
+    r"""(?: \A | ; ) \s* (?:
+        (?: SET | RESET | PREPARE | EXECUTE | DEALLOCATE | DISCARD
+          | DECLARE | LISTEN | UNLISTEN | LOAD ) \b
+      | CREATE \s+ (?: OR \s+ REPLACE \s+ )? (?: (?: GLOBAL | LOCAL ) \s+ )?
+        TEMP (?: ORARY )? \b
+    )
+    | \b INTO \s+ TEMP (?: ORARY )? \b
+    | \b (?: set_config | nextval | setval | currval | lastval
+           | pg_ (?: try_ )? advisory_ (?: lock | unlock ) \w* ) "? \s* \(
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_NOT_SQL = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+
+
+def pins(statement: Statement) -> bool:
+    """Say whether RDS Proxy, having seen this, pins the session (or does not support it)."""
+    too_long = len(statement.text.encode()) > 16 * 1024
+    text = _NOT_SQL.sub(" ", statement.text)
+    return bool(statement.prepared or too_long or _PINNING.search(text))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET x = 1",
+        "set local x = 1",
+        "RESET ALL",
+        "select set_config('x', '1', false)",
+        "SELECT pg_catalog.set_config('x', '1', true)",
+        "PREPARE p AS SELECT 1",
+        "EXECUTE p",
+        "DEALLOCATE ALL",
+        "DISCARD ALL",
+        "CREATE TEMP TABLE t (x int)",
+        "create temporary view v as select 1",
+        "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+        "CREATE TEMPORARY SEQUENCE s",
+        "SELECT 1 AS x INTO TEMP t",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "LISTEN x",
+        "LOAD 'auto_explain'",
+        "SELECT nextval('s')",
+        "SELECT setval ('s', 1)",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_lock_shared(1)",
+        "SELECT pg_advisory_unlock_all()",
+        "/* as ever */ SET x = 1",
+        "BEGIN; SET x = 1; COMMIT",
+        "SELECT " + "1 + " * 4300 + "1",
+    ],
+)
+def test_what_pins_is_told(statement: str) -> None:
+    assert pins(Statement(statement))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SHOW server_version",
+        "SELECT current_setting('x')",
+        "SELECT pg_advisory_xact_lock(1)",
+        "SELECT pg_try_advisory_xact_lock_shared(1)",
+        "UPDATE t SET x = 1 -- ; SET x",
+        "INSERT INTO t VALUES (1) ON CONFLICT (x) DO UPDATE SET x = 1",
+        "SELECT 'it''s ; SET x = 1', 'nextval(1)'",
+        "SELECT execute, listen FROM settings",
+        "CREATE TABLE temperature (x int)",
+        "BEGIN",
+    ],
+)
+def test_what_does_not_pin_is_let_be(statement: str) -> None:
+    assert not pins(Statement(statement))
+
+
+def test_a_statement_that_the_protocol_names_pins() -> None:
+    assert pins(Statement("SELECT 1", prepared="s1"))
+    assert not pins(Statement("SELECT 1", prepared=""))
+
+
+METER: dict[str, Any] = {
+    "meterId": "METER-1",
+    "kwhConsumedAc": 5.5,
+    "voltage": 220,
+    "timestamp": "2026-02-10T10:00:00Z",
+}
+VEHICLE: dict[str, Any] = {
+    "vehicleId": "VEH-1",
+    "soc": 80,
+    "kwhDeliveredDc": 4.6,
+    "batteryTemp": 32,
+    "timestamp": "2026-02-10T10:00:00Z",
+}
+LATE = {"timestamp": "2026-02-10T09:00:00Z"}
+BAD = {"timestamp": "yesterday"}
+ONE_STATEMENT = list("PBDES")
+
+
+def assert_multiplexable(wire: Wire) -> None:
+    assert [statement for statement in wire.statements if pins(statement)] == []
+    assert max(len(text.encode()) for text, _ in wire.statements) <= MOST_BYTES
+    assert wire.startups
+    assert not any("options" in startup for startup in wire.startups)
+    assert wire.cancels == 0
+
+
+@pytest.fixture
+def api(wire: Wire, urls: DatabaseUrls) -> Iterator[Api]:
+    opened = Api(replace(urls, ingest=wire.url, read=wire.lead(urls.read)))
+    yield opened
+    opened.close()
+
+
+def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
+    called = set()
+
+    def post(path: str, body: dict[str, Any], expected: int) -> None:
+        called.add(f"POST {path}")
+        wire.messages.clear()
+        assert api.post(path, body).status == expected
+        assert wire.messages == (ONE_STATEMENT if expected == 201 else [])
+
+    def get(route: str, target: str, expected: int) -> None:
+        called.add(f"GET {route}")
+        assert api.get(target).status == expected
+
+    for path in ("/ingest/", "/v1/ingestion/"):
+        for stream, reading, correction in (
+            ("meter", METER, {"kwhConsumedAc": 6}),
+            ("vehicle", VEHICLE, {"kwhDeliveredDc": 5}),
+        ):
+            for change in ({}, {}, correction, LATE, LATE):
+                post(path + stream, reading | change, 201)
+            post(path + stream, reading | BAD, 400)
+    report = "/v1/analytics/performance/{vehicleId}"
+    for query in ("", "?end=now", "?end=2026-02-10T10:00:00Z"):
+        get(report, f"/v1/analytics/performance/VEH-1{query}", 200)
+    get(report, "/v1/analytics/performance/VEH-2", 404)
+    get(report, "/v1/analytics/performance/VEH-1?end=soon", 400)
+    get("/health", "/health", 200)
+    get("/", "/", 200)
+
+    template = read_template(ROOT / "template.yaml", urls.parameters)
+    assert called == {route.key for route in template.routes}
+    assert_multiplexable(wire)
+
+
+NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
+ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
+
+
+@pytest.fixture
+def database(wire: Wire) -> Iterator[Database]:
+    opened = Database(wire.url)
+    yield opened
+    opened.close()
+
+
+def meters(count: int) -> list[MeterReading]:
+    return [
+        MeterReading.model_construct(
+            meter_id=f"METER-{number % 997}",
+            kwh_consumed_ac=1.0,
+            voltage=230.0,
+            timestamp=NOON + timedelta(seconds=number),
+        )
+        for number in range(count)
+    ]
+
+
+def vehicles(count: int) -> list[VehicleReading]:
+    return [
+        VehicleReading.model_construct(
+            vehicle_id=f"VEH-{number % 997}",
+            soc=50.0,
+            kwh_delivered_dc=1.0,
+            battery_temp=25.0,
+            timestamp=NOON + timedelta(seconds=number),
+        )
+        for number in range(count)
+    ]
+
+
+def test_no_batch_pins(wire: Wire, database: Database) -> None:
+    store_meter_reading(database, meters(1)[0], ACCEPTED)
+    store_vehicle_reading(database, vehicles(1)[0], ACCEPTED)
+    for size in (1, 2, 100, 10_000):
+        wire.messages.clear()
+        store_meter_readings(database, meters(size), ACCEPTED)
+        store_vehicle_readings(database, vehicles(size), ACCEPTED)
+        assert wire.messages == ONE_STATEMENT * 2
+    assert_multiplexable(wire)
+    assert len(set(wire.statements)) == 4, "a text that varies with the batch"
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_write_whose_answer_is_lost_is_stored_once(
+    wire: Wire, database: Database, connection: psycopg.Connection[Row], delivered: bool
+) -> None:
+    stored = "SELECT count(*) FROM meter_telemetry_history WHERE received_at = %s"
+    database.fetch("SELECT 1")
+    for number, _ in enumerate(ONE_STATEMENT, 1):
+        accepted = ACCEPTED + timedelta(seconds=number)
+        found_when_cut: list[Any] = []
+
+        def cut(accepted: datetime = accepted, found: list[Any] = found_when_cut) -> None:
+            found += connection.execute(stored, (accepted,)).fetchall()
+            wire.cut()
+
+        wire.trap(number, cut, delivered=delivered)
+        store_meter_reading(database, meters(1)[0], accepted)
+        committed = delivered and number == len(ONE_STATEMENT)
+        assert found_when_cut == [(int(committed),)]
+        assert connection.execute(stored, (accepted,)).fetchall() == [(1,)]
+    assert len(wire.startups) == 1 + len(ONE_STATEMENT)
+    assert connection.execute("SELECT count(*) FROM meter_telemetry_history").fetchone() == (5,)
