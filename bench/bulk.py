@@ -3,19 +3,28 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 
 import psycopg
 
+from bench.history import fill_history
 from bench.workload import BATCH, copy_readings, make_readings, split
-from telemetry.database import Database
+from telemetry.database import Database, connect
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_readings
 
 ROUNDS = 5
 BATCHES = 5
+# Each round has ten hours of its own, after those of the round before.
+ROUND_MINUTES = 600
+
+_FRESH = range(BATCH)
+_BUFFERED = range(100_000, 100_000 + BATCH * BATCHES // 100)
+# Devices with 59 readings in the first hour of each round, and a live row that is ahead of them.
+_KNOWN = range(200_000, 200_000 + BATCH)
 
 
 class Clock:
@@ -30,17 +39,23 @@ class Clock:
         return self._now
 
 
-def measure_bulk(
-    limit: psycopg.Connection[Any], ours: Database, say: Callable[[str], None]
-) -> dict[str, float]:
-    """Return readings per second, the median of interleaved rounds, by name."""
+def measure_bulk(limit_url: str, url: str, say: Callable[[str], None]) -> dict[str, float]:
+    """Return readings per second, the median of interleaved rounds, by name.
+
+    The URLs are of the databases that COPY and the store write to.
+    """
+    say("history of late readings")
+    hours = range(0, (ROUNDS + 1) * ROUND_MINUTES, ROUND_MINUTES)
+    known = [hour + minute for hour in hours for minute in range(1, 60)]
+    fill_history(url, _KNOWN, [*known, hours.stop])
     rates: dict[str, list[float]] = {}
     order, clock = random.Random(1), Clock()
-    for number in range(ROUNDS + 1):
-        say(f"bulk, round {number} of {ROUNDS}")
-        for name, written in _round(number, order, limit, ours, clock).items():
-            if number:  # the first fills caches and plans
-                rates.setdefault(name, []).append(written)
+    with connect(limit_url) as limit, closing(Database(url)) as ours:
+        for number in range(ROUNDS + 1):
+            say(f"bulk, round {number} of {ROUNDS}")
+            for name, written in _round(number, order, limit, ours, clock).items():
+                if number:  # the first fills caches and plans
+                    rates.setdefault(name, []).append(written)
     return {name: median(values) for name, values in rates.items()}
 
 
@@ -60,27 +75,21 @@ def _round(
     def by_copy(readings: Sequence[MeterReading]) -> float:
         return _rate(readings, lambda batch: copy_readings(limit, batch, clock.tick()))
 
-    # Each round has ten hours of its own, after those of the round before.
-    base = number * 600
+    base = number * ROUND_MINUTES
     fresh = [
         reading
         for minute in range(1, BATCHES + 1)
-        for reading in make_readings(BATCH, [base + minute], order)
+        for reading in make_readings(_FRESH, [base + minute], order)
     ]
-    buffered = make_readings(
-        BATCH * BATCHES // 100, range(base + 1, base + 101), order, first_device=100_000
-    )
+    buffered = make_readings(_BUFFERED, range(base + 1, base + 101), order)
     rates = {
         "copy_fresh": by_copy(fresh),
         "bulk_fresh": through_store(fresh),
         "copy_buffered": by_copy(buffered),
         "bulk_buffered": through_store(buffered),
     }
-    # Hours that hold 59 readings, and a live row that is ahead of them.
-    through_store(make_readings(BATCH, range(base + 1, base + 60), order, 200_000))
-    through_store(make_readings(BATCH, [base + 120], order, 200_000))
-    rates["late"] = through_store(make_readings(BATCH, [base + 60], order, 200_000))
-    rates["corrected"] = through_store(make_readings(BATCH, [base + 30], order, 200_000))
+    rates["late"] = through_store(make_readings(_KNOWN, [base + 60], order))
+    rates["corrected"] = through_store(make_readings(_KNOWN, [base + 30], order))
     return rates
 
 

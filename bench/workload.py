@@ -12,10 +12,14 @@ from telemetry.readings import MeterReading
 BATCH = 10_000
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 10, tzinfo=UTC)
+# Readings are less than three weeks after START, and this month has been one partition since.
+PARTITION = "meter_telemetry_history_2026_01"
+# The meters that send one reading a call.
+METERS = range(10_000)
 
 
 def make_readings(
-    devices: int, minutes: Sequence[int], order: random.Random, first_device: int = 0
+    devices: range, minutes: Sequence[int], order: random.Random
 ) -> list[MeterReading]:
     """Return a reading of each device at each of the minutes after START, in random order.
 
@@ -28,7 +32,7 @@ def make_readings(
             voltage=order.randrange(2200, 2400) / 10,
             timestamp=START + minute * MINUTE,
         )
-        for device in range(first_device, first_device + devices)
+        for device in devices
         for minute in minutes
     ]
     order.shuffle(readings)
