@@ -26,7 +26,7 @@ from telemetry.settings import Settings
 
 FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
-settings = Settings.from_environment(os.environ)
+settings = Settings(os.environ)
 logger = build_logger("analytics")
 database = Database(settings.database_url)
 app = build_resolver(logger, enable_validation=True)

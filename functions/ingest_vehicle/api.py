@@ -1,43 +1,61 @@
-"""One vehicle reading over HTTP: recognised, stored, acknowledged."""
+"""Vehicle readings over HTTP, one or many: recognised, stored or queued, acknowledged."""
 
 import os
 from datetime import UTC, datetime
-from typing import Any
 
-from telemetry.answers import Ingested
+from aws_lambda_powertools.event_handler import Response
+
+from telemetry.answers import BatchIngested, Ingested, Queued
+from telemetry.batches import Batch, parse_batch
 from telemetry.database import Database
-from telemetry.errors import DatabaseUnavailable, InvalidRequest
-from telemetry.http import build_handler, build_resolver, documents, receives
+from telemetry.http import (
+    BATCH_DOCUMENTATION,
+    READING_DOCUMENTATION,
+    answer_batch,
+    answer_taken,
+    build_handler,
+    build_resolver,
+    receives,
+)
+from telemetry.ingestion import TIME_LIMIT, Ingestion
 from telemetry.observability import build_logger
-from telemetry.readings import VehicleReading
+from telemetry.queue import Queue
+from telemetry.readings import VehicleReading, parse_reading
 from telemetry.settings import Settings
-from telemetry.store import store_vehicle_reading
+from telemetry.streams import VEHICLES
 
-settings = Settings.from_environment(os.environ)
+settings = Settings(os.environ)
 logger = build_logger("ingest_vehicle")
-database = Database(settings.database_url)
+database = Database(settings.database_url, TIME_LIMIT)
+queue = Queue(settings.queue_url)
+ingestion = Ingestion(VEHICLES, database, queue, logger, queue_first=settings.queue_first)
 app = build_resolver(logger)
 
 
-documentation: Any = {
-    "status_code": 201,
-    "summary": "Ingest a vehicle reading",
-    "tags": ["Ingestion"],
-    "responses": documents(Ingested, 201, InvalidRequest, DatabaseUnavailable),
-}
-
-
-@app.post("/ingest/vehicle", **documentation)
-@app.post("/v1/ingestion/vehicle", **documentation)
-@receives(VehicleReading, app)
-def ingest(reading: VehicleReading) -> Ingested:
-    """Store one reading of an electric vehicle; 201 means that it is committed.
+@app.post("/ingest/vehicle", summary="Ingest a vehicle reading", **READING_DOCUMENTATION)
+@app.post("/v1/ingestion/vehicle", summary="Ingest a vehicle reading", **READING_DOCUMENTATION)
+@receives(parse_reading, VehicleReading, app)
+def ingest(reading: VehicleReading) -> Response[Ingested | Queued]:
+    """Take one reading of an electric vehicle: 201 is committed, 202 durable in the queue.
 
     It may be sent again as often as a client likes: each receipt is kept, the reading counts once,
     and of several receipts of one reading (vehicleId, timestamp) the last one counts.
     """
-    store_vehicle_reading(database, reading, received_at=datetime.now(UTC))
-    return Ingested(message=f"Vehicle {reading.vehicle_id} data ingested successfully")
+    taken = ingestion.take_one(reading, received_at=datetime.now(UTC))
+    return answer_taken("vehicle", reading.vehicle_id, taken)
+
+
+@app.post("/v1/ingestion/vehicle/batch", summary="Ingest vehicle readings", **BATCH_DOCUMENTATION)
+@receives(parse_batch, VehicleReading, app)
+def ingest_batch(batch: Batch[VehicleReading]) -> Response[BatchIngested]:
+    """Take 1 to 10,000 readings, each judged alone and all valid ones stored in one transaction.
+
+    The body may be compressed (`Content-Encoding: gzip`). Devices may come in any order, and a
+    reading several times: of its receipts the last one in the array counts.
+    """
+    received_at = datetime.now(UTC)
+    taken = ingestion.take(batch.readings, received_at) if batch.readings else None
+    return answer_batch(app, batch, taken)
 
 
 handler = build_handler(app, logger)

@@ -10,7 +10,7 @@ from telemetry.observability import build_logger
 from telemetry.partitions import make_partitions
 from telemetry.settings import Settings
 
-settings = Settings.from_environment(os.environ)
+settings = Settings(os.environ)
 logger = build_logger("migrate")
 
 

@@ -9,22 +9,25 @@ from select import POLLIN, POLLOUT
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import generators
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
 from psycopg.errors import (
+    CheckViolation,
     DeadlockDetected,
     ReadOnlySqlTransaction,
     SerializationFailure,
     error_from_result,
 )
 from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.waiting import wait_conn
 
 from telemetry.errors import DatabaseUnavailable
 
-# Seconds for each address of the host.
-CONNECT_TIMEOUT = 2
-# Seconds that a call waits for the server, all tries together. A connection attempt may begin at
-# their end; the functions' timeout of 10 s holds that too. The server itself gives up a second
-# earlier (statement_timeout of the roles), which leaves the connection in use.
+# Seconds to connect and, by default, for a call: connecting and all tries together. The functions'
+# timeout of 10 s is well beyond. The server itself gives up a statement a second earlier
+# (statement_timeout of the roles), which leaves the connection in use.
+CONNECT_TIMEOUT = 2.0
 TIME_LIMIT = 6.0
 # Milliseconds after which a peer that acknowledges nothing counts as gone.
 TCP_USER_TIMEOUT = 3000
@@ -85,18 +88,26 @@ class Connection(psycopg.Connection[Row]):
         return row
 
 
-def connect(url: str, *, autocommit: bool = True) -> Connection:
+def connect(
+    url: str, *, autocommit: bool = True, time_limit: float = CONNECT_TIMEOUT
+) -> Connection:
     """Open a connection that RDS Proxy can multiplex: nothing is prepared, no session state.
 
     Raises psycopg.OperationalError.
     """
-    return Connection.connect(
-        url,
-        autocommit=autocommit,
-        prepare_threshold=None,
-        connect_timeout=CONNECT_TIMEOUT,
-        tcp_user_timeout=TCP_USER_TIMEOUT,
-    )
+    # As Connection.connect does, whose time limit is in whole seconds for each address.
+    began = time.monotonic()
+    conninfo = make_conninfo(url, tcp_user_timeout=TCP_USER_TIMEOUT)
+    try:
+        pgconn = wait_conn(generators.connect(conninfo), interval=0.1, timeout=time_limit)
+    except psycopg.OperationalError as error:
+        if time.monotonic() - began < time_limit:
+            raise
+        raise psycopg.OperationalError(f"no connection within {time_limit:.1f} s") from error
+    connection = Connection(pgconn)
+    connection.autocommit = autocommit
+    connection.prepare_threshold = None
+    return connection
 
 
 class Database:
@@ -117,18 +128,26 @@ class Database:
         return self._run(lambda connection: connection.execute(statement, params).fetchall())
 
     def call(
-        self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]
+        self,
+        statement: bytes,
+        types: Sequence[int],
+        values: Sequence[bytes | None],
+        more_time: float = 0.0,
     ) -> list[bytes | None]:
-        """Run one statement as fetch does, with parameters in binary (see Connection.call)."""
-        return self._run(lambda connection: connection.call(statement, types, values))
+        """Run one statement as fetch does, with parameters in binary (see Connection.call).
 
-    def _run(self, act: Callable[[Connection], Result]) -> Result:
-        deadline = time.monotonic() + self._time_limit
+        more_time (seconds) is added to the time limit.
+        """
+        return self._run(lambda connection: connection.call(statement, types, values), more_time)
+
+    def _run(self, act: Callable[[Connection], Result], more_time: float = 0.0) -> Result:
+        deadline = time.monotonic() + self._time_limit + more_time
         reopened, conflicts = False, 0
         while True:
             try:
                 if self._connection is None or self._connection.closed:
-                    self._connection = connect(self._url)
+                    left = deadline - time.monotonic()
+                    self._connection = connect(self._url, time_limit=min(left, CONNECT_TIMEOUT))
                 self._connection.deadline = deadline
                 return act(self._connection)
             except (DeadlockDetected, SerializationFailure) as error:
@@ -140,7 +159,8 @@ class Database:
             except (
                 psycopg.OperationalError,
                 psycopg.InterfaceError,
-                ReadOnlySqlTransaction,
+                psycopg.InternalError,
+                CheckViolation,  # the bounds of a default partition that is about to be another
             ) as error:
                 too_late = time.monotonic() >= deadline
                 if too_late or isinstance(error, ReadOnlySqlTransaction):

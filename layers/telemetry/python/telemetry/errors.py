@@ -29,6 +29,13 @@ class SettingMissing(TelemetryError):
         super().__init__(f"environment variable {name} is not set")
 
 
+class SettingInvalid(TelemetryError):
+    """An environment variable has a value that is none of those it may have."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"environment variable {name} is {value!r}, and should be {allowed}")
+
+
 class InvalidRequest(TelemetryError):
     """What was sent cannot be taken; nothing of it was stored."""
 
@@ -55,6 +62,46 @@ class DatabaseUnavailable(TelemetryError):
 
     def __init__(self) -> None:
         super().__init__("The database cannot be reached; send the request again")
+
+
+class QueueUnavailable(TelemetryError):
+    """SQS cannot be reached or refuses a message."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("The queue cannot be reached")
+
+
+class NothingTaken(TelemetryError):
+    """Neither PostgreSQL nor the queue take readings now; nothing of the request was taken."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("Readings cannot be taken now; send the request again")
+
+
+class UnsupportedEncoding(TelemetryError):
+    """The body is compressed in a way that is not understood."""
+
+    status = 415
+
+    def __init__(self) -> None:
+        super().__init__("Content-Encoding should be gzip, or left out")
+
+
+class BodyTooLarge(TelemetryError):
+    """The body unpacks to more than is taken."""
+
+    status = 413
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The body should unpack to at most {most} bytes")
+
+
+class MessageUnusable(TelemetryError):
+    """A message of the queue holds nothing that could ever be stored."""
 
 
 class MigrationChanged(TelemetryError):

@@ -3,8 +3,11 @@
 import base64
 import binascii
 import functools
+import gzip
 import inspect
+import io
 import json
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,17 +20,38 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 )
 from pydantic import BaseModel
 
-from telemetry.answers import ErrorAnswer
-from telemetry.errors import FieldError, InvalidRequest, TelemetryError
-from telemetry.readings import Reading, parse_reading
+from telemetry.answers import (
+    BatchIngested,
+    BatchRefused,
+    ErrorAnswer,
+    Ingested,
+    Queued,
+    RejectedItem,
+)
+from telemetry.batches import Batch, Rejection
+from telemetry.errors import (
+    BodyTooLarge,
+    FieldError,
+    InvalidRequest,
+    NothingTaken,
+    TelemetryError,
+    UnsupportedEncoding,
+)
+from telemetry.ingestion import Taken
+from telemetry.readings import Reading
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 
 Event = dict[str, Any]
-Answer = TypeVar("Answer", bound=BaseModel)
+Answer = TypeVar("Answer")
+Body = TypeVar("Body", bound=BaseModel)
+Parsed = TypeVar("Parsed")
 
 RETRY_AFTER_SECONDS = "1"
+# What Lambda takes of a body that is not compressed; one that is may not unpack to more.
+MOST_BODY_BYTES = 6 * 1024 * 1024
+MOST_REJECTIONS = 100
 
 
 def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGatewayHttpResolver:
@@ -84,18 +108,36 @@ def documents(
     }
 
 
+READING_DOCUMENTATION: Any = {
+    "tags": ["Ingestion"],
+    "status_code": 201,
+    "responses": documents(Ingested, 201, InvalidRequest, UnsupportedEncoding, NothingTaken)
+    | documents(Queued, 202),
+}
+BATCH_DOCUMENTATION: Any = {
+    "tags": ["Ingestion"],
+    "status_code": 201,
+    "responses": documents(BatchIngested, 201, UnsupportedEncoding, BodyTooLarge, NothingTaken)
+    | documents(BatchIngested, 202)
+    | documents(BatchIngested, 207)
+    | documents(BatchRefused, 400),
+}
+
+
 def receives(
-    kind: type[Reading], resolver: APIGatewayHttpResolver
-) -> Callable[[Callable[[Reading], Answer]], Callable[[], Answer]]:
-    """Decorate a route so that it gets the request's body as a reading, or is not called at all.
+    parse: Callable[[type[Reading], str | bytes], Parsed],
+    kind: type[Reading],
+    resolver: APIGatewayHttpResolver,
+) -> Callable[[Callable[[Parsed], Answer]], Callable[[], Answer]]:
+    """Decorate a route so that it gets the request's body parsed, or is not called at all.
 
     Powertools' own body parsing reads JSON leniently and costs twice as much as the whole request.
     """
 
-    def decorate(route: Callable[[Reading], Answer]) -> Callable[[], Answer]:
+    def decorate(route: Callable[[Parsed], Answer]) -> Callable[[], Answer]:
         @functools.wraps(route)
         def call() -> Answer:
-            return route(parse_reading(kind, body_of(resolver.current_event.raw_event)))
+            return route(parse(kind, body_of(resolver.current_event.raw_event)))
 
         return call
 
@@ -103,14 +145,81 @@ def receives(
 
 
 def body_of(event: Event) -> str | bytes:
-    """Return the body of an HTTP API event (payload format 2.0), empty where there is none."""
-    body: str = event.get("body") or ""
-    if not event.get("isBase64Encoded"):
+    """Return the body of an HTTP API event (payload format 2.0), empty where there is none.
+
+    Raises InvalidRequest and UnsupportedEncoding.
+    """
+    body: str | bytes = event.get("body") or ""
+    if event.get("isBase64Encoded"):
+        try:
+            body = base64.b64decode(body, validate=True)
+        except binascii.Error:
+            raise _bad_body("Input should be JSON") from None
+    encoding = event["headers"].get("content-encoding", "identity").lower()
+    if encoding == "identity":
         return body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise UnsupportedEncoding
+    return _unzip(body if isinstance(body, bytes) else body.encode())
+
+
+def _unzip(body: bytes) -> bytes:
     try:
-        return base64.b64decode(body, validate=True)
-    except binascii.Error:
-        raise InvalidRequest([FieldError("body", "Input should be JSON")]) from None
+        with gzip.open(io.BytesIO(body)) as unzipped:
+            content = unzipped.read(MOST_BODY_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        raise _bad_body("Input should be gzip, as Content-Encoding says") from None
+    if len(content) > MOST_BODY_BYTES:
+        raise BodyTooLarge(MOST_BODY_BYTES)
+    return content
+
+
+def _bad_body(message: str) -> InvalidRequest:
+    return InvalidRequest([FieldError("body", message)])
+
+
+def answer_taken(name: str, reading_id: str, taken: Taken) -> Response[Ingested | Queued]:
+    """Answer for one reading: 201 where it is committed, 202 where it is in the queue."""
+    subject = f"{name.capitalize()} {reading_id} data"
+    if taken.status == "stored":
+        return _response(201, Ingested(message=f"{subject} ingested successfully"))
+    return _response(202, Queued(message=f"{subject} queued"))
+
+
+def answer_batch(
+    resolver: APIGatewayHttpResolver, batch: Batch[Any], taken: Taken | None
+) -> Response[BatchIngested]:
+    """Answer for a batch, of which nothing was valid where taken is None.
+
+    201 all stored, 202 all queued, 207 some not taken, 400 none.
+    """
+    again = [FieldError("body", str(NothingTaken()))]
+    rejections = batch.rejections + [
+        Rejection(batch.indexes[position], 503, again)
+        for part in (taken.not_taken if taken else ())
+        for position in part
+    ]
+    rejections.sort(key=lambda rejection: rejection.index)
+    accepted = len(batch.readings) - sum(map(len, taken.not_taken if taken else ()))
+    fields: dict[str, Any] = {
+        "success": not rejections,
+        "status": taken.status if taken else "refused",
+        "message": f"{accepted:,} readings {taken.status if taken else 'taken'}",
+        "accepted": accepted,
+        "duplicate": taken.resent.duplicates if taken and taken.resent else None,
+        "corrected": taken.resent.corrections if taken and taken.resent else None,
+        "rejected": len(rejections),
+        "rejections": [
+            RejectedItem(index=each.index, status=each.status, errors=list(each.errors))
+            for each in rejections[:MOST_REJECTIONS]
+        ],
+        "rejections_omitted": max(0, len(rejections) - MOST_REJECTIONS),
+    }
+    if taken is None:
+        error = _error_answer(resolver.current_event.path, 400, "No item of the batch is valid")
+        return _response(400, BatchRefused(**fields | dict(error)))
+    all_taken = 201 if taken.status == "stored" else 202
+    return _response(207 if rejections else all_taken, BatchIngested(**fields))
 
 
 def build_handler(
@@ -148,11 +257,15 @@ def _error_response(
     message: str,
     fields: list[FieldError] | None = None,
 ) -> Response[ErrorAnswer]:
+    return _response(status, _error_answer(resolver.current_event.path, status, message, fields))
+
+
+def _response(status: int, body: Body) -> Response[Body]:
     return Response(
         status_code=status,
         content_type="application/json",
         headers={"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else {},
-        body=_error_answer(resolver.current_event.path, status, message, fields),
+        body=body,
     )
 
 

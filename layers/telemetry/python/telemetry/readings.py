@@ -131,7 +131,11 @@ class VehicleReading(_Message):
     timestamp: DeviceTime
 
 
-Reading = TypeVar("Reading", MeterReading, VehicleReading)
+Reading = TypeVar("Reading", bound=_Message)
+
+
+_OBJECT_ERRORS = {"model_type", "model_attributes_type"}
+_NOT_AN_OBJECT = "Input should be an object"
 
 
 def parse_reading(kind: type[Reading], body: str | bytes) -> Reading:
@@ -139,15 +143,16 @@ def parse_reading(kind: type[Reading], body: str | bytes) -> Reading:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequest(_field_errors(error)) from None
+        raise InvalidRequest(field_errors(error)) from None
 
 
-def _field_errors(error: ValidationError) -> list[FieldError]:
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Return what pydantic found wrong, without what was sent."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return [
         FieldError(
             field=".".join(str(part) for part in entry["loc"])[:LONGEST_FIELD_NAME] or "body",
-            message=entry["msg"],
+            message=_NOT_AN_OBJECT if entry["type"] in _OBJECT_ERRORS else entry["msg"],
         )
         for entry in found[:MOST_FIELD_ERRORS]
     ]

@@ -36,6 +36,9 @@ _METER_ARRAYS = (TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, FLOAT8_ARRAY,
 _VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY)
 
 
+# What a call with many readings is given beyond the time limit of one.
+SECONDS_A_READING = 0.0001
+
 # When the API accepted readings: all at one time, or each at its own.
 Receipts = datetime | Sequence[datetime]
 
@@ -102,6 +105,7 @@ def store_meter_readings(
             encode_floats([reading.kwh_consumed_ac for reading in readings]),
             encode_floats([reading.voltage for reading in readings]),
         ),
+        len(readings) * SECONDS_A_READING,
     )
     return Resent(*(int(count or 0) for count in row))
 
@@ -121,6 +125,7 @@ def store_vehicle_readings(
             encode_floats([reading.battery_temp for reading in readings]),
             encode_optional_floats([reading.soc for reading in readings]),
         ),
+        len(readings) * SECONDS_A_READING,
     )
     return Resent(*(int(count or 0) for count in row))
 

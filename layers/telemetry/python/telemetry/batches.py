@@ -1,0 +1,78 @@
+"""Many readings in one request: a JSON array, each item of which is judged alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, get_args
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import core_schema, from_json
+
+from telemetry.errors import FieldError, InvalidRequest
+from telemetry.readings import Reading, field_errors
+
+MOST_READINGS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An item that is not taken: its position in the array, an HTTP status, and why."""
+
+    index: int
+    status: int
+    errors: Sequence[FieldError]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[Reading]):
+    """The valid readings of an array with their positions in it, and the items that are not."""
+
+    readings: list[Reading]
+    indexes: Sequence[int]
+    rejections: list[Rejection]
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Document it as the array that it is parsed from."""
+        (kind,) = get_args(source)
+        return core_schema.list_schema(
+            handler.generate_schema(kind), min_length=1, max_length=MOST_READINGS
+        )
+
+
+def parse_batch(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
+    """Recognise an array of readings.
+
+    Raises InvalidRequest where it is no JSON array of 1 to MOST_READINGS items.
+    """
+    try:
+        items = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise _malformed(f"Input should be JSON: {error}") from None
+    if not isinstance(items, list) or not items:
+        raise _malformed("Input should be a JSON array with at least one reading")
+    if len(items) > MOST_READINGS:
+        raise _malformed(
+            f"Input should have at most {MOST_READINGS:,} readings, not {len(items):,}"
+        )
+    return judge_items(kind.__pydantic_validator__.validate_python, items)
+
+
+def judge_items(validate: Callable[[object], Reading], items: Sequence[object]) -> Batch[Reading]:
+    """Tell the valid items from the others."""
+    readings: list[Reading] = []
+    indexes: list[int] = []
+    rejections: list[Rejection] = []
+    for index, item in enumerate(items):
+        try:
+            readings.append(validate(item))
+        except ValidationError as error:
+            rejections.append(Rejection(index, 400, field_errors(error)))
+        else:
+            indexes.append(index)
+    return Batch(readings, indexes, rejections)
+
+
+def _malformed(message: str) -> InvalidRequest:
+    return InvalidRequest([FieldError("body", message)])

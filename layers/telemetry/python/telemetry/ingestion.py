@@ -1,0 +1,101 @@
+"""Taking readings: into PostgreSQL, or onto the queue where PostgreSQL cannot take them in time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Literal
+
+from aws_lambda_powertools import Logger
+
+from telemetry.breaker import CircuitBreaker
+from telemetry.database import Database
+from telemetry.errors import DatabaseUnavailable, NothingTaken, QueueUnavailable
+from telemetry.messages import pack
+from telemetry.queue import Queue
+from telemetry.readings import Reading
+from telemetry.store import Resent
+from telemetry.streams import Stream
+
+# Seconds that a request waits for PostgreSQL, before its readings go to the queue.
+TIME_LIMIT = 0.4
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of readings: stored, or queued but for those in the ranges not taken."""
+
+    status: Literal["stored", "queued"]
+    resent: Resent | None = None
+    not_taken: Sequence[range] = field(default=())
+
+
+class Ingestion(Generic[Reading]):
+    """Takes the readings of one stream; each execution environment has its own."""
+
+    def __init__(
+        self,
+        stream: Stream[Reading],
+        database: Database,
+        queue: Queue,
+        logger: Logger,
+        *,
+        queue_first: bool = False,
+    ) -> None:
+        self._stream = stream
+        self._database = database
+        self._queue = queue
+        self._logger = logger
+        self._queue_first = queue_first
+        self._breaker = CircuitBreaker()
+
+    def take_one(self, reading: Reading, received_at: datetime) -> Taken:
+        """Take one reading, as take does."""
+        return self._take(
+            [reading],
+            received_at,
+            lambda: self._stream.store_one(self._database, reading, received_at),
+        )
+
+    def take(self, readings: Sequence[Reading], received_at: datetime) -> Taken:
+        """Store readings that were accepted together, or put them on the queue.
+
+        What is taken is durable when this returns. Raises NothingTaken.
+        """
+        return self._take(
+            readings,
+            received_at,
+            lambda: self._stream.store_many(self._database, readings, received_at),
+        )
+
+    def _take(
+        self,
+        readings: Sequence[Reading],
+        received_at: datetime,
+        store: Callable[[], Resent | None],
+    ) -> Taken:
+        if not self._queue_first and self._breaker.allows():
+            try:
+                resent = store()
+            except DatabaseUnavailable as error:
+                # Whether it took effect is not known. It may be written again: the receipts are
+                # the same.
+                self._breaker.fail()
+                self._logger.warning("readings go to the queue", reason=str(error.__cause__))
+            else:
+                self._breaker.succeed()
+                return Taken("stored", resent)
+        return self._enqueue(readings, received_at)
+
+    def _enqueue(self, readings: Sequence[Reading], received_at: datetime) -> Taken:
+        first, not_taken = 0, []
+        for count, body in pack(self._stream, readings, received_at):
+            part = range(first, first + count)
+            first += count
+            try:
+                self._queue.send(body)
+            except QueueUnavailable as error:
+                not_taken.append(part)
+                self._logger.error("the queue does not take readings", reason=str(error.__cause__))
+        if sum(map(len, not_taken)) == len(readings):
+            raise NothingTaken
+        return Taken("queued", not_taken=not_taken)

@@ -1,0 +1,53 @@
+"""SQS, where readings wait that PostgreSQL could not take."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from telemetry.errors import QueueUnavailable
+
+# Seconds; an API request waits for this behind a database that did not answer.
+CONNECT_TIMEOUT, READ_TIMEOUT = 0.5, 2.0
+ATTEMPTS = 2
+
+
+class Queue:
+    """One SQS queue; connects when first used, for most execution environments never need to."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: Any = None
+
+    def send(self, body: str, attributes: Mapping[str, str] | None = None) -> None:
+        """Put a message of at most 1 MiB on the queue; when this returns, it is durable.
+
+        Raises QueueUnavailable.
+        """
+        # Loaded here, because it costs a cold start more than everything else together.
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._connect().send_message(
+                QueueUrl=self._url,
+                MessageBody=body,
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value}
+                    for name, value in (attributes or {}).items()
+                },
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise QueueUnavailable from error
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            import boto3
+            from botocore.config import Config
+
+            self._client = boto3.client(
+                "sqs",
+                config=Config(
+                    connect_timeout=CONNECT_TIMEOUT,
+                    read_timeout=READ_TIMEOUT,
+                    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                ),
+            )
+        return self._client

@@ -1,0 +1,31 @@
+"""The two streams, meters and vehicles: what is the same to do for each, by other functions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic
+
+from telemetry.database import Database
+from telemetry.readings import MeterReading, Reading, VehicleReading
+from telemetry.store import (
+    Receipts,
+    Resent,
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
+
+
+@dataclass(frozen=True)
+class Stream(Generic[Reading]):
+    """A kind of reading, and how one or many of it are stored."""
+
+    name: str
+    kind: type[Reading]
+    store_one: Callable[[Database, Reading, datetime], None]
+    store_many: Callable[[Database, Sequence[Reading], Receipts], Resent]
+
+
+METERS = Stream("meter", MeterReading, store_meter_reading, store_meter_readings)
+VEHICLES = Stream("vehicle", VehicleReading, store_vehicle_reading, store_vehicle_readings)
