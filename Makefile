@@ -1,6 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run status logs psql verify stop reset simulate test bench lint format openapi schema build lock
+.PHONY: help run status logs psql verify db-stop db-start dead-letters redrive stop reset simulate \
+  test bench lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -13,9 +14,9 @@ export PYTHONDONTWRITEBYTECODE := 1
 export UV_SYSTEM_CERTS := 1
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s%s\n", $$1, $$2}'
 
-run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL)
+run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL, INGEST_MODE)
 	@$(BIN)/python -m local run
 
 status: .venv/run ## Say what is running
@@ -30,6 +31,18 @@ psql: export SQL := $(value SQL)
 
 verify: .venv/run ## Compare live rows and rollups with history
 	@$(BIN)/python -m local verify
+
+db-stop: .venv/run ## Stop the database alone: readings wait in the queues
+	@$(BIN)/python -m local db-stop
+
+db-start: .venv/run ## Start the database again: the queues drain
+	@$(BIN)/python -m local db-start
+
+dead-letters: .venv/run ## List the messages that cannot be stored, each with its reason
+	@$(BIN)/python -m local dead-letters
+
+redrive: .venv/run ## Send these messages back to their queues
+	@$(BIN)/python -m local redrive
 
 stop: .venv/run ## Stop what `make run` started
 	@$(BIN)/python -m local stop

@@ -7,90 +7,136 @@ import shutil
 import subprocess
 import sys
 import uuid
+from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 
 from local import ROOT, LocalError
+from local.configuration import read_local_template
 from local.console import say
-from local.databases import DatabaseUrls
+from local.databases import DatabaseUrls, switch_database
+from local.folder import read_file, running_pid, stop
 from local.postgres import embedded_binaries
 from local.runtime import Environment
+from local.server import get_health
 from local.simulator import command as simulator
-from local.stack import Stack, get_health, running_pid, stop
-from local.template import read_template
+from local.stack import Stack
 from telemetry.database import connect
 from telemetry.errors import TelemetryError
 from telemetry.verification import find_differences
+
+# Of a dead letter, which may have a million characters.
+SHOWN_BODY = 200
+
+Options = argparse.Namespace
 
 
 def main() -> None:
     """Run one command; what a person can mend ends it with one line and status 1."""
     folder = Path(os.environ.get("LOCAL_DIR", ROOT / ".local")).resolve()
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="start everything and serve until Ctrl-C")
-    commands.add_parser("status", help="say what is running")
-    commands.add_parser("logs", help="show the log as it grows")
-    commands.add_parser("psql", help="a SQL prompt, or one statement").add_argument(
-        "sql", nargs="?"
-    )
-    commands.add_parser("verify", help="compare live rows and rollups with history")
-    commands.add_parser("stop", help="stop what `run` started")
-    commands.add_parser("reset", help="stop, and delete all data")
-    commands.add_parser("openapi", help="write docs/openapi.json")
-    commands.add_parser("schema", help="write layers/telemetry/schema.sql")
-    simulator.add_options(commands.add_parser("simulate", help="send telemetry to what is running"))
-    invoke = commands.add_parser("invoke", help="call a function directly")
+    commands = parser.add_subparsers(required=True)
+
+    def add(name: str, command: Callable[[Path, Options], None], says: str) -> ArgumentParser:
+        added: ArgumentParser = commands.add_parser(name, help=says)
+        added.set_defaults(command=command)
+        return added
+
+    add("run", _run, "start everything and serve until Ctrl-C")
+    add("status", _status, "say what is running")
+    add("logs", _logs, "show the log as it grows")
+    add("psql", _psql, "a SQL prompt, or one statement").add_argument("sql", nargs="?")
+    add("verify", _verify, "compare live rows and rollups with history")
+    add("db-stop", _stop_database, "stop the database, and nothing else")
+    add("db-start", _start_database, "start the database again")
+    add("dead-letters", _list_dead_letters, "list the messages that cannot be stored, and why")
+    add("redrive", _redrive, "send these messages back to their queues")
+    add("stop", _stop, "stop what `run` started")
+    add("reset", _reset, "stop, and delete all data")
+    add("openapi", _write_openapi, "write docs/openapi.json")
+    add("schema", _write_schema, "write layers/telemetry/schema.sql")
+    simulator.add_options(add("simulate", _simulate, "send telemetry to what is running"))
+    add("poll", _poll, "handle the messages of the queues; `run` starts this")
+    invoke = add("invoke", _invoke, "call a function directly")
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", default="{}")
     options = parser.parse_args()
     try:
-        _run(options, folder)
+        options.command(folder, options)
     except LocalError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _run(options: argparse.Namespace, folder: Path) -> None:
-    match options.command:
-        case "run":
-            given = os.environ.get("DATABASE_URL")
-            urls = DatabaseUrls.from_environment(os.environ) if given else None
-            Stack(folder, _port(), urls).run()
-        case "status":
-            _status(folder)
-        case "logs":
-            _logs(folder)
-        case "psql":
-            _psql(folder, options.sql)
-        case "verify":
-            _verify(folder)
-        case "stop":
-            say("Stopped." if stop(folder) else "Nothing is running here.")
-        case "reset":
-            stop(folder)
-            try:
-                folder.unlink() if folder.is_file() else shutil.rmtree(folder)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                raise LocalError(f"cannot delete {error.filename}: {error.strerror}") from None
-            say(f"Deleted {folder}; `make run` begins anew.")
-        case "simulate":
-            simulator.simulate(options, _url(folder))
-        case "invoke":
-            _invoke(folder, options.function, options.event)
-        case "openapi" | "schema":
-            _write(options.command)
+def _run(folder: Path, _options: Options) -> None:
+    given = os.environ.get("DATABASE_URL")
+    urls = DatabaseUrls.from_environment(os.environ) if given else None
+    Stack(folder, _port(), urls).run()
 
 
-def _write(document: str) -> None:
+def _stop(folder: Path, _options: Options) -> None:
+    say("Stopped." if stop(folder) else "Nothing is running here.")
+
+
+def _reset(folder: Path, _options: Options) -> None:
+    stop(folder)
+    try:
+        folder.unlink() if folder.is_file() else shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise LocalError(f"cannot delete {error.filename}: {error.strerror}") from None
+    say(f"Deleted {folder}; `make run` begins anew.")
+
+
+def _simulate(folder: Path, options: Options) -> None:
+    simulator.simulate(options, _url(folder))
+
+
+def _stop_database(folder: Path, _options: Options) -> None:
+    switch_database(folder, "stopped")
+    say("The database is stopped: readings wait in the queues until `make db-start`.")
+
+
+def _start_database(folder: Path, _options: Options) -> None:
+    switch_database(folder, "running")
+    say("The database runs; what waited in the queues is being stored: see `make status`.")
+
+
+def _list_dead_letters(folder: Path, _options: Options) -> None:
+    from local.queues import Queues
+
+    for letter in Queues.of_system(folder).dead_letters():
+        body = letter.body if len(letter.body) <= SHOWN_BODY else letter.body[:SHOWN_BODY] + " …"
+        say(f"{letter.queue}, sent {letter.sent_at:%Y-%m-%dT%H:%M:%SZ}: {letter.reason}\n  {body}")
+
+
+def _redrive(folder: Path, _options: Options) -> None:
+    from local.queues import Queues
+
+    for queue, count in Queues.of_system(folder).redrive().items():
+        say(f"{queue}: {count} sent back")
+
+
+def _poll(_folder: Path, _options: Options) -> None:
+    from local.mapping import poll
+
+    poll()
+
+
+def _write_openapi(_folder: Path, _options: Options) -> None:
     from local.openapi import write_document
+
+    write_document()
+
+
+def _write_schema(_folder: Path, _options: Options) -> None:
     from local.schema import write_schema
 
-    {"openapi": write_document, "schema": write_schema}[document]()
+    write_schema()
 
 
 def _port() -> int:
@@ -102,38 +148,37 @@ def _port() -> int:
 
 def _url(folder: Path) -> str:
     """Where the system runs, or would."""
-    return _read(folder, "url") if running_pid(folder) else f"http://localhost:{_port()}"
+    return read_file(folder, "url") if running_pid(folder) else f"http://localhost:{_port()}"
 
 
-def _read(folder: Path, name: str) -> str:
-    try:
-        return (folder / name).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise LocalError("nothing was started here yet: `make run`") from None
-    except OSError as error:
-        raise LocalError(f"cannot read {error.filename}: {error.strerror}") from None
-
-
-def _status(folder: Path) -> None:
+def _status(folder: Path, _options: Options) -> None:
     pid = running_pid(folder)
     if pid is None:
         say("Not running. `make run` starts it.")
         return
-    url = _read(folder, "url")
-    status, answer = get_health(url)
+    from local.queues import Queues
+
+    url = read_file(folder, "url")
+    stopped = read_file(folder, "database-state") == "stopped"
     say(f"Running:  process {pid}, {url}")
-    say(f"Database: {folder / 'database-url'}")
+    say(f"Database: {'STOPPED until `make db-start`' if stopped else folder / 'database-url'}")
+    for depth in Queues.of_system(folder).depths():
+        say(
+            f"Queue:    {depth.queue}: {depth.waiting} waiting, {depth.in_flight} in flight, "
+            f"{depth.dead} dead letters"
+        )
+    status, answer = get_health(url)
     say(f"Health:   {'ok' if status == 200 else 'NOT OK'} {answer}")
     sys.exit(0 if status == 200 else 1)
 
 
-def _logs(folder: Path) -> None:
-    _read(folder, "server.log")
+def _logs(folder: Path, _options: Options) -> None:
+    read_file(folder, "server.log")
     subprocess.run(["tail", "-n", "100", "-F", folder / "server.log"], check=False)
 
 
-def _psql(folder: Path, sql: str | None) -> None:
-    arguments = ["-c", sql] if sql else []
+def _psql(folder: Path, options: Options) -> None:
+    arguments = ["-c", options.sql] if options.sql else []
     program = embedded_binaries() / "psql"
     done = subprocess.run(
         [program, _database_url(folder), "-v", "ON_ERROR_STOP=1", *arguments], check=False
@@ -141,7 +186,7 @@ def _psql(folder: Path, sql: str | None) -> None:
     sys.exit(done.returncode)
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path, _options: Options) -> None:
     with connect(_database_url(folder)) as connection:
         differences = find_differences(connection)
     for found in differences:
@@ -153,17 +198,17 @@ def _verify(folder: Path) -> None:
 
 
 def _database_url(folder: Path) -> str:
-    return os.environ.get("DATABASE_URL") or _read(folder, "database-url")
+    return os.environ.get("DATABASE_URL") or read_file(folder, "database-url")
 
 
-def _invoke(folder: Path, name: str, event: str) -> None:
+def _invoke(folder: Path, options: Options) -> None:
+    name = options.function
     environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
-    urls = DatabaseUrls.from_environment(environ)
-    template = read_template(ROOT / "template.yaml", urls.parameters)
+    template = read_local_template(environ)
     if name not in template.functions:
         raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:
-        parsed = json.loads(event)
+        parsed = json.loads(options.event)
     except ValueError as error:
         raise LocalError(f"the event is not JSON: {error}") from None
     try:

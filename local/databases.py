@@ -4,16 +4,30 @@ None of them is a superuser, as on a managed server: what works here works there
 """
 
 import hmac
+import os
+import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
 from urllib.parse import urlsplit
 
 from psycopg import sql
 
-from local.postgres import RunningPostgres
+from local import LocalError
+from local.console import say
+from local.folder import read_file, running_pid, send_signal, write_file
+from local.postgres import RunningPostgres, embedded_binaries, free_port, start_postgres
 from telemetry.database import connect
 
 OWNER, INGEST, READ = "telemetry_owner", "telemetry_ingest", "telemetry_read"
+DATABASE = "telemetry"
+PREFERRED_PORT = 54329
+
+# What a system says of its database in its folder; "given" is one that DATABASE_URL names.
+State = Literal["starting", "running", "stopped", "given"]
 
 
 @dataclass(frozen=True)
@@ -100,3 +114,87 @@ def admit_users(server: RunningPostgres) -> None:
                     sql.Identifier(user), sql.Literal(password_of(server, user))
                 )
             )
+
+
+class OwnDatabase:
+    """The database of a system that runs in a folder, stopped and started while the rest goes on.
+
+    Signals ask for that: SIGUSR1 to stop it, SIGUSR2 to start it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: RunningPostgres | None = None
+        self._port = 0
+        self._wanted = True
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._server is not None
+
+    def start(self) -> DatabaseUrls:
+        """Start the server, which is made where there is none. Raises LocalError."""
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]  # libpq's settings are for other servers than our own
+        data = self._folder / "postgres"
+        say("Starting PostgreSQL" if data.exists() else "Making and starting a PostgreSQL server")
+        # Always the same while the system runs: everybody knows the URL.
+        self._port = self._port or free_port(PREFERRED_PORT)
+        self._server = start_postgres(data, embedded_binaries(), port=self._port)
+        make_database(self._server, DATABASE)
+        write_state(self._folder, "running")
+        return database_urls(self._server, DATABASE)
+
+    def admit_users(self) -> None:
+        """Let in the users that the migrations made."""
+        if self._server is not None:
+            admit_users(self._server)
+
+    def follow_signals(self) -> None:
+        """Note from now on what signals ask for; keep_up does it."""
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._wanted = number == signal.SIGUSR2
+
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, note)
+
+    def keep_up(self) -> None:
+        """Stop or start the server as it was asked for. Raise LocalError where it ended unasked."""
+        if self._server is not None and self._server.process.poll() is not None:
+            raise LocalError(f"PostgreSQL ended: see {self._folder / 'postgres.log'}")
+        if self._wanted and self._server is None:
+            self.start()
+        elif not self._wanted and self._server is not None:
+            say("Stopping PostgreSQL; `make db-start` starts it again")
+            self.stop()
+            write_state(self._folder, "stopped")
+
+    def stop(self) -> None:
+        """Stop the server where it runs."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Say in the folder how the database of its system fares."""
+    write_file(folder, "database-state", state)
+
+
+def switch_database(folder: Path, state: Literal["running", "stopped"]) -> None:
+    """Have the system in a folder start or stop its database, and wait for that.
+
+    Raises LocalError where it has none.
+    """
+    number = signal.SIGUSR2 if state == "running" else signal.SIGUSR1
+    if running_pid(folder) is None:
+        raise LocalError("nothing is running here: `make run`")
+    if read_file(folder, "database-state") == "given":
+        raise LocalError("the database is not this system's own: DATABASE_URL names it")
+    send_signal(folder, number)
+    while read_file(folder, "database-state") != state:
+        if running_pid(folder) is None:
+            raise LocalError(f"the system ended: see {folder / 'server.log'}")
+        time.sleep(0.05)

@@ -1,6 +1,9 @@
-"""An HTTP request as the event that API Gateway makes of it: HTTP API, payload format 2.0.
+"""Requests and messages as the events that AWS makes of them.
 
+An HTTP request as API Gateway passes it on (HTTP API, payload format 2.0):
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+A message as Lambda's event source mapping does:
+https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 """
 
 import base64
@@ -86,3 +89,36 @@ def build_event(
         event["isBase64Encoded"] = not as_text
         event["body"] = body.decode() if as_text else base64.b64encode(body).decode()
     return event
+
+
+def build_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
+    """Return the entry that a message received from SQS has in an event's `Records`."""
+    record = {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": dict(message.get("Attributes", {})),
+        "messageAttributes": {
+            name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()
+        },
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": queue_arn,
+        "awsRegion": queue_arn.split(":")[3],
+    }
+    if "MD5OfMessageAttributes" in message:
+        record["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
+    return record
+
+
+def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
+    attribute: dict[str, Any] = {
+        "stringListValues": [],
+        "binaryListValues": [],
+        "dataType": value["DataType"],
+    }
+    if "StringValue" in value:
+        attribute["stringValue"] = value["StringValue"]
+    if "BinaryValue" in value:
+        attribute["binaryValue"] = base64.b64encode(value["BinaryValue"]).decode()
+    return attribute

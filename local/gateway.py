@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from local import ROOT
-from local.databases import DatabaseUrls
+from local.configuration import read_local_template
 from local.docs_page import render_docs_page
 from local.event import build_event, request_path
 from local.runtime import Environment, time_limit, watch_time_limits
-from local.template import Route, Template, read_template
+from local.template import Route, Template
 
 # Lambda takes events of up to 6 MB.
 MOST_BODY_BYTES = 6 * 1024 * 1024
@@ -122,5 +121,4 @@ def _gateway_answer(status: int, message: str) -> Answer:
 def build_application() -> Gateway:
     """Build the application in a worker process; the server calls this."""
     watch_time_limits()
-    urls = DatabaseUrls.from_environment(os.environ)
-    return Gateway(read_template(ROOT / "template.yaml", urls.parameters))
+    return Gateway(read_local_template(os.environ))

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 from local import ROOT, LocalError
-from local.databases import DatabaseUrls
+from local.configuration import read_local_template
 from local.runtime import load_module
-from local.template import Template, read_template
+from local.template import Template
 from telemetry import __version__
 from telemetry.errors import DatabaseUnavailable, InvalidRequest, TelemetryError, VehicleNotFound
 
@@ -47,9 +47,7 @@ _NEVER_GIVEN = ("HTTPValidationError", "ValidationError", "ResponseValidationErr
 
 def build_document() -> dict[str, Any]:
     """Return the OpenAPI document of all routes; raise LocalError where one has no handler."""
-    template = read_template(
-        ROOT / "template.yaml", DatabaseUrls(*["postgresql://never-used"] * 3).parameters
-    )
+    template = read_local_template({"DATABASE_URL": "postgresql://never-used"})
     document: dict[str, Any] = {}
     for name in dict.fromkeys(route.function for route in template.routes):
         schema = load_module(template.functions[name]).app.get_openapi_json_schema(

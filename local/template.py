@@ -1,6 +1,8 @@
-"""What template.yaml says: which functions there are, and which routes lead to them."""
+"""What template.yaml says: which functions there are, and which routes and queues lead to them."""
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +39,33 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """One AWS::SQS::Queue: its logical id, and its attributes as SetQueueAttributes takes them."""
+
+    name: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """One event source mapping: which queue leads to which function, and how."""
+
+    function: str
+    queue_arn: str
+    batch_size: int
+    window: int
+    concurrency: int
+    partial_failures: bool
+
+
+@dataclass(frozen=True)
 class Template:
-    """The functions by their logical id, and the routes."""
+    """The functions by their logical id, and what leads to them."""
 
     functions: Mapping[str, Function]
     routes: tuple[Route, ...]
+    queues: tuple[Queue, ...]
+    event_sources: tuple[EventSource, ...]
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,50 +86,113 @@ def _intrinsic(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str,
 _Loader.add_multi_constructor("!", _intrinsic)
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+@functools.cache
+def load_yaml(path: Path) -> Mapping[str, Any]:
     """Return a template as CloudFormation's JSON form."""
     document: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
     return document
 
 
-def read_template(path: Path, values: Mapping[str, str]) -> Template:
-    """Read a template, resolving references from values.
+def queue_names(path: Path) -> list[str]:
+    """Return the logical ids of a template's queues."""
+    return [name for name, _ in _resources(load_yaml(path), "AWS::SQS::Queue")]
 
-    Raises LocalError, naming what is referred to and not among the values.
+
+def read_template(path: Path, values: Mapping[str, str]) -> Template:
+    """Read a template, resolving references from values and from the parameters' defaults.
+
+    A queue's values are those of `!Ref` (its URL) and of `!GetAtt` (`MeterQueue.Arn`). Raises
+    LocalError, naming what is referred to and not among the values.
     """
     document = load_yaml(path)
+    parameters = document.get("Parameters", {})
+    known = {
+        name: str(parameter["Default"])
+        for name, parameter in parameters.items()
+        if "Default" in parameter
+    } | dict(values)
+    for name, parameter in parameters.items():
+        allowed = parameter.get("AllowedValues")
+        if allowed and known.get(name, allowed[0]) not in allowed:
+            raise LocalError(f"{name} is one of {', '.join(allowed)}, not {known[name]}")
     defaults = document.get("Globals", {}).get("Function", {})
     functions: dict[str, Function] = {}
     routes: list[Route] = []
+    event_sources: list[EventSource] = []
+    for name, properties in _resources(document, "AWS::Serverless::Function"):
+        functions[name] = _function(path.parent, name, properties, defaults, known)
+        for event in properties.get("Events", {}).values():
+            details = event.get("Properties", {})
+            if event["Type"] == "HttpApi":
+                routes.append(Route(details["Method"].upper(), details["Path"], name))
+            elif event["Type"] == "SQS":
+                event_sources.append(_event_source(name, _resolve(details, known, name)))
+    queues = tuple(
+        _queue(name, _resolve(properties, known, name))
+        for name, properties in _resources(document, "AWS::SQS::Queue")
+    )
+    return Template(functions, tuple(routes), queues, tuple(event_sources))
+
+
+def _resources(document: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, resource in document["Resources"].items():
-        if resource["Type"] != "AWS::Serverless::Function":
-            continue
-        properties = resource["Properties"]
-        module, attribute = properties["Handler"].rsplit(".", 1)
-        variables = {
-            **defaults.get("Environment", {}).get("Variables", {}),
-            **properties.get("Environment", {}).get("Variables", {}),
-        }
-        functions[name] = Function(
-            name=name,
-            file=path.parent / properties["CodeUri"] / f"{module}.py",
-            attribute=attribute,
-            environment={key: _resolve(value, values, name) for key, value in variables.items()},
-            timeout=properties.get("Timeout", defaults.get("Timeout", 3)),
-            memory=properties.get("MemorySize", defaults.get("MemorySize", 128)),
-        )
-        routes += [
-            Route(event["Properties"]["Method"].upper(), event["Properties"]["Path"], name)
-            for event in properties.get("Events", {}).values()
-            if event["Type"] == "HttpApi"
-        ]
-    return Template(functions, tuple(routes))
+        if resource["Type"] == kind:
+            yield name, resource.get("Properties", {})
 
 
-def _resolve(value: Any, values: Mapping[str, str], where: str) -> str:
+def _function(
+    folder: Path,
+    name: str,
+    properties: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    known: Mapping[str, str],
+) -> Function:
+    module, attribute = properties["Handler"].rsplit(".", 1)
+    variables = {
+        **defaults.get("Environment", {}).get("Variables", {}),
+        **properties.get("Environment", {}).get("Variables", {}),
+    }
+    return Function(
+        name=name,
+        file=folder / properties["CodeUri"] / f"{module}.py",
+        attribute=attribute,
+        environment={key: str(_resolve(value, known, name)) for key, value in variables.items()},
+        timeout=properties.get("Timeout", defaults.get("Timeout", 3)),
+        memory=properties.get("MemorySize", defaults.get("MemorySize", 128)),
+    )
+
+
+def _event_source(function: str, properties: Mapping[str, Any]) -> EventSource:
+    # Where the template is silent, what AWS takes.
+    return EventSource(
+        function=function,
+        queue_arn=properties["Queue"],
+        batch_size=int(properties.get("BatchSize", 10)),
+        window=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
+        concurrency=int(properties.get("ScalingConfig", {}).get("MaximumConcurrency", 1000)),
+        partial_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
+    )
+
+
+def _queue(name: str, properties: Mapping[str, Any]) -> Queue:
+    return Queue(
+        name,
+        {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in properties.items()
+        },
+    )
+
+
+def _resolve(value: Any, known: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, list):
+        return [_resolve(entry, known, where) for entry in value]
     if not isinstance(value, dict):
-        return str(value)
-    [(kind, argument)] = value.items()
-    if kind == "Ref" and argument in values:
-        return values[argument]
-    raise LocalError(f"template.yaml: {where} refers to {kind} {argument}, unknown here")
+        return value
+    for kind, argument in value.items():
+        if kind == "Ref" or kind.startswith("Fn::"):
+            target = ".".join(argument) if isinstance(argument, list) else argument
+            if kind in {"Ref", "Fn::GetAtt"} and target in known:
+                return known[target]
+            raise LocalError(f"template.yaml: {where} refers to {kind} {argument}, unknown here")
+    return {key: _resolve(entry, known, where) for key, entry in value.items()}

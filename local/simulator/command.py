@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from local import LocalError
+from local.server import get_health
 from local.simulator.efficiency import (
     Assumption,
     Performance,
@@ -20,7 +21,6 @@ from local.simulator.efficiency import (
 from local.simulator.outcome import report_streams, report_vehicles
 from local.simulator.plan import Plan, plan_readings
 from local.simulator.sender import Tally, send
-from local.stack import get_health
 
 MOST_READ_BACK = 2000
 WIDTH_IN_A_FILE = 100

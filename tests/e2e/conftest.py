@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from local import ROOT
+from local.folder import stop
 from local.postgres import free_port
-from local.stack import get_health, stop
+from local.queues import connect
+from local.server import get_health
 
 
 @dataclass
@@ -62,6 +64,15 @@ class LocalSystem:
             check=False,
             timeout=120,
         )
+
+    @property
+    def sqs(self) -> Any:
+        """A client of the running system's queues."""
+        return connect(json.loads((self.folder / "sqs.json").read_text()))
+
+    def queue_url(self, name: str) -> str:
+        url: str = json.loads((self.folder / "queues.json").read_text())[name]
+        return url
 
     def finish(self) -> str:
         """Wait for the end of a system that was told to stop; return the rest of what it said."""

@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from local.postgres import free_port
-from local.stack import get_health
+from local.server import get_health
 from tests.e2e.conftest import LocalSystem
 
 METER = {

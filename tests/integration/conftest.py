@@ -10,10 +10,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from local import ROOT
+from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.gateway import Gateway
-from local.template import read_template
 from tests.wire import Wire
 
 
@@ -28,7 +27,7 @@ class Api:
     """Calls a route of template.yaml as a client would, without a socket between."""
 
     def __init__(self, urls: DatabaseUrls) -> None:
-        self._gateway = Gateway(read_template(ROOT / "template.yaml", urls.parameters))
+        self._gateway = Gateway(read_local_template(urls.environment))
         self._environments = ("ingest_meter_api", "ingest_vehicle_api", "analytics_api")
 
     def request(

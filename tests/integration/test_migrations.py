@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from local import ROOT
+from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.runtime import Environment
 from local.schema import SCHEMA, render_schema
-from local.template import read_template
 from telemetry.database import connect
 from telemetry.errors import MigrationChanged
 from telemetry.migrate import Migration, _apply, apply_migrations, shipped_migrations
@@ -74,7 +73,7 @@ def test_a_changed_migration_is_refused(empty_database: DatabaseUrls) -> None:
 
 
 def test_the_migration_function_brings_a_database_up(empty_database: DatabaseUrls) -> None:
-    template = read_template(ROOT / "template.yaml", empty_database.parameters)
+    template = read_local_template(empty_database.environment)
     migrate = Environment(template.functions["MigrateFunction"])
     first = migrate.invoke({}, "request-1")
     assert first["migrations"] == [entry.name for entry in shipped_migrations()]

@@ -1,11 +1,11 @@
-"""The local HTTP API makes the events that API Gateway makes, payload format 2.0."""
+"""The local system makes the events that AWS makes: HTTP API (payload format 2.0), and SQS."""
 
 import base64
 from typing import Any
 
 import pytest
 
-from local.event import build_event
+from local.event import build_event, build_record
 from local.template import Route
 
 ROUTE = Route("POST", "/my/{name}", "Function")
@@ -102,3 +102,39 @@ def test_bodies_that_are_no_text_come_in_base64(headers: dict[str, str]) -> None
 def test_text_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         event(b"\xff")
+
+
+def test_a_message_becomes_the_record_that_is_documented() -> None:
+    message = {
+        "MessageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+        "ReceiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+        "Body": "Test message.",
+        "MD5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+        "Attributes": {
+            "ApproximateReceiveCount": "1",
+            "SentTimestamp": "1545082649183",
+            "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+            "ApproximateFirstReceiveTimestamp": "1545082649185",
+        },
+        "MessageAttributes": {
+            "myAttribute": {"DataType": "String", "StringValue": "myValue"},
+            "bytes": {"DataType": "Binary", "BinaryValue": b"\x00"},
+        },
+        "MD5OfMessageAttributes": "00484c68",
+    }
+    lists: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
+    assert build_record(message, "arn:aws:sqs:us-east-2:123456789012:my-queue") == {
+        "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+        "body": "Test message.",
+        "attributes": message["Attributes"],
+        "messageAttributes": {
+            "myAttribute": {"stringValue": "myValue", **lists, "dataType": "String"},
+            "bytes": {"binaryValue": "AA==", **lists, "dataType": "Binary"},
+        },
+        "md5OfMessageAttributes": "00484c68",
+        "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-2:123456789012:my-queue",
+        "awsRegion": "us-east-2",
+    }

@@ -1,15 +1,20 @@
 """What the local stack reads from template.yaml."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from local import ROOT, LocalError
+from local.configuration import queue_references, read_local_template
 from local.databases import DatabaseUrls
 from local.gateway import _pattern
-from local.template import Route, read_template
+from local.template import EventSource, Queue, Route, read_template
 
 URLS = DatabaseUrls("postgresql://owner", "postgresql://ingest", "postgresql://read")
+ENDPOINT = "http://127.0.0.1:4566"
+VALUES = URLS.parameters | queue_references(ENDPOINT)
 
 CONTRACTS = {
     "GET /",
@@ -23,7 +28,7 @@ CONTRACTS = {
 
 
 def test_the_template_routes_both_contracts() -> None:
-    template = read_template(ROOT / "template.yaml", URLS.parameters)
+    template = read_template(ROOT / "template.yaml", VALUES)
     assert {route.key for route in template.routes} >= CONTRACTS
     for function in template.functions.values():
         assert function.file.is_file()
@@ -32,9 +37,91 @@ def test_the_template_routes_both_contracts() -> None:
     } == {
         "IngestMeterFunction": URLS.ingest,
         "IngestVehicleFunction": URLS.ingest,
+        "MeterWorkerFunction": URLS.ingest,
+        "VehicleWorkerFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "MigrateFunction": URLS.owner,
     }
+
+
+def test_each_stream_has_a_queue_a_worker_and_dead_letters() -> None:
+    template = read_template(ROOT / "template.yaml", VALUES)
+    queues = {queue.name: queue.attributes for queue in template.queues}
+    assert len(template.event_sources) == 2
+    for stream, source in zip(("Meter", "Vehicle"), template.event_sources, strict=True):
+        url = f"{ENDPOINT}/000000000000/{stream}Queue"
+        dead = f"{ENDPOINT}/000000000000/{stream}DeadLetterQueue"
+        api = template.functions[f"Ingest{stream}Function"].environment
+        assert (api["QUEUE_URL"], api["INGEST_MODE"]) == (url, "database")
+        worker = template.functions[f"{stream}WorkerFunction"]
+        assert worker.environment["QUEUE_URL"] == url
+        assert worker.environment["DEAD_LETTER_QUEUE_URL"] == dead
+        assert source.function == worker.name
+        assert source.queue_arn == VALUES[f"{stream}Queue.Arn"]
+        assert source.partial_failures
+        policy = json.loads(queues[f"{stream}Queue"]["RedrivePolicy"])
+        assert policy["deadLetterTargetArn"] == VALUES[f"{stream}DeadLetterQueue.Arn"]
+        # What AWS asks for: no message comes again while its worker still has time.
+        hidden = int(queues[f"{stream}Queue"]["VisibilityTimeout"])
+        assert hidden >= 6 * worker.timeout + source.window
+        retention = int(queues[f"{stream}Queue"]["MessageRetentionPeriod"])
+        assert int(queues[f"{stream}DeadLetterQueue"]["MessageRetentionPeriod"]) >= retention
+
+
+def test_an_event_source_and_its_queue_are_read_with_their_defaults(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(
+        """
+Parameters:
+  Most: {Type: Number, Default: 7}
+Resources:
+  Jobs:
+    Type: AWS::SQS::Queue
+    Properties:
+      SqsManagedSseEnabled: true
+      VisibilityTimeout: 60
+      RedrivePolicy: {deadLetterTargetArn: !GetAtt [Dead, Arn], maxReceiveCount: 3}
+  Dead:
+    Type: AWS::SQS::Queue
+  Work:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: worker.handler
+      CodeUri: work
+      Events:
+        Plain: {Type: SQS, Properties: {Queue: !GetAtt Jobs.Arn}}
+        Full:
+          Type: SQS
+          Properties:
+            Queue: !GetAtt Jobs.Arn
+            BatchSize: 100
+            MaximumBatchingWindowInSeconds: 5
+            FunctionResponseTypes: [ReportBatchItemFailures]
+            ScalingConfig: {MaximumConcurrency: !Ref Most}
+""",
+        encoding="utf-8",
+    )
+    found = read_template(template, {"Jobs.Arn": "arn:jobs", "Dead.Arn": "arn:dead"})
+    plain = EventSource("Work", "arn:jobs", 10, 0, 1000, partial_failures=False)
+    full = replace(plain, batch_size=100, window=5, concurrency=7, partial_failures=True)
+    assert found.event_sources == (plain, full)
+    policy = '{"deadLetterTargetArn": "arn:dead", "maxReceiveCount": 3}'
+    assert found.queues == (
+        Queue(
+            "Jobs",
+            {"SqsManagedSseEnabled": "true", "VisibilityTimeout": "60", "RedrivePolicy": policy},
+        ),
+        Queue("Dead", {}),
+    )
+
+
+def test_the_mode_comes_from_the_environment_and_is_checked() -> None:
+    environ = {**URLS.environment, "AWS_ENDPOINT_URL_SQS": ENDPOINT}
+    template = read_local_template({**environ, "INGEST_MODE": "queue"})
+    for name in ("IngestMeterFunction", "IngestVehicleFunction"):
+        assert template.functions[name].environment["INGEST_MODE"] == "queue"
+    with pytest.raises(LocalError, match="IngestMode is one of database, queue, not both"):
+        read_local_template({**environ, "INGEST_MODE": "both"})
 
 
 def test_an_unknown_reference_is_named() -> None:

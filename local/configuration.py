@@ -1,0 +1,47 @@
+"""template.yaml as it is meant on this machine: what its parameters and queues are here."""
+
+from collections.abc import Mapping
+
+from local import ROOT
+from local.databases import DatabaseUrls
+from local.template import Template, queue_names, read_template
+
+TEMPLATE = ROOT / "template.yaml"
+# Where a server of queues is that nobody named: LocalStack's address.
+DEFAULT_ENDPOINT = "http://localhost:4566"
+ACCOUNT = "000000000000"
+REGION = "eu-central-1"
+
+
+def queue_arn(name: str) -> str:
+    """Return the ARN of a queue."""
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+
+
+def queue_url(endpoint: str, name: str) -> str:
+    """Return the URL of a queue on the server at an endpoint."""
+    return f"{endpoint}/{ACCOUNT}/{name}"
+
+
+def queue_references(endpoint: str) -> dict[str, str]:
+    """Return what `!Ref` and `!GetAtt` of the queues in template.yaml mean."""
+    references = {}
+    for name in queue_names(TEMPLATE):
+        references[name] = queue_url(endpoint, name)
+        references[f"{name}.Arn"] = queue_arn(name)
+        references[f"{name}.QueueName"] = name
+    return references
+
+
+def read_local_template(environ: Mapping[str, str]) -> Template:
+    """Return template.yaml with the databases, the queues and the mode that the variables name.
+
+    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS and INGEST_MODE. Raises LocalError.
+    """
+    values = {
+        **DatabaseUrls.from_environment(environ).parameters,
+        **queue_references(environ.get("AWS_ENDPOINT_URL_SQS", DEFAULT_ENDPOINT)),
+    }
+    if environ.get("INGEST_MODE"):
+        values["IngestMode"] = environ["INGEST_MODE"]
+    return read_template(TEMPLATE, values)

@@ -1,0 +1,53 @@
+"""The HTTP server before the handlers: worker processes behind one port."""
+
+import errno
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+from local import LocalError
+from local.processes import Process
+
+# Writers spend most of a request waiting for the disk: a few more processes than processors.
+WORKERS = max(4, 3 * (os.cpu_count() or 1))
+
+
+def check_port(port: int) -> None:
+    """Raise LocalError where a port cannot be served."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise LocalError(f"cannot use port {port}: {error.strerror}") from None
+            remedy = f"choose another, as in `make run PORT={port + 1}`"
+            raise LocalError(f"port {port} is in use: {remedy}") from None
+
+
+def start_server(port: int, environ: Mapping[str, str], show: Callable[[str], None]) -> Process:
+    """Start to serve local.gateway on a port."""
+    return Process(
+        [sys.executable, "-m", "granian", "local.gateway:build_application", "--factory"]
+        + ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+        + ["--workers", str(WORKERS), "--blocking-threads", "1", "--log-level", "error"]
+        + ["--respawn-failed-workers", "--workers-kill-timeout", "5"],
+        environ,
+        show,
+    )
+
+
+def get_health(url: str) -> tuple[int | None, str]:
+    """Return the status and the text of `GET /health`; no status where nothing answers."""
+    try:
+        # Straight there: a proxy of the environment does not know this machine's ports.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{url}/health", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.read().decode()
+    except OSError as error:
+        return None, str(error)
