@@ -16,7 +16,8 @@ from statistics import median
 from bench.workload import METERS, MINUTE, START
 from local import ROOT
 from local.postgres import free_port
-from local.stack import READY_SECONDS, get_health
+from local.server import get_health
+from local.stack import READY_SECONDS
 from telemetry.database import connect
 
 CONNECTIONS = (1, 8, 32)

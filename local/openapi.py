@@ -9,7 +9,16 @@ from local.configuration import read_local_template
 from local.runtime import load_module
 from local.template import Template
 from telemetry import __version__
-from telemetry.errors import DatabaseUnavailable, InvalidRequest, TelemetryError, VehicleNotFound
+from telemetry.errors import (
+    BodyTooLarge,
+    DatabaseUnavailable,
+    InvalidRequest,
+    NothingTaken,
+    TelemetryError,
+    UnsupportedEncoding,
+    VehicleNotFound,
+)
+from telemetry.http import MOST_BODY_BYTES
 
 DOCUMENT = ROOT / "docs/openapi.json"
 
@@ -26,6 +35,8 @@ Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429.
 _MESSAGES = {
     400: str(InvalidRequest([])),
     404: str(VehicleNotFound()),
+    413: str(BodyTooLarge(MOST_BODY_BYTES)),
+    415: str(UnsupportedEncoding()),
     500: "Internal Server Error",
     503: str(DatabaseUnavailable()),
 }
@@ -81,7 +92,7 @@ def _finish(operation: dict[str, Any], path: str) -> None:
         if status == "503":
             response["headers"]["Retry-After"] = _HEADERS["Retry-After"]
         content = response["content"]["application/json"]
-        if content["schema"].get("$ref", "").endswith("/ErrorAnswer"):
+        if "ErrorAnswer" in json.dumps(content["schema"]):
             content["example"] = _error_example(int(status), path)
 
 
@@ -89,7 +100,7 @@ def _error_example(status: int, path: str) -> dict[str, Any]:
     example = {
         "statusCode": status,
         "path": path.replace("{vehicleId}", "VEH-001"),
-        "message": _MESSAGES[status],
+        "message": str(NothingTaken()) if status == 503 and "ingest" in path else _MESSAGES[status],
         "timestamp": "2026-02-10T10:30:00Z",
     }
     if status == 400:

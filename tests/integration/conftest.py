@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Api:
     """Calls a route of template.yaml as a client would, without a socket between."""
 
     def __init__(self, urls: DatabaseUrls) -> None:
-        self._gateway = Gateway(read_local_template(urls.environment))
+        self._gateway = Gateway(read_local_template({**os.environ, **urls.environment}))
         self._environments = ("ingest_meter_api", "ingest_vehicle_api", "analytics_api")
 
     def request(

@@ -13,9 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from local import ROOT
+from local.configuration import read_local_template
 from local.databases import DatabaseUrls
-from local.template import read_template
 from telemetry.database import Database, Row
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import (
@@ -148,7 +147,7 @@ def api(wire: Wire, urls: DatabaseUrls) -> Iterator[Api]:
 def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
     called = set()
 
-    def post(path: str, body: dict[str, Any], expected: int) -> None:
+    def post(path: str, body: object, expected: int) -> None:
         called.add(f"POST {path}")
         wire.messages.clear()
         assert api.post(path, body).status == expected
@@ -158,14 +157,17 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         called.add(f"GET {route}")
         assert api.get(target).status == expected
 
-    for path in ("/ingest/", "/v1/ingestion/"):
-        for stream, reading, correction in (
-            ("meter", METER, {"kwhConsumedAc": 6}),
-            ("vehicle", VEHICLE, {"kwhDeliveredDc": 5}),
-        ):
+    for stream, reading, correction in (
+        ("meter", METER, {"kwhConsumedAc": 6}),
+        ("vehicle", VEHICLE, {"kwhDeliveredDc": 5}),
+    ):
+        for path in ("/ingest/", "/v1/ingestion/"):
             for change in ({}, {}, correction, LATE, LATE):
                 post(path + stream, reading | change, 201)
             post(path + stream, reading | BAD, 400)
+        many = [reading | change for change in ({}, {}, correction, LATE, LATE)]
+        post(f"/v1/ingestion/{stream}/batch", many, 201)
+        post(f"/v1/ingestion/{stream}/batch", [reading | BAD], 400)
     report = "/v1/analytics/performance/{vehicleId}"
     for query in ("", "?end=now", "?end=2026-02-10T10:00:00Z"):
         get(report, f"/v1/analytics/performance/VEH-1{query}", 200)
@@ -174,7 +176,7 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
     get("/health", "/health", 200)
     get("/", "/", 200)
 
-    template = read_template(ROOT / "template.yaml", urls.parameters)
+    template = read_local_template(urls.environment)
     assert called == {route.key for route in template.routes}
     assert_multiplexable(wire)
 

@@ -54,7 +54,10 @@ class RejectedItem(Answer):
     status: int = Field(
         description="As for a single reading: 400 not valid, 503 send it again", examples=[400]
     )
-    errors: list[FieldError] = Field(description="Every field that was refused, and why")
+    errors: list[FieldError] = Field(
+        description="Every field that was refused, and why",
+        examples=[[{"field": "voltage", "message": "Field required"}]],
+    )
 
 
 class BatchIngested(Answer):

@@ -22,13 +22,15 @@ class Rejection:
     errors: Sequence[FieldError]
 
 
-@dataclass(frozen=True, slots=True)
 class Batch(Generic[Reading]):
     """The valid readings of an array with their positions in it, and the items that are not."""
 
-    readings: list[Reading]
-    indexes: Sequence[int]
-    rejections: list[Rejection]
+    def __init__(
+        self, readings: list[Reading], indexes: list[int], rejections: list[Rejection]
+    ) -> None:
+        self.readings = readings
+        self.indexes = indexes
+        self.rejections = rejections
 
     @classmethod
     def __get_pydantic_core_schema__(

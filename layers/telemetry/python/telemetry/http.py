@@ -120,7 +120,12 @@ BATCH_DOCUMENTATION: Any = {
     "responses": documents(BatchIngested, 201, UnsupportedEncoding, BodyTooLarge, NothingTaken)
     | documents(BatchIngested, 202)
     | documents(BatchIngested, 207)
-    | documents(BatchRefused, 400),
+    | {
+        400: {
+            "description": "Not one item was taken, or the body is no array of readings.",
+            "content": {"application/json": {"model": BatchRefused | ErrorAnswer}},
+        }
+    },
 }
 
 

@@ -39,10 +39,11 @@ class Queue:
 
     def _connect(self) -> Any:
         if self._client is None:
-            import boto3
+            from boto3.session import Session
             from botocore.config import Config
 
-            self._client = boto3.client(
+            # Not boto3's own session, which every entry point of a process would share.
+            self._client = Session().client(
                 "sqs",
                 config=Config(
                     connect_timeout=CONNECT_TIMEOUT,
