@@ -9,12 +9,12 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
+from types import FrameType
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -128,12 +128,24 @@ def failed_messages(returned: Any, messages: set[str]) -> set[str]:
     return failed if failed <= messages else messages
 
 
+class _Ending:
+    """Whether SIGTERM came. A process finishes what it is doing before it ends."""
+
+    def __init__(self) -> None:
+        # No threading.Event: a second signal while its lock is held would wait for itself.
+        self.wanted = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.wanted = True
+
+
 def poll() -> None:
     """Keep the execution environments of all event sources running until SIGTERM."""
+    ending = _Ending()
     template = read_local_template(os.environ)
     # Forked, so that what all of them need is loaded once.
     context = multiprocessing.get_context("fork")
-    stopping = _until_told_to_end()
 
     def start(source: EventSource) -> ForkProcess:
         function = template.functions[source.function]
@@ -146,13 +158,13 @@ def poll() -> None:
         for source in template.event_sources
         for _ in range(min(source.concurrency, MOST_ENVIRONMENTS))
     }
-    while not stopping.is_set():
+    while not ending.wanted:
         wait([process.sentinel for process in running], timeout=0.2)
         for process in [process for process in running if not process.is_alive()]:
+            time.sleep(PAUSE_SECONDS)
             source = running.pop(process)
-            if not stopping.wait(PAUSE_SECONDS):
-                print(f"{source.function}: another execution environment starts", flush=True)
-                running[start(source)] = source
+            print(f"{source.function}: another execution environment starts", flush=True)
+            running[start(source)] = source
     while alive := [process for process in running if process.is_alive()]:
         for process in alive:
             process.terminate()  # more than once: at first it has no handler of its own
@@ -161,12 +173,12 @@ def poll() -> None:
 
 def run_environment(source: EventSource, function: Function) -> None:
     """Be an execution environment of a function until SIGTERM."""
-    stopping = _until_told_to_end()
+    ending = _Ending()
     watch_time_limits()
     parent = multiprocessing.parent_process()
     poller = Poller(source, Environment(function), connect(os.environ))
     answers = True
-    while not stopping.is_set() and parent is not None and parent.is_alive():
+    while not ending.wanted and parent is not None and parent.is_alive():
         try:
             poller.poll()
             answers = True
@@ -174,11 +186,4 @@ def run_environment(source: EventSource, function: Function) -> None:
             if answers:
                 print(f"{function.name}: the queue does not answer: {error}", flush=True)
             answers = False
-            stopping.wait(PAUSE_SECONDS)
-
-
-def _until_told_to_end() -> threading.Event:
-    """Return what SIGTERM sets from now on; what a process is doing it finishes first."""
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    return stopping
+            time.sleep(PAUSE_SECONDS)

@@ -16,7 +16,7 @@ import pytest
 from local import ROOT
 from local.folder import stop
 from local.postgres import free_port
-from local.queues import connect
+from local.queues import Queues, connect
 from local.server import get_health
 
 
@@ -66,11 +66,24 @@ class LocalSystem:
         )
 
     @property
-    def sqs(self) -> Any:
-        """A client of the running system's queues."""
+    def queues(self) -> Queues:
+        """The queues of the running system."""
+        return Queues.of_system(self.folder)
+
+    def send(self, queue: str, body: str) -> None:
+        """Put a message on a queue of the running system."""
+        self._sqs().send_message(QueueUrl=self._queue_url(queue), MessageBody=body)
+
+    def hide_messages_for(self, seconds: int, queue: str) -> None:
+        """Have what a worker wants again come after that time, not after the template's."""
+        self._sqs().set_queue_attributes(
+            QueueUrl=self._queue_url(queue), Attributes={"VisibilityTimeout": str(seconds)}
+        )
+
+    def _sqs(self) -> Any:
         return connect(json.loads((self.folder / "sqs.json").read_text()))
 
-    def queue_url(self, name: str) -> str:
+    def _queue_url(self, name: str) -> str:
         url: str = json.loads((self.folder / "queues.json").read_text())[name]
         return url
 

@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local import LocalError
 from local.databases import switch_database, write_state
 from local.folder import lock_folder
+from local.queues import DeadLetter, Depth
 from tests.e2e.conftest import LocalSystem
 from tests.e2e.test_local_stack import METER, parent_of
 
@@ -33,9 +34,7 @@ def test_readings_wait_in_the_queue_while_the_database_is_stopped(system: LocalS
         "The database is stopped: readings wait in the queues until `make db-start`.\n"
     )
     # What the worker could not store comes again sooner than the template says.
-    system.sqs.set_queue_attributes(
-        QueueUrl=system.queue_url("MeterQueue"), Attributes={"VisibilityTimeout": "2"}
-    )
+    system.hide_messages_for(2, "MeterQueue")
     status, answer = system.request("POST", "/v1/ingestion/meter", METER)
     assert (status, answer["status"]) == (202, "queued")
     said = system.command("status")
@@ -43,26 +42,26 @@ def test_readings_wait_in_the_queue_while_the_database_is_stopped(system: LocalS
     assert "Database: STOPPED until `make db-start`" in said.stdout
 
     assert system.command("db-start").returncode == 0
-    # Ends by the test run's time limit if it is lost.
-    while "METER-001" not in system.command("psql", "SELECT * FROM meter_live_status").stdout:
-        pass
-    while "MeterQueue: 0 waiting, 0 in flight, 0 dead" not in system.command("status").stdout:
-        pass
+    queues = system.queues
+    while Depth("MeterQueue", 0, 0, 0) not in queues.depths():
+        pass  # ends by the test run's time limit if it stays there
+    assert "METER-001" in system.command("psql", "SELECT * FROM meter_live_status").stdout
     assert system.command("verify").returncode == 0
 
 
 def test_what_cannot_be_stored_is_listed_with_its_reason_and_sent_back(system: LocalSystem) -> None:
     system.start()
     assert system.command("dead-letters").stdout == ""
-    system.sqs.send_message(QueueUrl=system.queue_url("VehicleQueue"), MessageBody="noise")
-    listed = await_dead_letter(system)
-    heading, body = listed.splitlines()
-    assert heading.startswith("VehicleQueue, sent 20")
-    assert heading.rpartition("Z: ")[2]
-    assert body == "  noise"
+    system.send("VehicleQueue", "noise")
+    letter = await_dead_letter(system)
+    assert letter.queue == "VehicleQueue"
+    assert letter.reason
+    sent = f"{letter.sent_at:%Y-%m-%dT%H:%M:%SZ}"
+    listed = system.command("dead-letters").stdout
+    assert listed == f"VehicleQueue, sent {sent}: {letter.reason}\n  noise\n"
     sent_back = system.command("redrive")
     assert sent_back.stdout == "MeterQueue: 0 sent back\nVehicleQueue: 1 sent back\n"
-    assert await_dead_letter(system).splitlines()[1:] == ["  noise"]
+    assert await_dead_letter(system).body == "noise"
 
 
 def test_the_api_serves_while_the_queues_and_their_workers_are_replaced(
@@ -81,23 +80,24 @@ def test_the_api_serves_while_the_queues_and_their_workers_are_replaced(
         pass
     while True:
         try:
-            url = system.queue_url("MeterQueue")
-            system.sqs.send_message(QueueUrl=url, MessageBody="noise")
+            system.send("MeterQueue", "noise")
             break
         except (BotoCoreError, ClientError):
             continue
-    assert "  noise" in await_dead_letter(system)
+    assert await_dead_letter(system).body == "noise"
 
 
 def is_replaced(before: dict[str, int], after: dict[str, int], names: set[str]) -> bool:
     return all(after.get(name, before[name]) != before[name] for name in names)
 
 
-def await_dead_letter(system: LocalSystem) -> str:
-    """Return the list of dead letters when there is one; ends by the run's time limit if not."""
-    while not (listed := system.command("dead-letters").stdout):
+def await_dead_letter(system: LocalSystem) -> DeadLetter:
+    """Return the dead letter when there is one; ends by the run's time limit if there is none."""
+    queues = system.queues
+    while not (letters := list(queues.dead_letters())):
         pass
-    return listed
+    [letter] = letters
+    return letter
 
 
 def test_commands_for_what_does_not_run_say_so(system: LocalSystem) -> None:
