@@ -10,7 +10,7 @@ from telemetry.observability import build_logger
 from telemetry.partitions import make_partitions
 from telemetry.settings import Settings
 
-settings = Settings(os.environ)
+database_url = Settings(os.environ).database_url
 logger = build_logger("migrate")
 
 
@@ -20,7 +20,7 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     Safe to repeat, and to run twice at once.
     """
     logger.append_keys(request_id=context.aws_request_id)
-    with connect(settings.database_url) as connection:
+    with connect(database_url) as connection:
         migrations = apply_migrations(connection)
         partitions = make_partitions(connection, datetime.now(UTC))
     done = {"migrations": migrations, "partitions": len(partitions)}
