@@ -11,7 +11,7 @@ from bench.history import fill_history
 from bench.workload import METERS
 from bench.writers import RUN_MINUTES, SECONDS, WRITERS, started_writers
 
-ROUNDS = 7
+ROUNDS = 9
 # The minutes after START that are there before: in `grown` 10 million readings, elsewhere 500,000.
 _SHORT = range(951, 1001)
 _LONG = range(1, 1001)

@@ -206,10 +206,11 @@ def answer_batch(
     ]
     rejections.sort(key=lambda rejection: rejection.index)
     accepted = len(batch.readings) - sum(map(len, taken.not_taken if taken else ()))
+    noun = "reading" if accepted == 1 else "readings"
     fields: dict[str, Any] = {
         "success": not rejections,
         "status": taken.status if taken else "refused",
-        "message": f"{accepted:,} readings {taken.status if taken else 'taken'}",
+        "message": f"{accepted:,} {noun} {taken.status if taken else 'taken'}",
         "accepted": accepted,
         "duplicate": taken.resent.duplicates if taken and taken.resent else None,
         "corrected": taken.resent.corrections if taken and taken.resent else None,
