@@ -81,7 +81,7 @@ class KeptProcess:
         start: Callable[[], Process],
         prepare: Callable[[Process], None] = lambda _: None,
     ) -> None:
-        """prepare returns when a process that was just started is of use, or raises LocalError."""
+        """prepare returns when a process that was just started is of use, or raises an error."""
         self._name = name
         self._start = start
         self._prepare = prepare
@@ -98,7 +98,7 @@ class KeptProcess:
         self._keeper.start()
 
     def await_prepared(self) -> None:
-        """Return when it is of use; raise LocalError where that cannot be."""
+        """Return when it is of use for the first time; raise what prevents that."""
         self._first.result()
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ class KeptProcess:
                 self._process = process = self._start()
             try:
                 self._prepare(process)
-            except LocalError as error:
+            except Exception as error:  # noqa: BLE001 - raised where it is awaited, or told
                 process.stop()
                 if not self._first.done():
                     self._first.set_exception(error)

@@ -1,6 +1,7 @@
 """The queues of template.yaml on a server of this machine: made, counted, brought back."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -17,6 +19,13 @@ from local.configuration import queue_url
 from local.folder import read_file, running_pid
 from local.template import Queue
 
+# The profile and the files of whoever calls this, a mistake in which would be an error, are not
+# looked at: (name in the file, variable, value, conversion).
+_NOBODY = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 # The most that SQS gives in one call.
 MOST_MESSAGES = 10
 # How long a dead letter that somebody looks at is hidden from whoever looks next.
@@ -25,7 +34,8 @@ LOOK_SECONDS = 30
 
 def connect(environ: Mapping[str, str]) -> Any:
     """Return an SQS client for the server that the variables name."""
-    return boto3.client(
+    session = boto3.Session(botocore_session=botocore.session.Session(_NOBODY))
+    return session.client(
         "sqs",
         endpoint_url=environ["AWS_ENDPOINT_URL_SQS"],
         region_name=environ["AWS_REGION"],
