@@ -74,7 +74,8 @@ def main() -> None:
 def _run(folder: Path, _options: Options) -> None:
     given = os.environ.get("DATABASE_URL")
     urls = DatabaseUrls.from_environment(os.environ) if given else None
-    Stack(folder, _port(), urls).run()
+    database_port = _port("DATABASE_PORT") if os.environ.get("DATABASE_PORT") else 0
+    Stack(folder, _port("PORT"), urls, database_port).run()
 
 
 def _stop(folder: Path, _options: Options) -> None:
@@ -139,16 +140,16 @@ def _write_schema(_folder: Path, _options: Options) -> None:
     write_schema()
 
 
-def _port() -> int:
-    value = os.environ.get("PORT") or "3000"
+def _port(variable: str) -> int:
+    value = os.environ.get(variable) or "3000"
     if not (value.isascii() and value.isdecimal()) or not 0 < int(value) < 65536:
-        raise LocalError(f"PORT={value} is not a port")
+        raise LocalError(f"{variable}={value} is not a port")
     return int(value)
 
 
 def _url(folder: Path) -> str:
     """Where the system runs, or would."""
-    return read_file(folder, "url") if running_pid(folder) else f"http://localhost:{_port()}"
+    return read_file(folder, "url") if running_pid(folder) else f"http://localhost:{_port('PORT')}"
 
 
 def _status(folder: Path, _options: Options) -> None:

@@ -122,10 +122,11 @@ class OwnDatabase:
     Signals ask for that: SIGUSR1 to stop it, SIGUSR2 to start it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        """port 0 takes the preferred one if it is free, and any other if not."""
         self._folder = folder
         self._server: RunningPostgres | None = None
-        self._port = 0
+        self._port = port
         self._wanted = True
 
     @property

@@ -43,11 +43,18 @@ Ctrl-C stops it; the data stay in {folder}.
 class Stack:
     """The folder that a local system lives in, and how to run one there."""
 
-    def __init__(self, folder: Path, port: int, given_database: DatabaseUrls | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        given_database: DatabaseUrls | None = None,
+        database_port: int = 0,
+    ) -> None:
+        """Serve on the port, on a database of one's own (0: on any port) or on a given one."""
         self.folder = folder
         self.port = port
         self._given_database = given_database
-        self._database = OwnDatabase(folder)
+        self._database = OwnDatabase(folder, database_port)
         self._stopping = threading.Event()
 
     @property

@@ -7,7 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class LocalSystem:
 
     folder: Path
     port: int
+    # Of its own, because tests run side by side, and a stopped database leaves its port.
+    database_port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -34,7 +36,13 @@ class LocalSystem:
 
     def environ(self, **changes: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return {**kept, "LOCAL_DIR": str(self.folder), "PORT": str(self.port), **changes}
+        return {
+            **kept,
+            "LOCAL_DIR": str(self.folder),
+            "PORT": str(self.port),
+            "DATABASE_PORT": str(self.database_port),
+            **changes,
+        }
 
     def start(self, **changes: str) -> None:
         """Start, and return when it says that it is ready."""
