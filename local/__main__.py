@@ -75,7 +75,7 @@ def _run(folder: Path, _options: Options) -> None:
     given = os.environ.get("DATABASE_URL")
     urls = DatabaseUrls.from_environment(os.environ) if given else None
     database_port = _port("DATABASE_PORT") if os.environ.get("DATABASE_PORT") else 0
-    Stack(folder, _port("PORT"), urls, database_port).run()
+    Stack(folder, _port(), urls, database_port).run()
 
 
 def _stop(folder: Path, _options: Options) -> None:
@@ -140,7 +140,7 @@ def _write_schema(_folder: Path, _options: Options) -> None:
     write_schema()
 
 
-def _port(variable: str) -> int:
+def _port(variable: str = "PORT") -> int:
     value = os.environ.get(variable) or "3000"
     if not (value.isascii() and value.isdecimal()) or not 0 < int(value) < 65536:
         raise LocalError(f"{variable}={value} is not a port")
@@ -149,7 +149,7 @@ def _port(variable: str) -> int:
 
 def _url(folder: Path) -> str:
     """Where the system runs, or would."""
-    return read_file(folder, "url") if running_pid(folder) else f"http://localhost:{_port('PORT')}"
+    return read_file(folder, "url") if running_pid(folder) else f"http://localhost:{_port()}"
 
 
 def _status(folder: Path, _options: Options) -> None:
