@@ -69,34 +69,33 @@ COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 
 
 CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_variable
 DECLARE
-    in_hour constant timestamptz := rollup_hour(ts);
+    in_hour constant timestamptz := public.rollup_hour(ts);
 BEGIN
-    UPDATE meter_live_status
+    UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
     WHERE meter_id = id AND last_timestamp < ts;
     IF NOT FOUND THEN
-        PERFORM store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
+        PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                      ARRAY[voltage]);
         RETURN;
     END IF;
 
-INSERT INTO meter_telemetry_history
+INSERT INTO public.meter_telemetry_history
         (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
     VALUES (id, ts, received_at, kwh, voltage);
 
-UPDATE meter_hourly_rollup
+UPDATE public.meter_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | minute_bit(ts, in_hour),
+        minutes = minutes | public.minute_bit(ts, in_hour),
         kwh_consumed_ac = kwh_consumed_ac + kwh::numeric
     WHERE meter_id = id AND hour = in_hour;
     IF NOT FOUND THEN
-        INSERT INTO meter_hourly_rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
-        VALUES (id, in_hour, 1, minute_bit(ts, in_hour), kwh);
+        INSERT INTO public.meter_hourly_rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+        VALUES (id, in_hour, 1, public.minute_bit(ts, in_hour), kwh);
     END IF;
 END
 $$;
@@ -273,13 +272,12 @@ $$;
 
 CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'public', 'pg_temp'
     AS $$
 #variable_conflict use_variable
 DECLARE
-    in_hour constant timestamptz := rollup_hour(ts);
+    in_hour constant timestamptz := public.rollup_hour(ts);
 BEGIN
-    UPDATE vehicle_live_status
+    UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_delivered_dc = kwh, last_battery_temp = battery_temp,
         soc = coalesce(charge, soc),
@@ -287,25 +285,25 @@ BEGIN
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
     WHERE vehicle_id = id AND last_timestamp < ts;
     IF NOT FOUND THEN
-        PERFORM store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
+        PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge]);
         RETURN;
     END IF;
 
-INSERT INTO vehicle_telemetry_history
+INSERT INTO public.vehicle_telemetry_history
         (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
     VALUES (id, ts, received_at, kwh, battery_temp, charge);
 
-UPDATE vehicle_hourly_rollup
+UPDATE public.vehicle_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | minute_bit(ts, in_hour),
+        minutes = minutes | public.minute_bit(ts, in_hour),
         kwh_delivered_dc = kwh_delivered_dc + kwh::numeric,
         battery_temp_sum = battery_temp_sum + battery_temp::numeric
     WHERE vehicle_id = id AND hour = in_hour;
     IF NOT FOUND THEN
-        INSERT INTO vehicle_hourly_rollup
+        INSERT INTO public.vehicle_hourly_rollup
             (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
-        VALUES (id, in_hour, 1, minute_bit(ts, in_hour), kwh, battery_temp);
+        VALUES (id, in_hour, 1, public.minute_bit(ts, in_hour), kwh, battery_temp);
     END IF;
 END
 $$;

@@ -188,39 +188,42 @@ $$;
 -- One meter event, as store_meter_readings stores it, by three plain statements where the reading
 -- is newer than the live row: that it is, the update itself proves, and then history cannot hold it
 -- yet. The first reading of a meter, and any that is late, re-sent or corrected, takes the long way.
+--
+-- Names with their schema instead of a search_path of its own: setting one takes a quarter of the
+-- time. Who may call this can make no objects that would be found before pg_catalog's.
 CREATE FUNCTION store_meter_reading(
     id          text,
     ts          timestamptz,
     received_at timestamptz,
     kwh         double precision,
     voltage     double precision
-) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 #variable_conflict use_variable
 DECLARE
-    in_hour constant timestamptz := rollup_hour(ts);
+    in_hour constant timestamptz := public.rollup_hour(ts);
 BEGIN
-    UPDATE meter_live_status
+    UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
     WHERE meter_id = id AND last_timestamp < ts;
     IF NOT FOUND THEN
-        PERFORM store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
+        PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                      ARRAY[voltage]);
         RETURN;
     END IF;
 
-    INSERT INTO meter_telemetry_history
+    INSERT INTO public.meter_telemetry_history
         (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
     VALUES (id, ts, received_at, kwh, voltage);
 
-    UPDATE meter_hourly_rollup
+    UPDATE public.meter_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | minute_bit(ts, in_hour),
+        minutes = minutes | public.minute_bit(ts, in_hour),
         kwh_consumed_ac = kwh_consumed_ac + kwh::numeric
     WHERE meter_id = id AND hour = in_hour;
     IF NOT FOUND THEN
-        INSERT INTO meter_hourly_rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
-        VALUES (id, in_hour, 1, minute_bit(ts, in_hour), kwh);
+        INSERT INTO public.meter_hourly_rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+        VALUES (id, in_hour, 1, public.minute_bit(ts, in_hour), kwh);
     END IF;
 END
 $$;
