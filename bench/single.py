@@ -25,11 +25,11 @@ _BARE_INSERT = """\
 INSERT INTO meter_telemetry_history (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
 VALUES ('PGB_' || lpad((:device)::text, 6, '0'), clock_timestamp(), clock_timestamp(), 0.125, 230);
 """
-# The database's share of a call: what the writers call, without Python.
+# The database's share of a call: what the writers call, without Python. One hour stands for all.
 _STORED = f"""\
 \\set device random({METERS.start}, {METERS.stop - 1})
 SELECT store_meter_reading('MTR_' || lpad((:device)::text, 6, '0'), clock_timestamp(),
-                           clock_timestamp(), 0.125, 230);
+                           clock_timestamp(), 0.125, 230, '2026-11-22T00:00:00Z', 1);
 """
 
 

@@ -67,12 +67,10 @@ CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS
 
 COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
 
-CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) RETURNS void
+CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 #variable_conflict use_variable
-DECLARE
-    in_hour constant timestamptz := public.rollup_hour(ts);
 BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
@@ -90,12 +88,12 @@ INSERT INTO public.meter_telemetry_history
 
 UPDATE public.meter_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | public.minute_bit(ts, in_hour),
+        minutes = minutes | minute,
         kwh_consumed_ac = kwh_consumed_ac + kwh::numeric
     WHERE meter_id = id AND hour = in_hour;
     IF NOT FOUND THEN
         INSERT INTO public.meter_hourly_rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
-        VALUES (id, in_hour, 1, public.minute_bit(ts, in_hour), kwh);
+        VALUES (id, in_hour, 1, minute, kwh);
     END IF;
 END
 $$;
@@ -270,12 +268,10 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
 END
 $$;
 
-CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) RETURNS void
+CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, in_hour timestamp with time zone, minute bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 #variable_conflict use_variable
-DECLARE
-    in_hour constant timestamptz := public.rollup_hour(ts);
 BEGIN
     UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
@@ -296,14 +292,14 @@ INSERT INTO public.vehicle_telemetry_history
 
 UPDATE public.vehicle_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | public.minute_bit(ts, in_hour),
+        minutes = minutes | minute,
         kwh_delivered_dc = kwh_delivered_dc + kwh::numeric,
         battery_temp_sum = battery_temp_sum + battery_temp::numeric
     WHERE vehicle_id = id AND hour = in_hour;
     IF NOT FOUND THEN
         INSERT INTO public.vehicle_hourly_rollup
             (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
-        VALUES (id, in_hour, 1, public.minute_bit(ts, in_hour), kwh, battery_temp);
+        VALUES (id, in_hour, 1, minute, kwh, battery_temp);
     END IF;
 END
 $$;
@@ -711,14 +707,14 @@ ALTER TABLE ONLY public.vehicle_telemetry_history
 REVOKE ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
 
-REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
-REVOKE ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;

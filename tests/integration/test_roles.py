@@ -49,8 +49,8 @@ OVERSTEPS_OF_INGEST = [
     "SELECT vehicle_energy('VEH-1', now() - interval '1 day', now())",
 ]
 OVERSTEPS_OF_READ = [
-    "SELECT store_meter_reading('METER-1', now(), now(), 1, 1)",
-    "SELECT store_vehicle_reading('VEH-1', now(), now(), 1, 1, 1)",
+    "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",
+    "SELECT store_vehicle_reading('VEH-1', now(), now(), 1, 1, 1, now(), 1)",
     "SELECT store_meter_readings('{METER-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}')",
     "SELECT store_vehicle_readings('{VEH-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}', '{1}')",
 ]

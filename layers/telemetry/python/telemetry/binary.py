@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 # Object ids of types, as in src/include/catalog/pg_type.dat of PostgreSQL.
-TEXT, FLOAT8, TIMESTAMPTZ = 25, 701, 1184
+INT8, TEXT, FLOAT8, TIMESTAMPTZ = 20, 25, 701, 1184
 TEXT_ARRAY, FLOAT8_ARRAY, TIMESTAMPTZ_ARRAY = 1009, 1022, 1185
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MINUTE, _HOUR = 60_000_000, 3_600_000_000  # microseconds
 _HEADER = struct.Struct("!iiIii")
 _pack_length = struct.Struct("!i").pack
 _pack_float8 = struct.Struct("!d").pack
@@ -27,6 +28,15 @@ _NULL = b"\xff\xff\xff\xff"
 def encode_time(time: datetime) -> bytes:
     """Encode an aware time as timestamptz."""
     return _pack_int8((time - _EPOCH) // _MICROSECOND)
+
+
+def encode_rollup_place(time: datetime) -> tuple[bytes, bytes]:
+    """Encode the rollup's hour (timestamptz) and the minute's bit in it (int8) of a device time.
+
+    They are those of rollup_hour and minute_bit in migration 0001.
+    """
+    hour, within = divmod((time - _EPOCH) // _MICROSECOND - 1, _HOUR)
+    return _pack_int8(hour * _HOUR), _pack_int8(1 << within // _MINUTE)
 
 
 def encode_float(value: float) -> bytes:

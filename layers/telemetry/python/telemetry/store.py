@@ -10,6 +10,7 @@ from typing import NamedTuple
 from telemetry.binary import (
     FLOAT8,
     FLOAT8_ARRAY,
+    INT8,
     TEXT,
     TEXT_ARRAY,
     TIMESTAMPTZ,
@@ -19,19 +20,20 @@ from telemetry.binary import (
     encode_floats,
     encode_ids,
     encode_optional_floats,
+    encode_rollup_place,
     encode_time,
     encode_times,
 )
 from telemetry.database import Database
 from telemetry.readings import MeterReading, VehicleReading
 
-_STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5)"
+_STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5, $6, $7)"
 _STORE_METER_READINGS = b"SELECT * FROM store_meter_readings($1, $2, $3, $4, $5)"
-_STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6)"
+_STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6, $7, $8)"
 _STORE_VEHICLE_READINGS = b"SELECT * FROM store_vehicle_readings($1, $2, $3, $4, $5, $6)"
 
-_METER_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8)
-_VEHICLE_TYPES = (*_METER_TYPES, FLOAT8)
+_METER_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8, TIMESTAMPTZ, INT8)
+_VEHICLE_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8, FLOAT8, TIMESTAMPTZ, INT8)
 _METER_ARRAYS = (TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, FLOAT8_ARRAY, FLOAT8_ARRAY)
 _VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY)
 
@@ -65,6 +67,7 @@ def store_meter_reading(database: Database, reading: MeterReading, received_at: 
             encode_time(received_at),
             encode_float(reading.kwh_consumed_ac),
             encode_float(reading.voltage),
+            *encode_rollup_place(reading.timestamp),
         ),
     )
 
@@ -83,6 +86,7 @@ def store_vehicle_reading(
             encode_float(reading.kwh_delivered_dc),
             encode_float(reading.battery_temp),
             None if reading.soc is None else encode_float(reading.soc),
+            *encode_rollup_place(reading.timestamp),
         ),
     )
 

@@ -225,11 +225,11 @@ CREATE FUNCTION store_vehicle_reading(
     received_at  timestamptz,
     kwh          double precision,
     battery_temp double precision,
-    charge       double precision
+    charge       double precision,
+    in_hour      timestamptz,
+    minute       bigint
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 #variable_conflict use_variable
-DECLARE
-    in_hour constant timestamptz := public.rollup_hour(ts);
 BEGIN
     UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
@@ -250,14 +250,14 @@ BEGIN
 
     UPDATE public.vehicle_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | public.minute_bit(ts, in_hour),
+        minutes = minutes | minute,
         kwh_delivered_dc = kwh_delivered_dc + kwh::numeric,
         battery_temp_sum = battery_temp_sum + battery_temp::numeric
     WHERE vehicle_id = id AND hour = in_hour;
     IF NOT FOUND THEN
         INSERT INTO public.vehicle_hourly_rollup
             (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
-        VALUES (id, in_hour, 1, public.minute_bit(ts, in_hour), kwh, battery_temp);
+        VALUES (id, in_hour, 1, minute, kwh, battery_temp);
     END IF;
 END
 $$;
