@@ -63,6 +63,7 @@ $$;
 CREATE TABLE meter_live_status (
     last_timestamp       timestamptz      NOT NULL,
     previous_timestamp   timestamptz      NOT NULL DEFAULT '-infinity',
+    summed_to            timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at           timestamptz      NOT NULL,
     last_voltage         double precision NOT NULL,
     meter_id             text             COLLATE "C" PRIMARY KEY,
@@ -72,6 +73,7 @@ CREATE TABLE meter_live_status (
 CREATE TABLE vehicle_live_status (
     last_timestamp        timestamptz      NOT NULL,
     previous_timestamp    timestamptz      NOT NULL DEFAULT '-infinity',
+    summed_to             timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at            timestamptz      NOT NULL,
     soc                   double precision,
     soc_timestamp         timestamptz      NOT NULL DEFAULT '-infinity',
@@ -87,6 +89,8 @@ COMMENT ON TABLE meter_live_status IS
 COMMENT ON COLUMN meter_live_status.last_timestamp IS 'Device time of the reading shown.';
 COMMENT ON COLUMN meter_live_status.previous_timestamp IS
     'What last_timestamp was before the last batch: a writer tells by it which of its readings are newer.';
+COMMENT ON COLUMN meter_live_status.summed_to IS
+    'Up to here daily rollups are made of this device. Who stores an earlier reading makes its day anew.';
 COMMENT ON COLUMN meter_live_status.updated_at IS 'received_at of the receipt shown.';
 COMMENT ON COLUMN vehicle_live_status.soc IS
     'State of charge (percent) of the newest receipt that carried one.';
@@ -116,6 +120,30 @@ CREATE TABLE vehicle_hourly_rollup (
 COMMENT ON COLUMN meter_hourly_rollup.readings IS 'Distinct device timestamps in the hour.';
 COMMENT ON COLUMN meter_hourly_rollup.minutes IS
     'Bit n (0 to 59) is set when a reading ended within minute n of the hour.';
+
+-- Whole days, (day, day + 24 h] in UTC, for windows of weeks and years: a device has rows here for
+-- its days up to summed_to of its live row.
+CREATE TABLE meter_daily_rollup (
+    day              timestamptz NOT NULL,
+    minutes_heard    integer     NOT NULL,
+    readings         integer     NOT NULL,
+    meter_id         text        COLLATE "C" NOT NULL,
+    kwh_consumed_ac  numeric     NOT NULL,
+    PRIMARY KEY (meter_id, day)
+);
+
+CREATE TABLE vehicle_daily_rollup (
+    day              timestamptz NOT NULL,
+    minutes_heard    integer     NOT NULL,
+    readings         integer     NOT NULL,
+    vehicle_id       text        COLLATE "C" NOT NULL,
+    kwh_delivered_dc numeric     NOT NULL,
+    battery_temp_sum numeric     NOT NULL,
+    PRIMARY KEY (vehicle_id, day)
+);
+
+COMMENT ON COLUMN meter_daily_rollup.minutes_heard IS
+    'Minutes of the day in which a reading ended, of 1440.';
 
 -- The names under which clients of the other ancestor query the same data.
 CREATE VIEW meter_history AS

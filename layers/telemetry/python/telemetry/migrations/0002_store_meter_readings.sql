@@ -27,6 +27,7 @@ DECLARE
     collided        boolean;
     ids             text[];
     previous        timestamptz[];
+    summed          timestamptz[];
     late_ids        text[];
     late_timestamps timestamptz[];
     first_late      timestamptz;
@@ -55,9 +56,11 @@ BEGIN
             last_voltage = excluded.last_voltage
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
-        RETURNING meter_id, previous_timestamp
+        RETURNING meter_id, previous_timestamp, summed_to
     )
-    SELECT array_agg(meter_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
+    SELECT array_agg(meter_id), array_agg(previous_timestamp), array_agg(summed_to)
+    INTO ids, previous, summed
+    FROM written;
 
     -- 2. A reading newer than what the live row showed before cannot have been in history. Of any
     --    other, look up the receipt that counted so far.
@@ -162,7 +165,15 @@ BEGIN
     )
     SELECT count(*) INTO distinct_new FROM counted;
 
-    -- 5. Tell re-sent readings from new ones: by the receipt before each, of this call or the one
+    -- 5. Days that are summed already are summed anew: late_ids holds every reading that is not the
+    --    newest of its device, and the newest may still be of such a day.
+    IF late_ids IS NOT NULL
+       OR (SELECT min(ts) FROM unnest(timestamps) AS ts)
+          <= (SELECT max(summed_to) FROM unnest(summed) AS summed_to) THEN
+        PERFORM change_meter_summaries(meter_ids, timestamps);
+    END IF;
+
+    -- 6. Tell re-sent readings from new ones: by the receipt before each, of this call or the one
     --    that counted.
     duplicates := 0;
     corrections := 0;
@@ -206,7 +217,7 @@ BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
-    WHERE meter_id = id AND last_timestamp < ts;
+    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts;
     IF NOT FOUND THEN
         PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                      ARRAY[voltage]);

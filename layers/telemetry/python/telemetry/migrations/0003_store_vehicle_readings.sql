@@ -20,6 +20,7 @@ DECLARE
     collided        boolean;
     ids             text[];
     previous        timestamptz[];
+    summed          timestamptz[];
     late_ids        text[];
     late_timestamps timestamptz[];
     first_late      timestamptz;
@@ -80,9 +81,11 @@ BEGIN
             > (live.last_timestamp, live.updated_at)
            OR (excluded.soc_timestamp, excluded.soc_received_at)
             > (live.soc_timestamp, live.soc_received_at)
-        RETURNING vehicle_id, previous_timestamp
+        RETURNING vehicle_id, previous_timestamp, summed_to
     )
-    SELECT array_agg(vehicle_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
+    SELECT array_agg(vehicle_id), array_agg(previous_timestamp), array_agg(summed_to)
+    INTO ids, previous, summed
+    FROM written;
 
     -- 2. Look up the receipts that counted so far.
     SELECT array_agg(id), array_agg(ts), min(ts), max(ts)
@@ -197,7 +200,14 @@ BEGIN
     )
     SELECT count(*) INTO distinct_new FROM counted;
 
-    -- 5. Tell re-sent readings from new ones.
+    -- 5. Sum days anew.
+    IF late_ids IS NOT NULL
+       OR (SELECT min(ts) FROM unnest(timestamps) AS ts)
+          <= (SELECT max(summed_to) FROM unnest(summed) AS summed_to) THEN
+        PERFORM change_vehicle_summaries(vehicle_ids, timestamps);
+    END IF;
+
+    -- 6. Tell re-sent readings from new ones.
     duplicates := 0;
     corrections := 0;
     IF distinct_new < cardinality(vehicle_ids) OR old_ids IS NOT NULL THEN
@@ -237,7 +247,7 @@ BEGIN
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
-    WHERE vehicle_id = id AND last_timestamp < ts;
+    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge]);

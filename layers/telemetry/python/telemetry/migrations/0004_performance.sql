@@ -1,0 +1,261 @@
+-- How vehicles charged in windows (start, end]: days from the daily rollups where there are any, hours
+-- from the hourly ones, and the two ragged edges from history by a bounded index range. The cost
+-- depends on the windows, never on the size of history.
+--
+-- One function takes many windows at once: a vehicle's day, a hundred vehicles of a dashboard and
+-- the buckets of a trend are the same three statements. The roles that call it plan without
+-- sequential scans and generically (0005): a plan may have been made when a partition was empty, and
+-- is kept. The bounds of all edges, as plain values, prune the partitions before a plan starts
+-- instead of for each window.
+
+-- STABLE, not IMMUTABLE, because timestamptz + interval is; that way they are inlined.
+CREATE FUNCTION day_of(hour timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN date_bin('1 day', $1, timestamptz '2000-01-01 00:00:00+00');
+COMMENT ON FUNCTION day_of IS 'The start of the day (day, day + 24 h] that an hour belongs to.';
+
+CREATE FUNCTION ceil_hour("timestamp" timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN date_bin('1 hour', $1 + interval '1 hour - 1 microsecond',
+                    timestamptz '2000-01-01 00:00:00+00');
+
+-- How a window is put together: history (window_start, first_hour], hours up to first_day, days up
+-- to last_day, hours up to last_hour, history (last_hour, until]. Nothing is newer than the live
+-- row's reading: from there on its last hour is as good as over, and the rest is empty.
+CREATE FUNCTION cut_window(
+    window_start timestamptz, window_end timestamptz,
+    last_timestamp timestamptz, summed_to timestamptz
+) RETURNS TABLE (
+    until timestamptz, first_hour timestamptz, first_day timestamptz, last_day timestamptz,
+    last_hour timestamptz
+) LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT until, first_hour,
+           CASE WHEN first_day < last_day THEN first_day ELSE last_hour END,
+           CASE WHEN first_day < last_day THEN last_day ELSE last_hour END,
+           last_hour
+    FROM (
+        SELECT *,
+               day_of(first_hour + interval '1 day - 1 microsecond') AS first_day,
+               day_of(least(last_hour, summed_to)) AS last_day
+        FROM (
+            SELECT ceil_hour(window_start) AS first_hour,
+                   least(window_end, ceil_hour(last_timestamp)) AS until,
+                   greatest(
+                       ceil_hour(window_start),
+                       CASE WHEN window_end >= last_timestamp THEN ceil_hour(last_timestamp)
+                            ELSE date_bin('1 hour', window_end,
+                                          timestamptz '2000-01-01 00:00:00+00') END
+                   ) AS last_hour
+        ) AS hours
+    ) AS days
+$$;
+
+-- What reached each vehicle's battery in its window, and what the meters that fed the vehicle
+-- measured while they did. A window without an end ends at the vehicle's latest reading; one without
+-- a start begins `length` before its end. Unknown vehicles have no row. A period of a link is open
+-- at either side where its bound is null.
+--
+-- Where a vehicle was never linked and by_name is true, its meter is the one whose id has the same
+-- separator and suffix, if exactly one such meter has reported and no link names it.
+CREATE FUNCTION vehicle_performance(
+    vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean
+) RETURNS TABLE (
+    "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
+    readings bigint, minutes_heard bigint, kwh_delivered_dc numeric, battery_temp_sum numeric,
+    kwh_consumed_ac numeric, meter_minutes bigint, linked_minutes bigint,
+    meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
+    kwhs numeric[]
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    positions     bigint[];
+    ids           text[];
+    window_starts timestamptz[];
+    window_ends   timestamptz[];
+    untils        timestamptz[];
+    first_hours   timestamptz[];
+    first_days    timestamptz[];
+    last_days     timestamptz[];
+    last_hours    timestamptz[];
+    head_after    timestamptz;
+    head_until    timestamptz;
+    tail_after    timestamptz;
+    tail_until    timestamptz;
+    -- The same of the meters: a part is a period of a link, as far as it is in the window.
+    part_positions    bigint[];
+    part_ids          text[];
+    part_froms        timestamptz[];
+    part_tos          timestamptz[];
+    part_sources      text[];
+    part_starts       timestamptz[];
+    part_ends         timestamptz[];
+    part_untils       timestamptz[];
+    part_first_hours  timestamptz[];
+    part_first_days   timestamptz[];
+    part_last_days    timestamptz[];
+    part_last_hours   timestamptz[];
+    part_head_after   timestamptz;
+    part_head_until   timestamptz;
+    part_tail_after   timestamptz;
+    part_tail_until   timestamptz;
+BEGIN
+    SELECT array_agg(w.position), array_agg(w.id), array_agg(opened), array_agg(closed),
+           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
+           array_agg(last_hour),
+           min(opened), max(least(first_hour, until)),
+           min(last_hour) FILTER (WHERE last_hour < until),
+           max(until) FILTER (WHERE last_hour < until)
+    INTO positions, ids, window_starts, window_ends, untils, first_hours, first_days, last_days,
+         last_hours, head_after, head_until, tail_after, tail_until
+    FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
+        AS w (id, window_start, window_end, position)
+    JOIN vehicle_live_status live ON live.vehicle_id = w.id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
+               coalesce(w.window_end, last_timestamp)
+    ) AS bounds (opened, closed)
+    CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
+
+    SELECT array_agg(period.position), array_agg(period.meter_id), array_agg(valid_from),
+           array_agg(valid_to), array_agg(source), array_agg(opened), array_agg(closed),
+           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
+           array_agg(last_hour),
+           min(opened), max(least(first_hour, until)),
+           min(last_hour) FILTER (WHERE last_hour < until),
+           max(until) FILTER (WHERE last_hour < until)
+    INTO part_positions, part_ids, part_froms, part_tos, part_sources, part_starts, part_ends,
+         part_untils, part_first_hours, part_first_days, part_last_days, part_last_hours,
+         part_head_after, part_head_until, part_tail_after, part_tail_until
+    FROM (
+        SELECT w.position, w.window_start, w.window_end,
+               link.meter_id, link.valid_from, link.valid_to, link.source
+        FROM unnest(positions, ids, window_starts, window_ends)
+            AS w (position, id, window_start, window_end)
+        CROSS JOIN LATERAL links_of(w.id, w.window_start, w.window_end) AS link
+        UNION ALL
+        SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
+        FROM unnest(positions, ids, window_starts, window_ends)
+            AS w (position, id, window_start, window_end)
+        CROSS JOIN LATERAL (
+            SELECT min(meter.meter_id) AS meter_id
+            FROM unnest(ARRAY['METER', 'MTR']) AS prefix
+            JOIN meter_live_status meter ON meter.meter_id = prefix || substr(w.id, 4)
+            HAVING count(*) = 1
+        ) AS named
+        WHERE by_name AND w.id ~ '^VEH[._:-].'
+          AND NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = w.id)
+          AND NOT EXISTS (SELECT FROM links WHERE links.meter_id = named.meter_id)
+        ORDER BY position, valid_from
+    ) AS period
+    CROSS JOIN LATERAL (
+        SELECT greatest(valid_from, window_start), least(valid_to, window_end)
+    ) AS bounds (opened, closed)
+    LEFT JOIN meter_live_status live ON live.meter_id = period.meter_id
+    CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
+
+    RETURN QUERY
+    SELECT w.position, w.id, w.window_start, w.window_end,
+           coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
+           dc.kwh_delivered_dc, dc.battery_temp_sum,
+           ac.kwh_consumed_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
+           ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs
+    FROM unnest(positions, ids, window_starts, window_ends, untils, first_hours, first_days,
+                last_days, last_hours)
+        AS w (position, id, window_start, window_end, until, first_hour, first_day, last_day,
+              last_hour)
+    CROSS JOIN LATERAL (
+        SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
+               sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
+        FROM (
+            SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_delivered_dc, battery_temp_sum
+            FROM vehicle_hourly_rollup
+            WHERE vehicle_id = w.id AND hour >= w.first_hour AND hour < w.first_day
+        UNION ALL
+            SELECT readings, minutes_heard, kwh_delivered_dc, battery_temp_sum
+            FROM vehicle_daily_rollup
+            WHERE vehicle_id = w.id AND day >= w.first_day AND day < w.last_day
+        UNION ALL
+            SELECT readings, bit_count(minutes::bit(64)), kwh_delivered_dc, battery_temp_sum
+            FROM vehicle_hourly_rollup
+            WHERE vehicle_id = w.id AND hour >= w.last_day AND hour < w.last_hour
+        UNION ALL
+            SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_delivered_dc), sum(battery_temp)
+            FROM (
+                SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc, h.battery_temp,
+                       date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = w.id AND h."timestamp" > w.window_start AND h."timestamp" <= least(w.first_hour, w.until)
+                  AND h."timestamp" > head_after AND h."timestamp" <= head_until
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+            ) AS counted
+        UNION ALL
+            SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_delivered_dc), sum(battery_temp)
+            FROM (
+                SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc, h.battery_temp,
+                       date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = w.id AND h."timestamp" > w.last_hour AND h."timestamp" <= w.until
+                  AND h."timestamp" > tail_after AND h."timestamp" <= tail_until
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+            ) AS counted
+        ) AS part
+    ) AS dc (readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    LEFT JOIN (
+        SELECT w.position,
+               sum(energy.kwh) AS kwh_consumed_ac,
+               sum(energy.minutes_heard)::bigint AS minutes_heard,
+               floor(sum(extract(epoch FROM w.window_end - w.window_start)) / 60)::bigint
+                   AS linked_minutes,
+               array_agg(w.id) AS meter_ids,
+               array_agg(nullif(w.valid_from, '-infinity')) AS valid_froms,
+               array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
+               array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs
+        FROM unnest(part_positions, part_ids, part_froms, part_tos, part_sources, part_starts,
+                    part_ends, part_untils, part_first_hours, part_first_days, part_last_days,
+                    part_last_hours)
+            AS w (position, id, valid_from, valid_to, source, window_start, window_end, until,
+                  first_hour, first_day, last_day, last_hour)
+        CROSS JOIN LATERAL (
+            SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac)
+            FROM (
+                SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_consumed_ac
+                FROM meter_hourly_rollup
+                WHERE meter_id = w.id AND hour >= w.first_hour AND hour < w.first_day
+            UNION ALL
+                SELECT readings, minutes_heard, kwh_consumed_ac
+                FROM meter_daily_rollup
+                WHERE meter_id = w.id AND day >= w.first_day AND day < w.last_day
+            UNION ALL
+                SELECT readings, bit_count(minutes::bit(64)), kwh_consumed_ac
+                FROM meter_hourly_rollup
+                WHERE meter_id = w.id AND hour >= w.last_day AND hour < w.last_hour
+            UNION ALL
+                SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_consumed_ac)
+                FROM (
+                    SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac,
+                           date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                    timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                    FROM meter_telemetry_history h
+                    WHERE h.meter_id = w.id AND h."timestamp" > w.window_start AND h."timestamp" <= least(w.first_hour, w.until)
+                      AND h."timestamp" > part_head_after AND h."timestamp" <= part_head_until
+                    ORDER BY h."timestamp" DESC, h.received_at DESC
+                ) AS counted
+            UNION ALL
+                SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_consumed_ac)
+                FROM (
+                    SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac,
+                           date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                    timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                    FROM meter_telemetry_history h
+                    WHERE h.meter_id = w.id AND h."timestamp" > w.last_hour AND h."timestamp" <= w.until
+                      AND h."timestamp" > part_tail_after AND h."timestamp" <= part_tail_until
+                    ORDER BY h."timestamp" DESC, h.received_at DESC
+                ) AS counted
+            ) AS part
+        ) AS energy (minutes_heard, kwh)
+        GROUP BY w.position
+    ) AS ac ON ac.position = w.position;
+END
+$$;
