@@ -13,6 +13,22 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT period.meter_id, period.valid_from, period.valid_to, period.source
+    FROM link_periods period
+    WHERE period.vehicle_id = for_vehicle_id
+      AND period.valid_from < window_end
+      AND period.valid_from >= coalesce(
+          (SELECT max(link.valid_from) FROM links link
+           WHERE link.vehicle_id = for_vehicle_id AND link.valid_from <= window_start), '-infinity')
+      AND period.valid_to > window_start IS NOT FALSE
+    ORDER BY period.valid_from
+$$;
+
+COMMENT ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) IS 'The links of a vehicle that overlap (window_start, window_end], whole and in order.';
+
 CREATE FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_consumed_ac numeric)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
@@ -559,6 +575,45 @@ $$;
 
 SET default_tablespace = '';
 
+SET default_table_access_method = heap;
+
+CREATE TABLE public.links (
+    valid_from timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    meter_id text COLLATE pg_catalog."C",
+    source text NOT NULL,
+    CONSTRAINT links_check CHECK (((meter_id IS NOT NULL) OR (source = 'api'::text))),
+    CONSTRAINT links_source_check CHECK ((source = ANY (ARRAY['api'::text, 'reading'::text])))
+);
+
+COMMENT ON TABLE public.links IS 'From valid_from on, meter_id feeds vehicle_id, until the next row of either: see link_periods.';
+
+COMMENT ON COLUMN public.links.meter_id IS 'Null: from here on no meter feeds the vehicle.';
+
+COMMENT ON COLUMN public.links.source IS 'Who says so: the links API, or readings of the vehicle.';
+
+CREATE VIEW public.link_periods AS
+ SELECT link.vehicle_id,
+    link.meter_id,
+    link.valid_from,
+    LEAST(own.valid_from, other.valid_from) AS valid_to,
+    link.source
+   FROM ((public.links link
+     LEFT JOIN LATERAL ( SELECT later.valid_from
+           FROM public.links later
+          WHERE ((later.vehicle_id = link.vehicle_id) AND (later.valid_from > link.valid_from))
+          ORDER BY later.valid_from
+         LIMIT 1) own ON (true))
+     LEFT JOIN LATERAL ( SELECT later.valid_from
+           FROM public.links later
+          WHERE ((later.meter_id = link.meter_id) AND (later.vehicle_id <> link.vehicle_id) AND (ROW(later.valid_from, later.vehicle_id) > ROW(link.valid_from, link.vehicle_id)) AND (later.valid_from <= COALESCE(own.valid_from, 'infinity'::timestamp with time zone)))
+          ORDER BY later.valid_from, later.vehicle_id
+         LIMIT 1) other ON (true))
+  WHERE ((link.meter_id IS NOT NULL) AND ((LEAST(own.valid_from, other.valid_from) > link.valid_from) IS NOT FALSE));
+
+COMMENT ON VIEW public.link_periods IS 'Which meter feeds which vehicle over (valid_from, valid_to]; valid_to is null while it goes on.';
+
 CREATE TABLE public.meter_telemetry_history (
     "timestamp" timestamp with time zone NOT NULL,
     received_at timestamp with time zone NOT NULL,
@@ -580,8 +635,6 @@ CREATE VIEW public.meter_history AS
     voltage,
     "timestamp"
    FROM public.meter_telemetry_history;
-
-SET default_table_access_method = heap;
 
 CREATE TABLE public.meter_hourly_rollup (
     hour timestamp with time zone NOT NULL,
@@ -633,11 +686,14 @@ CREATE TABLE public.vehicle_telemetry_history (
     soc double precision,
     vehicle_id text NOT NULL COLLATE pg_catalog."C",
     kwh_delivered_dc numeric NOT NULL,
-    battery_temp numeric NOT NULL
+    battery_temp numeric NOT NULL,
+    meter_id text COLLATE pg_catalog."C"
 )
 PARTITION BY RANGE ("timestamp");
 
 COMMENT ON TABLE public.vehicle_telemetry_history IS 'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
+
+COMMENT ON COLUMN public.vehicle_telemetry_history.meter_id IS 'The meter that fed the vehicle, where the reading names one.';
 
 CREATE VIEW public.vehicle_history AS
  SELECT vehicle_id,
@@ -683,6 +739,9 @@ CREATE VIEW public.vehicle_live_state AS
     updated_at AS last_updated_at
    FROM public.vehicle_live_status;
 
+ALTER TABLE ONLY public.links
+    ADD CONSTRAINT links_pkey PRIMARY KEY (vehicle_id, valid_from);
+
 ALTER TABLE ONLY public.meter_hourly_rollup
     ADD CONSTRAINT meter_hourly_rollup_pkey PRIMARY KEY (meter_id, hour);
 
@@ -704,6 +763,13 @@ ALTER TABLE ONLY public.vehicle_live_status
 ALTER TABLE ONLY public.vehicle_telemetry_history
     ADD CONSTRAINT vehicle_telemetry_history_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
 
+CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
+
+CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
+
+REVOKE ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+
 REVOKE ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
 
@@ -721,6 +787,10 @@ GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestam
 
 REVOKE ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+
+GRANT SELECT ON TABLE public.links TO telemetry_read;
+
+GRANT SELECT ON TABLE public.link_periods TO telemetry_read;
 
 GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
 

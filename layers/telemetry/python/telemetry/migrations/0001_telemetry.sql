@@ -22,8 +22,13 @@ CREATE TABLE vehicle_telemetry_history (
     vehicle_id       text             COLLATE "C" NOT NULL,
     kwh_delivered_dc numeric          NOT NULL,
     battery_temp     numeric          NOT NULL,
+    meter_id         text             COLLATE "C",
     PRIMARY KEY (vehicle_id, "timestamp", received_at)
 ) PARTITION BY RANGE ("timestamp");
+
+-- Finds the readings that name a meter among those that do not; these are not in it.
+CREATE INDEX vehicle_telemetry_history_meter
+    ON vehicle_telemetry_history (vehicle_id, "timestamp") WHERE meter_id IS NOT NULL;
 
 COMMENT ON TABLE meter_telemetry_history IS
     'Every accepted meter event, re-sends too. A reading is (meter_id, timestamp); of its receipts the latest received_at counts.';
@@ -33,6 +38,8 @@ COMMENT ON COLUMN meter_telemetry_history.received_at IS
     'When the API accepted the event; assigned once and kept through the queue.';
 COMMENT ON TABLE vehicle_telemetry_history IS
     'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
+COMMENT ON COLUMN vehicle_telemetry_history.meter_id IS
+    'The meter that fed the vehicle, where the reading names one.';
 
 -- The past, so that any timestamp since 2000 has an explicit partition. What comes after is made by
 -- telemetry.partitions; the default partition is a net that should stay empty.
@@ -144,6 +151,72 @@ CREATE TABLE vehicle_daily_rollup (
 
 COMMENT ON COLUMN meter_daily_rollup.minutes_heard IS
     'Minutes of the day in which a reading ended, of 1440.';
+
+-- Which meter feeds which vehicle. A row is a claim: from valid_from on, meter_id feeds vehicle_id
+-- (null: nothing does). It holds until the next claim for the vehicle, or the next one of another
+-- vehicle on the meter; of claims on one meter at one instant that of the greatest vehicle_id is the
+-- last. So where a link ends is looked up, never stored, and no two can overlap, neither for a vehicle
+-- nor for a meter, whatever is written at once. Migration 0006 says which claims are kept here.
+CREATE TABLE links (
+    valid_from timestamptz NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    vehicle_id text        COLLATE "C" NOT NULL,
+    meter_id   text        COLLATE "C",
+    source     text        NOT NULL CHECK (source IN ('api', 'reading')),
+    PRIMARY KEY (vehicle_id, valid_from),
+    CHECK (meter_id IS NOT NULL OR source = 'api')
+);
+CREATE INDEX links_meter ON links (meter_id, valid_from, vehicle_id);
+
+COMMENT ON TABLE links IS
+    'From valid_from on, meter_id feeds vehicle_id, until the next row of either: see link_periods.';
+COMMENT ON COLUMN links.meter_id IS 'Null: from here on no meter feeds the vehicle.';
+COMMENT ON COLUMN links.source IS 'Who says so: the links API, or readings of the vehicle.';
+
+-- (valid_from, valid_to], valid_to null while it goes on. The second look-up stops at the first's
+-- find: it would otherwise read through all claims of the vehicle itself on the meter.
+CREATE VIEW link_periods AS
+    SELECT link.vehicle_id, link.meter_id, link.valid_from,
+           least(own.valid_from, other.valid_from) AS valid_to, link.source
+    FROM links link
+    LEFT JOIN LATERAL (
+        SELECT later.valid_from
+        FROM links later
+        WHERE later.vehicle_id = link.vehicle_id AND later.valid_from > link.valid_from
+        ORDER BY later.valid_from
+        LIMIT 1
+    ) AS own ON true
+    LEFT JOIN LATERAL (
+        SELECT later.valid_from
+        FROM links later
+        WHERE later.meter_id = link.meter_id AND later.vehicle_id != link.vehicle_id
+          AND (later.valid_from, later.vehicle_id) > (link.valid_from, link.vehicle_id)
+          AND later.valid_from <= coalesce(own.valid_from, 'infinity')
+        ORDER BY later.valid_from, later.vehicle_id
+        LIMIT 1
+    ) AS other ON true
+    WHERE link.meter_id IS NOT NULL
+      AND least(own.valid_from, other.valid_from) > link.valid_from IS NOT FALSE;
+COMMENT ON VIEW link_periods IS
+    'Which meter feeds which vehicle over (valid_from, valid_to]; valid_to is null while it goes on.';
+
+-- Inlined into the query that calls it: no setting of its own, not SECURITY DEFINER.
+CREATE FUNCTION links_of(
+    for_vehicle_id text, window_start timestamptz, window_end timestamptz
+) RETURNS TABLE (meter_id text, valid_from timestamptz, valid_to timestamptz, source text)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT period.meter_id, period.valid_from, period.valid_to, period.source
+    FROM link_periods period
+    WHERE period.vehicle_id = for_vehicle_id
+      AND period.valid_from < window_end
+      AND period.valid_from >= coalesce(
+          (SELECT max(link.valid_from) FROM links link
+           WHERE link.vehicle_id = for_vehicle_id AND link.valid_from <= window_start), '-infinity')
+      AND period.valid_to > window_start IS NOT FALSE
+    ORDER BY period.valid_from
+$$;
+COMMENT ON FUNCTION links_of IS
+    'The links of a vehicle that overlap (window_start, window_end], whole and in order.';
 
 -- The names under which clients of the other ancestor query the same data.
 CREATE VIEW meter_history AS
