@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run status logs psql verify db-stop db-start dead-letters redrive stop reset simulate \
-  test bench lint format openapi schema build lock
+  test faults bench lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -55,6 +55,9 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+faults: .venv/run ## Break the system in every way, and look for lost readings; ARGS=--short
+	@$(BIN)/python -m faults $(ARGS)
 
 bench: .venv/dev ## How near the store is to the server's limit; writes .local/bench.json
 	@$(BIN)/python -m bench

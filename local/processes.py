@@ -45,6 +45,11 @@ class Process:
         self._shown.start()
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
+
+    @property
     def ended(self) -> bool:
         """Whether it ended."""
         return self._popen.poll() is not None

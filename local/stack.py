@@ -90,12 +90,7 @@ class Stack:
     def _start_stores(self, undo: ExitStack) -> tuple[QueueServer, dict[str, str]]:
         """Start what keeps readings; return the queues and the environment of what uses both."""
         queues = QueueServer(self.folder)
-        # As on AWS: without the account and the proxy of whoever started this.
-        environ = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
-        } | queues.environment
+        environ = function_environ(queues.environment)
         template = read_local_template({**environ, "DATABASE_URL": "postgresql://not-known-yet"})
         undo.callback(queues.stop)
         queues.start(template.queues)  # while the database starts
@@ -187,3 +182,15 @@ class Stack:
             print(text, flush=True)
         except OSError:
             self._stopping.set()  # the terminal is gone, and with it who could press Ctrl-C
+
+
+def function_environ(queues: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of functions: this one's, and where the queues are.
+
+    As on AWS: without the account and the proxy of whoever started this.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
+    } | dict(queues)
