@@ -1,14 +1,18 @@
 """Readings that PostgreSQL could not take wait in the queue, and are stored from there once."""
 
 import json
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from faults.relay import Relay
 from local.configuration import queue_arn, queue_url, read_local_template
 from local.databases import DatabaseUrls
 from local.event import build_record
@@ -185,6 +189,49 @@ def test_where_the_queue_fails_too_nothing_is_taken(
         answer = cut_off.post(f"/v1/ingestion/{path}", body)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert answer.body["message"] == "Readings cannot be taken now; send the request again"
+
+
+def test_a_request_is_answered_within_a_second_though_nothing_answers_it(
+    wire: Wire, urls: DatabaseUrls, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queues
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        api = Api(DatabaseUrls(urls.owner, wire.url, urls.read))
+        wire.freeze()
+        began = time.monotonic()
+        answer = api.post("/ingest/meter", METER)
+        took = time.monotonic() - began
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        # 0.9 s, and the loading of the queue's client, which happens once.
+        assert took < 1.5
+    wire.thaw()
+    api.close()
+
+
+def test_the_database_is_tried_before_its_time_where_the_queue_does_not_work(
+    wire: Wire, urls: DatabaseUrls, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queues
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
+    api = Api(DatabaseUrls(urls.owner, wire.url, urls.read))
+    wire.freeze()
+    assert api.post("/ingest/meter", METER).status == 503
+    wire.thaw()  # the circuit is still open
+    assert api.post("/ingest/meter", METER).status == 201
+    api.close()
+
+
+def test_a_connection_to_the_queue_that_breaks_is_replaced(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(urlsplit(queues.endpoint).port or 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{relay.port}")
+    relay.forbid(b"AmazonSQS.SendMessage", times=1)
+    Queue(queue_url(queues.endpoint, "MeterQueue")).send("once")
+    assert relay.broken == 1
+    assert [record["body"] for record in queues.receive()] == ["once"]
+    relay.refuse()
 
 
 def test_storage_first_sends_everything_through_the_queue(

@@ -201,11 +201,10 @@ def answer_batch(
     again = [FieldError("body", str(NothingTaken()))]
     rejections = batch.rejections + [
         Rejection(batch.indexes[position], 503, again)
-        for part in (taken.not_taken if taken else ())
-        for position in part
+        for position in (taken.not_taken if taken else ())
     ]
     rejections.sort(key=lambda rejection: rejection.index)
-    accepted = len(batch.readings) - sum(map(len, taken.not_taken if taken else ()))
+    accepted = len(batch.readings) - len(taken.not_taken if taken else ())
     noun = "reading" if accepted == 1 else "readings"
     fields: dict[str, Any] = {
         "success": not rejections,

@@ -1,7 +1,7 @@
 """Taking readings: into PostgreSQL, or onto the queue where PostgreSQL cannot take them in time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Literal
 
@@ -22,11 +22,11 @@ TIME_LIMIT = 0.4
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of readings: stored, or queued but for those in the ranges not taken."""
+    """What became of readings: stored, or queued, but for those at the positions not taken."""
 
     status: Literal["stored", "queued"]
     resent: Resent | None = None
-    not_taken: Sequence[range] = field(default=())
+    not_taken: range = range(0)
 
 
 class Ingestion(Generic[Reading]):
@@ -73,29 +73,40 @@ class Ingestion(Generic[Reading]):
         received_at: datetime,
         store: Callable[[], Resent | None],
     ) -> Taken:
-        if not self._queue_first and self._breaker.allows():
-            try:
-                resent = store()
-            except DatabaseUnavailable as error:
-                # Whether it took effect is not known. It may be written again: the receipts are
-                # the same.
-                self._breaker.fail()
-                self._logger.warning("readings go to the queue", reason=str(error.__cause__))
-            else:
-                self._breaker.succeed()
-                return Taken("stored", resent)
-        return self._enqueue(readings, received_at)
+        untried = not self._queue_first
+        if untried and self._breaker.allows():
+            if taken := self._store(store):
+                return taken
+            untried = False
+        try:
+            return self._enqueue(readings, received_at)
+        except NothingTaken:
+            # PostgreSQL was spared an attempt, which is the only way left now.
+            if untried and (taken := self._store(store)):
+                return taken
+            raise
+
+    def _store(self, store: Callable[[], Resent | None]) -> Taken | None:
+        try:
+            resent = store()
+        except DatabaseUnavailable as error:
+            # Whether it took effect is not known. It may be written again: the receipts are the
+            # same.
+            self._breaker.fail()
+            self._logger.warning("the database does not take readings", reason=str(error.__cause__))
+            return None
+        self._breaker.succeed()
+        return Taken("stored", resent)
 
     def _enqueue(self, readings: Sequence[Reading], received_at: datetime) -> Taken:
-        first, not_taken = 0, []
+        queued = 0
         for count, body in pack(self._stream, readings, received_at):
-            part = range(first, first + count)
-            first += count
             try:
                 self._queue.send(body)
             except QueueUnavailable as error:
-                not_taken.append(part)
                 self._logger.error("the queue does not take readings", reason=str(error.__cause__))
-        if sum(map(len, not_taken)) == len(readings):
-            raise NothingTaken
-        return Taken("queued", not_taken=not_taken)
+                if not queued:
+                    raise NothingTaken from None
+                break  # nobody waits once more for a queue that does not answer
+            queued += count
+        return Taken("queued", not_taken=range(queued, len(readings)))
