@@ -21,7 +21,10 @@ Inject = Callable[[System, Load, bool], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and an answer without which it had no effect."""
+    """A fault, and an answer without which it had no effect.
+
+    inject raises LocalError where it had none for another reason, when everything works again.
+    """
 
     name: str
     inject: Inject
