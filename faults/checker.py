@@ -139,7 +139,7 @@ def judge_queues(
         for depth in depths
         if depth.waiting or depth.in_flight
     ]
-    left = list(poisons)
+    left, others = list(poisons), []
     for letter in letters:
         for poison in left:
             if (letter.queue, letter.body) == (poison.queue, poison.body):
@@ -148,8 +148,11 @@ def judge_queues(
                     wrong.append(f"a dead letter of {letter.queue} says {letter.reason!r}")
                 break
         else:
-            wrong.append(
-                f"a dead letter of {letter.queue} that is no poison, {letter.reason}: "
-                f"{letter.body[:200]}"
-            )
+            others.append(letter)
+    if others:
+        wrong.append(f"{len(others)} dead letters are no poison")
+    wrong += [
+        f"a dead letter of {letter.queue} that is no poison, {letter.reason}: {letter.body[:200]}"
+        for letter in others[:MOST_EXAMPLES]
+    ]
     return wrong + [f"a poison message is not among the dead letters: {poison}" for poison in left]
