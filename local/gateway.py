@@ -12,7 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Any
 
 from local.configuration import read_local_template
@@ -60,7 +59,7 @@ class Gateway:
         shown = path if path.isprintable() else ascii(path)
         took = (time.perf_counter() - began) * 1000
         sys.stdout.write(
-            f"{datetime.now().astimezone():%H:%M:%S} {environ['REQUEST_METHOD']} {shown} {status} "
+            f"{time.strftime('%H:%M:%S')} {environ['REQUEST_METHOD']} {shown} {status} "
             f"{took:.1f} ms {request_id}\n"
         )
         sys.stdout.flush()

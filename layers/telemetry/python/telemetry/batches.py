@@ -1,11 +1,12 @@
 """Many readings in one request: a JSON array, each item of which is judged alone."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, get_args
 
 from pydantic import GetCoreSchemaHandler, ValidationError
-from pydantic_core import core_schema, from_json
+from pydantic_core import CoreSchema, SchemaValidator, core_schema, from_json
 
 from telemetry.errors import FieldError, InvalidRequest
 from telemetry.readings import Reading, field_errors
@@ -26,21 +27,26 @@ class Batch(Generic[Reading]):
     """The valid readings of an array with their positions in it, and the items that are not."""
 
     def __init__(
-        self, readings: list[Reading], indexes: list[int], rejections: list[Rejection]
+        self, readings: list[Reading], indexes: Sequence[int], rejections: list[Rejection]
     ) -> None:
         self.readings = readings
         self.indexes = indexes
         self.rejections = rejections
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Document it as the array that it is parsed from."""
         (kind,) = get_args(source)
-        return core_schema.list_schema(
-            handler.generate_schema(kind), min_length=1, max_length=MOST_READINGS
-        )
+        return _array(handler.generate_schema(kind))
+
+
+def _array(item: CoreSchema) -> CoreSchema:
+    return core_schema.list_schema(item, min_length=1, max_length=MOST_READINGS, fail_fast=True)
+
+
+@functools.cache
+def _array_validator(kind: type[Reading]) -> SchemaValidator:
+    return SchemaValidator(_array(kind.__pydantic_core_schema__))
 
 
 def parse_batch(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
@@ -48,6 +54,15 @@ def parse_batch(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
 
     Raises InvalidRequest where it is no JSON array of 1 to MOST_READINGS items.
     """
+    try:
+        # All at once, without a dict for each: half the time. One that is not valid ends it.
+        readings = _array_validator(kind).validate_json(body)
+    except ValidationError:
+        return _judge_array(kind, body)
+    return Batch(readings, range(len(readings)), [])
+
+
+def _judge_array(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
     try:
         items = from_json(body, allow_inf_nan=False)
     except ValueError as error:
