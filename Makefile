@@ -65,7 +65,7 @@ bench: .venv/dev ## How near the store is to the server's limit; writes .local/b
 lint: .venv/dev .venv/sam ## Style, types, template
 	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "mypy"; $(BIN)/mypy
-	@echo "cfn-lint"; $(BIN)/cfn-lint template.yaml
+	@echo "cfn-lint"; $(BIN)/cfn-lint template.yaml infra/*.yaml
 	@echo "sam validate"; $(SAM) validate --lint
 
 format: .venv/dev ## Put the code into the project's style

@@ -41,6 +41,7 @@ def read_local_template(environ: Mapping[str, str]) -> Template:
     values = {
         **DatabaseUrls.from_environment(environ).parameters,
         **queue_references(environ.get("AWS_ENDPOINT_URL_SQS", DEFAULT_ENDPOINT)),
+        "AWS::StackName": "local",
     }
     if environ.get("INGEST_MODE"):
         values["IngestMode"] = environ["INGEST_MODE"]

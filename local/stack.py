@@ -193,4 +193,4 @@ def function_environ(queues: Mapping[str, str]) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
-    } | dict(queues)
+    } | {**queues, "POWERTOOLS_METRICS_DISABLED": "true"}

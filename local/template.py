@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from local import LocalError
+from local.intrinsics import Resolver
 
 
 @dataclass(frozen=True)
@@ -112,23 +113,24 @@ def read_template(path: Path, values: Mapping[str, str]) -> Template:
         if "Default" in parameter
     } | dict(values)
     for name, parameter in parameters.items():
-        allowed = parameter.get("AllowedValues")
+        allowed = [str(value) for value in parameter.get("AllowedValues", ())]
         if allowed and known.get(name, allowed[0]) not in allowed:
             raise LocalError(f"{name} is one of {', '.join(allowed)}, not {known[name]}")
+    resolver = Resolver(path.name, document.get("Conditions", {}), known)
     defaults = document.get("Globals", {}).get("Function", {})
     functions: dict[str, Function] = {}
     routes: list[Route] = []
     event_sources: list[EventSource] = []
     for name, properties in _resources(document, "AWS::Serverless::Function"):
-        functions[name] = _function(path.parent, name, properties, defaults, known)
+        functions[name] = _function(path.parent, name, properties, defaults, resolver)
         for event in properties.get("Events", {}).values():
             details = event.get("Properties", {})
             if event["Type"] == "HttpApi":
                 routes.append(Route(details["Method"].upper(), details["Path"], name))
             elif event["Type"] == "SQS":
-                event_sources.append(_event_source(name, _resolve(details, known, name)))
+                event_sources.append(_event_source(name, resolver.resolve(details, name)))
     queues = tuple(
-        _queue(name, _resolve(properties, known, name))
+        _queue(name, resolver.resolve(properties, name))
         for name, properties in _resources(document, "AWS::SQS::Queue")
     )
     return Template(functions, tuple(routes), queues, tuple(event_sources))
@@ -145,7 +147,7 @@ def _function(
     name: str,
     properties: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    known: Mapping[str, str],
+    resolver: Resolver,
 ) -> Function:
     module, attribute = properties["Handler"].rsplit(".", 1)
     variables = {
@@ -156,7 +158,7 @@ def _function(
         name=name,
         file=folder / properties["CodeUri"] / f"{module}.py",
         attribute=attribute,
-        environment={key: str(_resolve(value, known, name)) for key, value in variables.items()},
+        environment={key: str(value) for key, value in resolver.resolve(variables, name).items()},
         timeout=properties.get("Timeout", defaults.get("Timeout", 3)),
         memory=properties.get("MemorySize", defaults.get("MemorySize", 128)),
     )
@@ -182,17 +184,3 @@ def _queue(name: str, properties: Mapping[str, Any]) -> Queue:
             for key, value in properties.items()
         },
     )
-
-
-def _resolve(value: Any, known: Mapping[str, str], where: str) -> Any:
-    if isinstance(value, list):
-        return [_resolve(entry, known, where) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    for kind, argument in value.items():
-        if kind == "Ref" or kind.startswith("Fn::"):
-            target = ".".join(argument) if isinstance(argument, list) else argument
-            if kind in {"Ref", "Fn::GetAtt"} and target in known:
-                return known[target]
-            raise LocalError(f"template.yaml: {where} refers to {kind} {argument}, unknown here")
-    return {key: _resolve(entry, known, where) for key, entry in value.items()}

@@ -28,7 +28,13 @@ FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 settings = Settings(os.environ)
 logger = build_logger("analytics")
-database = Database(settings.database_url)
+database = Database(settings.database_url, password=settings.database_password)
+# Where there is a read replica, reports come from it: they may be a moment behind.
+replica = (
+    Database(settings.replica_database_url, password=settings.database_password)
+    if settings.replica_database_url
+    else database
+)
 app = build_resolver(logger, enable_validation=True)
 
 VehicleId = Annotated[
@@ -76,7 +82,7 @@ def health() -> Response[Health]:
 )
 def performance(vehicle_id: VehicleId, end: WindowEnd = None) -> Performance:
     """Report energy, efficiency and battery temperature over the 24 hours up to `end`."""
-    return report_performance(database, vehicle_id, _window_end(end))
+    return report_performance(replica, vehicle_id, _window_end(end))
 
 
 def _window_end(end: str | None) -> datetime | None:

@@ -26,7 +26,7 @@ from telemetry.streams import METERS
 
 settings = Settings(os.environ)
 logger = build_logger("ingest_meter")
-database = Database(settings.database_url, TIME_LIMIT)
+database = Database(settings.database_url, TIME_LIMIT, settings.database_password)
 queue = Queue(settings.queue_url)
 ingestion = Ingestion(METERS, database, queue, logger, queue_first=settings.queue_first)
 app = build_resolver(logger)

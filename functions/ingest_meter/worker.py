@@ -10,7 +10,7 @@ from telemetry.streams import METERS
 from telemetry.worker import Worker
 
 settings = Settings(os.environ)
-database = Database(settings.database_url)
+database = Database(settings.database_url, password=settings.database_password)
 handler = Worker(
     METERS,
     database,

@@ -26,7 +26,7 @@ from telemetry.streams import VEHICLES
 
 settings = Settings(os.environ)
 logger = build_logger("ingest_vehicle")
-database = Database(settings.database_url, TIME_LIMIT)
+database = Database(settings.database_url, TIME_LIMIT, settings.database_password)
 queue = Queue(settings.queue_url)
 ingestion = Ingestion(VEHICLES, database, queue, logger, queue_first=settings.queue_first)
 app = build_resolver(logger)

@@ -14,7 +14,7 @@ from local.template import EventSource, Queue, Route, read_template
 
 URLS = DatabaseUrls("postgresql://owner", "postgresql://ingest", "postgresql://read")
 ENDPOINT = "http://127.0.0.1:4566"
-VALUES = URLS.parameters | queue_references(ENDPOINT)
+VALUES = {**URLS.parameters, **queue_references(ENDPOINT), "AWS::StackName": "local"}
 
 CONTRACTS = {
     "GET /",
@@ -125,8 +125,36 @@ def test_the_mode_comes_from_the_environment_and_is_checked() -> None:
 
 
 def test_an_unknown_reference_is_named() -> None:
-    with pytest.raises(LocalError, match="refers to Ref IngestDatabaseUrl, unknown here"):
-        read_template(ROOT / "template.yaml", {})
+    values = {name: value for name, value in VALUES.items() if name != "MeterQueue"}
+    with pytest.raises(LocalError, match="IngestMeterFunction refers to Ref MeterQueue, unknown"):
+        read_template(ROOT / "template.yaml", values)
+
+
+def test_without_a_database_the_template_makes_one() -> None:
+    values = {
+        **queue_references(ENDPOINT),
+        "AWS::StackName": "local",
+        "Database.Outputs.ProxyEndpoint": "proxy.example",
+        "Database.Outputs.ClusterEndpoint": "cluster.example",
+        "Database.Outputs.ReplicaEndpoint": "replica.example",
+        "Database.Outputs.OwnerSecret": "arn:secret",
+        "ReadReplica": "true",
+    }
+    functions = dict(read_template(ROOT / "template.yaml", values).functions)
+    checked = "sslmode=verify-full&sslrootcert=/opt/python/telemetry/certificates"
+    migrate = functions.pop("MigrateFunction").environment
+    assert migrate["DATABASE_URL"] == (
+        f"postgresql://telemetry_owner@cluster.example:5432/telemetry?{checked}/rds.pem"
+    )
+    assert migrate["DATABASE_PASSWORD_FROM"] == "arn:secret"
+    users = {"AnalyticsFunction": "telemetry_read"}
+    for name, function in functions.items():
+        user = users.get(name, "telemetry_ingest")
+        assert function.environment["DATABASE_PASSWORD_FROM"] == "iam"
+        assert function.environment["DATABASE_URL"] == (
+            f"postgresql://{user}@proxy.example:5432/telemetry?{checked}/proxy.pem"
+        )
+    assert "replica.example" in functions["AnalyticsFunction"].environment["REPLICA_DATABASE_URL"]
 
 
 def test_an_unknown_function_of_the_template_language_is_named(tmp_path: Path) -> None:

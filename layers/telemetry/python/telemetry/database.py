@@ -22,6 +22,7 @@ from psycopg.errors import (
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.waiting import wait_conn
 
+from telemetry.credentials import Password
 from telemetry.errors import DatabaseUnavailable
 
 # Seconds to connect and, by default, for a call: connecting and all tries together. The functions'
@@ -89,15 +90,20 @@ class Connection(psycopg.Connection[Row]):
 
 
 def connect(
-    url: str, *, autocommit: bool = True, time_limit: float = CONNECT_TIMEOUT
+    url: str,
+    *,
+    password: Password | None = None,
+    autocommit: bool = True,
+    time_limit: float = CONNECT_TIMEOUT,
 ) -> Connection:
     """Open a connection that RDS Proxy can multiplex: nothing is prepared, no session state.
 
-    Raises psycopg.OperationalError.
+    password is asked where the URL has none. Raises psycopg.OperationalError.
     """
+    secret = password(url) if password else None
     # As Connection.connect does, whose time limit is in whole seconds for each address.
     began = time.monotonic()
-    conninfo = make_conninfo(url, tcp_user_timeout=TCP_USER_TIMEOUT)
+    conninfo = make_conninfo(url, password=secret, tcp_user_timeout=TCP_USER_TIMEOUT)
     try:
         pgconn = wait_conn(generators.connect(conninfo), interval=0.1, timeout=time_limit)
     except psycopg.OperationalError as error:
@@ -113,9 +119,12 @@ def connect(
 class Database:
     """Opens its connection when first used, keeps it, and reopens it once when it broke."""
 
-    def __init__(self, url: str, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(
+        self, url: str, time_limit: float = TIME_LIMIT, password: Password | None = None
+    ) -> None:
         self._url = url
         self._time_limit = time_limit
+        self._password = password
         self._connection: Connection | None = None
 
     def fetch(self, statement: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
@@ -147,7 +156,11 @@ class Database:
             try:
                 if self._connection is None or self._connection.closed:
                     left = deadline - time.monotonic()
-                    self._connection = connect(self._url, time_limit=min(left, CONNECT_TIMEOUT))
+                    self._connection = connect(
+                        self._url,
+                        password=self._password,
+                        time_limit=min(left, CONNECT_TIMEOUT),
+                    )
                 self._connection.deadline = deadline
                 return act(self._connection)
             except (DeadlockDetected, SerializationFailure) as error:

@@ -69,6 +69,16 @@ def make_partitions(
     return made
 
 
+def count_strays(connection: psycopg.Connection[Row]) -> int:
+    """Return how many readings are in the default partitions, for want of a partition."""
+    counts = [
+        sql.SQL("(SELECT count(*) FROM {})").format(sql.Identifier(f"{history}_default"))
+        for history in HISTORIES
+    ]
+    [(count,)] = connection.execute(sql.SQL("SELECT {}").format(sql.SQL(" + ").join(counts)))
+    return int(count)
+
+
 def _locked(connection: psycopg.Connection[Row], change: Callable[[], str | None]) -> str | None:
     """Make a change in one transaction, alone among those who make partitions.
 

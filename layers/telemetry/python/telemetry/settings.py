@@ -1,14 +1,16 @@
 """What the environment tells an entry point."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
+from telemetry.credentials import AccessKey, Password, read_secret, sign_token
 from telemetry.errors import SettingInvalid, SettingMissing
 
 
 class Settings:
     """Environment variables, each read by the entry points that need it, as they are loaded.
 
-    Every property raises SettingMissing where its variable is not set.
+    Every property raises SettingMissing where its variable is not set and has no default.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -20,6 +22,31 @@ class Settings:
         return self._read("DATABASE_URL")
 
     @property
+    def replica_database_url(self) -> str | None:
+        """`REPLICA_DATABASE_URL`: a read replica for reports; None where there is none."""
+        return self._environ.get("REPLICA_DATABASE_URL") or None
+
+    @property
+    def database_password(self) -> Password | None:
+        """`DATABASE_PASSWORD_FROM`: `url` (the default) where the password is in the URL: None.
+
+        `iam` signs a token for each connection with the credentials that the function runs with;
+        the ARN of a secret reads it there. Raises SettingInvalid on any other value.
+        """
+        source = self._environ.get("DATABASE_PASSWORD_FROM", "url")
+        if source == "url":
+            return None
+        if source == "iam":
+            try:
+                key = AccessKey.from_environment(self._environ)
+            except KeyError as error:
+                raise SettingMissing(error.args[0]) from None
+            return lambda url: sign_token(url, key, datetime.now(UTC))
+        if source.startswith("arn:"):
+            return lambda _url: read_secret(source)
+        raise SettingInvalid("DATABASE_PASSWORD_FROM", source, "url, iam or the ARN of a secret")
+
+    @property
     def queue_url(self) -> str:
         """`QUEUE_URL`: the SQS queue of the function's stream."""
         return self._read("QUEUE_URL")
@@ -28,6 +55,11 @@ class Settings:
     def dead_letter_queue_url(self) -> str:
         """`DEAD_LETTER_QUEUE_URL`: where messages go that can never be stored."""
         return self._read("DEAD_LETTER_QUEUE_URL")
+
+    @property
+    def stack_name(self) -> str:
+        """`STACK_NAME`: the dimension of this system's own metrics."""
+        return self._read("STACK_NAME")
 
     @property
     def queue_first(self) -> bool:

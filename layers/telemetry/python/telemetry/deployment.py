@@ -1,0 +1,54 @@
+"""What CloudFormation asks of a function while a stack is deployed, and the answer."""
+
+import json
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from telemetry.database import Row
+
+# Those whom RDS lets in by a signed token, and no longer by a password.
+IAM_USERS = ("telemetry_ingest", "telemetry_read")
+ANSWER_TIMEOUT = 30.0
+MOST_REASON = 1000
+
+
+def deploy(event: dict[str, Any], change: Callable[[], object]) -> None:
+    """Make a change for a custom resource of CloudFormation and tell it whether that worked.
+
+    Where it did not, CloudFormation fails the deployment and rolls it back. Nothing is done where
+    the resource is deleted. Raises what the change raises, and OSError where the answer cannot be
+    given.
+    """
+    if event["RequestType"] == "Delete":
+        return _answer(event)
+    try:
+        change()
+    except Exception as error:
+        _answer(event, f"{type(error).__name__}: {error}")
+        raise
+    return _answer(event)
+
+
+def _answer(event: dict[str, Any], failure: str | None = None) -> None:
+    answer = {
+        "Status": "FAILED" if failure else "SUCCESS",
+        "Reason": (failure or "")[:MOST_REASON],
+        # Always the same, or CloudFormation would take an update for another resource.
+        "PhysicalResourceId": event.get("PhysicalResourceId", "schema"),
+        **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
+    }
+    # The URL is signed for a request without a content type.
+    request = urllib.request.Request(  # noqa: S310 - CloudFormation's own URL
+        event["ResponseURL"], json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT"
+    )
+    urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT).close()  # noqa: S310
+
+
+def admit_by_iam(connection: psycopg.Connection[Row]) -> None:
+    """Have RDS let the users in who write and read, by tokens alone. Safe to repeat."""
+    for user in IAM_USERS:
+        connection.execute(sql.SQL("GRANT rds_iam TO {}").format(sql.Identifier(user)))

@@ -1,0 +1,144 @@
+"""The migration function as a custom resource of CloudFormation, which waits for its answer."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.configuration import read_local_template
+from local.databases import DatabaseUrls
+from local.runtime import Environment
+from telemetry.database import connect
+from telemetry.deployment import IAM_USERS, admit_by_iam
+from telemetry.migrate import shipped_migrations
+from tests.conftest import Server, unpooled
+
+pytestmark = unpooled
+
+
+class CloudFormation(HTTPServer):
+    """Takes answers at the address that it gives with each request."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.answers: list[tuple[str | None, dict[str, Any]]] = []
+
+    def event(self, request_type: str) -> dict[str, Any]:
+        return {
+            "RequestType": request_type,
+            "ResponseURL": f"http://127.0.0.1:{self.server_port}/answer?signed",
+            "StackId": "arn:stack",
+            "RequestId": "request",
+            "LogicalResourceId": "Schema",
+            "ResourceProperties": {"Code": "arn:layer"},
+        }
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: CloudFormation
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.answers.append((self.headers["Content-Type"], json.loads(body)))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def cloudformation() -> Iterator[CloudFormation]:
+    with CloudFormation() as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def migrate(urls: DatabaseUrls) -> Environment:
+    return Environment(read_local_template(urls.environment).functions["MigrateFunction"])
+
+
+def test_a_deployment_brings_the_schema_up(
+    empty_database: DatabaseUrls, cloudformation: CloudFormation
+) -> None:
+    function = migrate(empty_database)
+    for request_type in ("Create", "Update", "Delete"):
+        function.invoke(cloudformation.event(request_type), "request")
+    success = {
+        "Status": "SUCCESS",
+        "Reason": "",
+        "PhysicalResourceId": "schema",
+        "StackId": "arn:stack",
+        "RequestId": "request",
+        "LogicalResourceId": "Schema",
+    }
+    assert cloudformation.answers == [("", success)] * 3
+    with connect(empty_database.owner) as connection:
+        applied = connection.execute("SELECT name FROM schema_migrations ORDER BY name").fetchall()
+    assert [name for (name,) in applied] == [entry.name for entry in shipped_migrations()]
+
+
+def test_a_migration_that_fails_fails_the_deployment(
+    connection: psycopg.Connection[Any], urls: DatabaseUrls, cloudformation: CloudFormation
+) -> None:
+    connection.execute("UPDATE schema_migrations SET checksum = 'x' WHERE name LIKE '0002%'")
+    function = migrate(urls)
+    with pytest.raises(Exception, match="0002_store_meter_readings was changed"):
+        function.invoke(cloudformation.event("Update"), "request")
+    [(_, answer)] = cloudformation.answers
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].startswith("MigrationChanged: migration 0002_store_meter_readings")
+
+
+def test_deleting_the_stack_touches_no_database(
+    empty_database: DatabaseUrls, cloudformation: CloudFormation
+) -> None:
+    migrate(empty_database).invoke(cloudformation.event("Delete"), "request")
+    with connect(empty_database.owner) as connection:
+        found = connection.execute("SELECT to_regclass('schema_migrations')").fetchone()
+    assert found == (None,)
+
+
+def test_the_readings_without_a_partition_are_a_metric(
+    connection: psycopg.Connection[Any], urls: DatabaseUrls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection.execute(
+        """INSERT INTO meter_telemetry_history
+               (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+           VALUES ('METER-1', now() + interval '20 days', now(), 1, 230)"""
+    )
+    with pytest.raises(Exception, match="holds rows outside"):
+        migrate(urls).invoke({}, "request")
+    connection.execute("DELETE FROM meter_telemetry_history")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [metric] = [line for line in lines if "_aws" in line]
+    assert metric["ReadingsInDefaultPartition"] == [1]
+    assert metric["Stack"] == "local"
+    [written] = metric["_aws"]["CloudWatchMetrics"]
+    assert written["Namespace"] == "EnergyIngestionEngine"
+    assert written["Dimensions"] == [["Stack"]]
+
+
+def test_users_are_admitted_by_iam_where_rds_is(server: Server, urls: DatabaseUrls) -> None:
+    with connect(server.url) as admin:
+        admin.execute("CREATE ROLE rds_iam")
+        admin.execute("GRANT rds_iam TO telemetry_owner WITH ADMIN OPTION")
+        try:
+            with connect(urls.owner) as owner:
+                admit_by_iam(owner)
+                admit_by_iam(owner)
+            members = admin.execute(
+                """SELECT member::regrole::text FROM pg_auth_members
+                   WHERE roleid = 'rds_iam'::regrole ORDER BY 1"""
+            ).fetchall()
+            assert {name for (name,) in members} == {"telemetry_owner", *IAM_USERS}
+        finally:
+            admin.execute("REVOKE rds_iam FROM telemetry_owner CASCADE")
+            admin.execute("DROP ROLE rds_iam")

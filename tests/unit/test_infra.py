@@ -1,0 +1,100 @@
+"""What template.yaml and infra/ promise a deployment and whoever is on call."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from local import ROOT
+from local.configuration import TEMPLATE
+from local.template import load_yaml
+
+RESOURCES = load_yaml(TEMPLATE)["Resources"]
+RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+SERVING = [
+    name
+    for name, resource in RESOURCES.items()
+    if resource["Type"] == "AWS::Serverless::Function" and name != "MigrateFunction"
+]
+
+
+def alarms() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for file in sorted((ROOT / "infra").glob("*.yaml")):
+        for name, resource in load_yaml(file)["Resources"].items():
+            if resource["Type"] == "AWS::CloudWatch::Alarm":
+                yield name, resource["Properties"]
+
+
+@pytest.mark.parametrize(("name", "properties"), list(alarms()))
+def test_each_alarm_has_an_entry_in_the_runbook(name: str, properties: Mapping[str, Any]) -> None:
+    entry = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+    assert properties["AlarmDescription"]["Fn::Sub"].endswith(f": ${{Runbook}}#{entry}")
+    assert f"\n### {entry.replace('-', ' ').capitalize()}\n" in RUNBOOK
+    assert properties["AlarmActions"] == [{"Ref": "Topic"}]
+    assert "TreatMissingData" in properties
+
+
+def test_the_runbook_has_no_entry_without_an_alarm() -> None:
+    entries = re.findall(r"^### (.*)$", RUNBOOK, re.MULTILINE)
+    known = {re.sub(r"(?<!^)(?=[A-Z])", " ", name).capitalize() for name, _ in alarms()}
+    assert set(entries) == known
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_new_code_waits_for_the_schema_and_can_be_taken_back(name: str) -> None:
+    function = RESOURCES[name]
+    properties = function["Properties"]
+    assert function["DependsOn"] == "Schema"
+    assert properties["AutoPublishAlias"] == "live"
+    # SAM looks at layers only with both: the code is in them.
+    assert properties["AutoPublishAliasAllProperties"] is True
+    for layer in ("DependenciesLayer", "TelemetryLayer"):
+        assert RESOURCES[layer]["Properties"]["PublishLambdaVersion"] is True
+    assert properties["DeploymentPreference"]["Alarms"] == [
+        {"Fn::GetAtt": "Alarms.Outputs.FunctionErrors"}
+    ]
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_a_parameter_of_the_environment_makes_a_new_version(name: str) -> None:
+    # Else the alias would go on with the old value. Those of NoEcho are not written down anywhere:
+    # for them there is Release.
+    parameters = load_yaml(TEMPLATE)["Parameters"]
+    conditions = load_yaml(TEMPLATE)["Conditions"]
+    used = set(_references(RESOURCES[name]["Properties"]["Environment"], conditions))
+    described = RESOURCES[name]["Properties"]["VersionDescription"]["Fn::Sub"]
+    shown = {entry for entry in used & set(parameters) if not parameters[entry].get("NoEcho")}
+    assert {entry for entry in shown if f"${{{entry}}}" not in described} == set()
+    assert "${Release}" in described
+
+
+def test_the_migration_has_more_time_than_its_function() -> None:
+    timeout = RESOURCES["MigrateFunction"]["Properties"]["Timeout"]
+    assert RESOURCES["Schema"]["Properties"]["ServiceTimeout"] > timeout
+    assert RESOURCES["Schema"]["Properties"]["Code"] == {"Ref": "TelemetryLayer"}
+
+
+def test_the_proxy_gives_up_before_its_clients_do() -> None:
+    database = load_yaml(ROOT / "infra/database.yaml")["Resources"]
+    pool = database["ProxyTargets"]["Properties"]["ConnectionPoolConfigurationInfo"]
+    functions = load_yaml(TEMPLATE)["Globals"]["Function"]
+    assert pool["ConnectionBorrowTimeout"] < functions["Timeout"]
+    assert database["Proxy"]["Properties"]["RequireTLS"] is True
+
+
+def _references(value: Any, conditions: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(value, list):
+        for entry in value:
+            yield from _references(entry, conditions)
+    elif isinstance(value, dict):
+        for kind, argument in value.items():
+            if kind == "Ref":
+                yield argument
+            elif kind == "Fn::If":
+                yield from _references(conditions[argument[0]], conditions)
+                yield from _references(argument[1:], conditions)
+            elif kind == "Condition":
+                yield from _references(conditions[argument], conditions)
+            else:
+                yield from _references(argument, conditions)
