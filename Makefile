@@ -7,6 +7,8 @@ PORT ?= 3000
 export PORT
 PYTHON ?= python3
 export PYTHON
+ARCHITECTURE ?= arm64
+export ARCHITECTURE
 BIN := .venv/bin
 SAM = SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv-sam/bin/sam
 export PYTHONDONTWRITEBYTECODE := 1
@@ -77,8 +79,8 @@ openapi: .venv/run ## Write docs/openapi.json from the handlers
 schema: .venv/run ## Write layers/telemetry/schema.sql from the migrations
 	@$(BIN)/python -m local schema
 
-build: .venv/dev .venv/sam ## Build what `sam deploy` ships
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build
+build: .venv/dev .venv/sam ## Build what `sam deploy` ships; ARCHITECTURE=x86_64 for other processors
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 
 lock: .venv/dev ## Pin the newest allowed dependencies, with hashes
 	@PATH="$(CURDIR)/$(BIN):$$PATH" local/lock.sh

@@ -12,6 +12,7 @@ from types import FrameType
 from rich.console import Console
 
 from bench.bulk import measure_bulk
+from bench.cold_import import measure_cold_import, print_cold_import
 from bench.http_single import measure_http_single
 from bench.report import print_report, write_report
 from bench.single import UNUSED_MINUTE, measure_single
@@ -54,9 +55,11 @@ def main() -> None:
         served = measure_http_single(folder / "served", urls["small"], UNUSED_MINUTE, say)
         say("bytes a reading")
         measured |= measure_size(urls["sized"])
+        measured |= measure_cold_import(say)
         with connect(server.url) as connection:
             [(version,)] = connection.execute("SHOW server_version")
     print_report(console, measured, served)
+    print_cold_import(console, measured)
     write_report(local / "bench.json", measured, served, SETTINGS, version)
     say("Wrote .local/bench.json")
 

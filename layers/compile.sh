@@ -1,27 +1,35 @@
 #!/bin/sh
 # Usage: layers/compile.sh LAYER
-# Compiles a layer's modules for the runtime, and gives each file the same time.
+# Compiles a layer's modules for the runtime, and gives every file the same time.
 #
-# Lambda cannot write bytecode beside the modules of a layer, so that each cold start would compile
-# all of them: half of its time. Times are not what the bytecode is checked by: packing changes them.
-# Takes Python 3.13 as uv finds or fetches it, or RUNTIME_PYTHON. With BYTECODE=optional a machine that
-# has none and cannot fetch it builds the layer without.
+# Lambda cannot write bytecode beside the modules of a layer: without this each cold start compiles
+# all of them, half of its time. Bytecode is used unchecked, for packing a layer changes the times.
+# Takes RUNTIME_PYTHON, or a Python 3.13 that is installed, or has uv fetch one. With
+# BYTECODE=optional a machine where that is not possible builds the layer without.
 set -eu
 layer=$1
-python=${RUNTIME_PYTHON:-$(uv python find --no-project 3.13 2>/dev/null || true)}
+
+find_python() {
+    for candidate in "${RUNTIME_PYTHON:-python3.13}" \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.13*/bin/python3.13 \
+        "$(uv python find --no-project --managed-python 3.13 2>/dev/null)"; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+python=$(find_python)
 if [ -z "$python" ] && uv python install --quiet 3.13 2>/dev/null; then
-    python=$(uv python find --no-project 3.13)
+    python=$(find_python)
 fi
 if [ -n "$python" ]; then
-    "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || {
-        echo "error: $python is not Python 3.13, which the functions run on" >&2
-        exit 1
-    }
-    # As if compiled where the layer will be, whatever folder it is built in.
-    "$python" -m compileall -q -f --invalidation-mode unchecked-hash -s "$layer" -p /opt \
-        "$layer/python"
+    # As if compiled where the layer will be, whatever folder it is built in; sets in one order.
+    PYTHONHASHSEED=0 "$python" -m compileall -q -f --invalidation-mode unchecked-hash \
+        -s "$layer" -p /opt "$layer/python"
 elif [ "${BYTECODE:-required}" != optional ]; then
-    echo "error: no Python 3.13 found, and uv cannot fetch one: set RUNTIME_PYTHON, or" \
+    echo "error: no Python 3.13 here, and uv cannot fetch one: set RUNTIME_PYTHON to one, or" \
         "BYTECODE=optional to do without bytecode (cold starts take twice as long)" >&2
     exit 1
 fi

@@ -1,0 +1,62 @@
+"""What an entry point loads as it starts: a cold start pays for each module."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from local.configuration import read_local_template
+
+FUNCTIONS = read_local_template({"DATABASE_URL": "postgresql://nobody@localhost/none"}).functions
+# Powertools looks whether there is a botocore, which by itself is one small module.
+COSTLY = {
+    "boto3",
+    "botocore.session",
+    "botocore.client",
+    "botocore.auth",
+    "aws_xray_sdk",
+    "aws_lambda_powertools.event_handler.openapi.swagger_ui",
+    "pydantic.v1",
+    "urllib3",
+}
+OPENAPI = {
+    "aws_lambda_powertools.event_handler.openapi.models",
+    "aws_lambda_powertools.event_handler.openapi.params",
+    "aws_lambda_powertools.event_handler.middlewares.openapi_validation",
+}
+CODE = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("entry_point", {file!r})
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+print(json.dumps(list(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_entry_point_loads_no_more_than_it_needs(name: str) -> None:
+    function = FUNCTIONS[name]
+    on_aws = {
+        "DATABASE_PASSWORD_FROM": "arn:secret" if name == "MigrateFunction" else "iam",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_REGION": "eu-central-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(file=str(function.file))],
+        env={
+            **os.environ,
+            **function.environment,
+            **on_aws,
+            "PYTHONPATH": "layers/telemetry/python",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(json.loads(done.stdout))
+    forbidden = COSTLY if name == "AnalyticsFunction" else COSTLY | OPENAPI
+    assert loaded & forbidden == set()
+    assert "telemetry.settings" in loaded
