@@ -36,11 +36,13 @@ def queue_references(endpoint: str) -> dict[str, str]:
 def read_local_template(environ: Mapping[str, str]) -> Template:
     """Return template.yaml with the databases, the queues and the mode that the variables name.
 
-    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS and INGEST_MODE. Raises LocalError.
+    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE and REPLICA_DATABASE_URL.
+    Raises LocalError.
     """
     values = {
         **DatabaseUrls.from_environment(environ).parameters,
         **queue_references(environ.get("AWS_ENDPOINT_URL_SQS", DEFAULT_ENDPOINT)),
+        "ReplicaDatabaseUrl": environ.get("REPLICA_DATABASE_URL", ""),
         "AWS::StackName": "local",
     }
     if environ.get("INGEST_MODE"):

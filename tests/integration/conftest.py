@@ -64,7 +64,9 @@ class Api:
     def close(self) -> None:
         """End the execution environments, whose connections would outlive the test."""
         for name in self._environments:
-            sys.modules.pop(name).database.close()
+            environment = sys.modules.pop(name)
+            environment.database.close()
+            getattr(environment, "replica", environment.database).close()
 
 
 @pytest.fixture
