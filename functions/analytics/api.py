@@ -21,7 +21,7 @@ from telemetry.health import check_health
 from telemetry.http import RETRY_AFTER_SECONDS, build_handler, build_resolver, documents
 from telemetry.observability import build_logger
 from telemetry.readings import DEVICE_ID, OLDEST_TIMESTAMP, parse_time
-from telemetry.reports import report_performance
+from telemetry.reports import Rules, report_performance
 from telemetry.settings import Settings
 
 FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -82,7 +82,7 @@ def health() -> Response[Health]:
 )
 def performance(vehicle_id: VehicleId, end: WindowEnd = None) -> Performance:
     """Report energy, efficiency and battery temperature over the 24 hours up to `end`."""
-    return report_performance(replica, vehicle_id, _window_end(end))
+    return report_performance(replica, vehicle_id, Rules(), _window_end(end))
 
 
 def _window_end(end: str | None) -> datetime | None:

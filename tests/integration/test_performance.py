@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.reports import possible_meters, report_performance
+from telemetry.reports import Rules, possible_meters, report_performance
 from telemetry.store import store_meter_readings, store_vehicle_readings
 from tests.integration.conftest import Api
 
@@ -160,7 +160,7 @@ def test_energy_of_any_window_is_the_sum_of_its_readings(
             store_vehicle_readings(database, [vehicle], accepted)
             store_meter_readings(database, [meter], accepted)
         window_end = start + timedelta(seconds=end)
-        found = report_performance(reader, "VEH-1", window_end)
+        found = report_performance(reader, "VEH-1", Rules(), window_end)
         latest = dict(readings)  # of the receipts of one reading the last one counts
         inside = [
             Decimal(watt_hours) / 1000

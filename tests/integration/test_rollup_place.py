@@ -17,9 +17,9 @@ EDGES = st.builds(
     st.sampled_from([-1, 0, 1, 59_999_999, 60_000_000, 60_000_001]),
 )
 TIMES = st.datetimes(
-    datetime(2000, 1, 1),
-    datetime(2099, 12, 31),
-    timezones=st.just(UTC),  # noqa: DTZ001
+    datetime(2000, 1, 1),  # noqa: DTZ001
+    datetime(2099, 12, 31),  # noqa: DTZ001
+    timezones=st.just(UTC),
 )
 
 

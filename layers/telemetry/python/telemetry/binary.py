@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 # Object ids of types, as in src/include/catalog/pg_type.dat of PostgreSQL.
-INT8, TEXT, FLOAT8, TIMESTAMPTZ = 20, 25, 701, 1184
+BOOL, INT8, TEXT, FLOAT8, TIMESTAMPTZ, INTERVAL = 16, 20, 25, 701, 1184, 1186
 TEXT_ARRAY, FLOAT8_ARRAY, TIMESTAMPTZ_ARRAY = 1009, 1022, 1185
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MINUTE, _HOUR = 60_000_000, 3_600_000_000  # microseconds
 _HEADER = struct.Struct("!iiIii")
+_INTERVAL = struct.Struct("!qii")
 _pack_float8 = struct.Struct("!d").pack
 _pack_int8 = struct.Struct("!q").pack
 _EIGHT_BYTES = b"\0\0\0\x08"
@@ -41,6 +42,16 @@ def encode_rollup_place(time: datetime) -> tuple[bytes, bytes]:
 def encode_float(value: float) -> bytes:
     """Encode a number as float8."""
     return _pack_float8(value)
+
+
+def encode_bool(value: bool) -> bytes:
+    """Encode a truth value as bool."""
+    return b"\1" if value else b"\0"
+
+
+def encode_interval(value: timedelta) -> bytes:
+    """Encode a length of time as interval, without days and months of their own."""
+    return _INTERVAL.pack(value // _MICROSECOND, 0, 0)
 
 
 def encode_ids(ids: Sequence[str]) -> bytes:
@@ -70,6 +81,17 @@ def encode_times(times: Sequence[datetime]) -> bytes:
     return _encode_microseconds(
         [(each.days * 86_400 + each.seconds) * 1_000_000 + each.microseconds for each in since]
     )
+
+
+def encode_optional_times(times: Sequence[datetime | None]) -> bytes:
+    """Encode aware times, of which some are not there, as timestamptz[]."""
+    elements = b"".join(
+        [
+            _NULL if time is None else _EIGHT_BYTES + _pack_int8((time - _EPOCH) // _MICROSECOND)
+            for time in times
+        ]
+    )
+    return _HEADER.pack(1, 1, TIMESTAMPTZ, len(times), 1) + elements
 
 
 def encode_consecutive_times(first: datetime, count: int) -> bytes:

@@ -1,66 +1,181 @@
-"""What the analytics function answers, computed from rollups and two bounded edges of history."""
+"""How vehicles charged: what the analytics function answers, from rollups and bounded edges."""
 
+import json
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from telemetry.answers import Performance
+from telemetry.answers import Coverage, Dashboard, Heard, Pairing, Performance, Silence, Vehicle
+from telemetry.binary import (
+    BOOL,
+    FLOAT8,
+    INTERVAL,
+    TEXT_ARRAY,
+    TIMESTAMPTZ_ARRAY,
+    encode_bool,
+    encode_float,
+    encode_ids,
+    encode_interval,
+    encode_optional_times,
+)
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
+from telemetry.gaps import find_gaps
 
-WINDOW = timedelta(hours=24)
+DAY = timedelta(hours=24)
 ENERGY_DECIMALS = 3
 RATIO_DECIMALS = 2
+# Gaps are looked for in windows of up to a month.
+LONGEST_WITH_GAPS = timedelta(hours=744)
+MOST_GAPS = 100
 
 # Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
 _VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
 
-# One round trip: the window, the meter (if exactly one of its possible names has ever reported),
-# and what both did in the window.
-_PERFORMANCE = """
-    WITH vehicle AS (
-        SELECT coalesce(%(end)s, last_timestamp) AS window_end
-        FROM vehicle_live_status
-        WHERE vehicle_id = %(vehicle_id)s
-    ), paired AS (
-        SELECT array_agg(meter_id ORDER BY meter_id) AS meter_ids
-        FROM meter_live_status
-        WHERE meter_id = ANY (%(meter_ids)s::text[])
-    )
-    SELECT window_end, meter_ids,
-           dc.readings, dc.kwh_delivered_dc, dc.battery_temp_sum, ac.kwh_consumed_ac
-    FROM vehicle
-    CROSS JOIN paired
-    LEFT JOIN LATERAL vehicle_energy(
-        %(vehicle_id)s, window_end - %(window)s::interval, window_end) AS dc ON true
-    LEFT JOIN LATERAL meter_energy(
-        meter_ids[1], window_end - %(window)s::interval, window_end) AS ac
-        ON cardinality(meter_ids) = 1
+_CHARGING = b"""
+    SELECT json_agg(charging ORDER BY position)
+    FROM (
+        SELECT *, charging_status(
+            kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+            extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+            $7::numeric, $8::numeric) AS status
+        FROM vehicle_performance($1, $2, $3, $4, $5, $6)
+    ) AS charging
+"""
+_CHARGING_TYPES = (
+    *(TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, INTERVAL),
+    *(BOOL, BOOL, FLOAT8, FLOAT8),
+)
+_UNPAIRED = """
+    SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
+           array(SELECT meter_id FROM meter_live_status
+                 WHERE meter_id = ANY (%(meter_ids)s::text[]) ORDER BY meter_id)
 """
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How vehicles are paired with meters and when their charging can be judged.
+
+    by_name: a vehicle that was never linked is fed by the meter of the same suffix. least_kwh:
+    energy at the meter (kWh), and least_coverage: the part of the minutes heard from (0 to 1),
+    below which nothing is said of a charger.
+    """
+
+    by_name: bool = True
+    least_kwh: float = 1.0
+    least_coverage: float = 0.5
+
+
 def report_performance(
-    database: Database, vehicle_id: str, end: datetime | None = None
+    database: Database,
+    vehicle_id: str,
+    rules: Rules,
+    end: datetime | None = None,
+    length: timedelta = DAY,
 ) -> Performance:
-    """Report a vehicle's 24 hours up to end, or up to its latest reading where end is None.
+    """Report how a vehicle charged up to end, or up to its latest reading where end is None.
 
     Raises VehicleNotFound and DatabaseUnavailable.
     """
-    candidates = possible_meters(vehicle_id)
-    rows = database.fetch(
-        _PERFORMANCE,
-        {"vehicle_id": vehicle_id, "meter_ids": candidates, "end": end, "window": WINDOW},
+    with_gaps = length <= LONGEST_WITH_GAPS
+    found = fetch_charging(
+        database, [vehicle_id], rules, ends=[end], length=length, with_hours=with_gaps
     )
-    if not rows:
+    if not found:
         raise VehicleNotFound
-    [(window_end, meters, readings, dc, battery_temp_sum, ac)] = rows
-    meter_id = meters[0] if meters and len(meters) == 1 else None
+    [charging] = found
+    vehicle = describe_vehicle(charging, rules)
+    missing = {} if charging["meter_ids"] else _why_unpaired(database, vehicle_id, rules)
+    fields = dict(vehicle) | {"reasons": vehicle.reasons | missing}
+    if with_gaps:
+        return Performance(**fields, gaps=_silence(charging))
+    return Performance(**fields, gaps=None)
 
-    efficiency = dc / ac if dc is not None and ac else None
-    temperature = battery_temp_sum / readings if readings else None
-    no_ac = _why_no_ac(vehicle_id, candidates, meters, ac)
+
+def report_dashboard(
+    database: Database,
+    vehicle_ids: Sequence[str],
+    rules: Rules,
+    end: datetime | None = None,
+    length: timedelta = DAY,
+) -> Dashboard:
+    """Report how each of many vehicles charged; ids that are not known are listed apart."""
+    wanted = list(dict.fromkeys(vehicle_ids))
+    found = fetch_charging(database, wanted, rules, ends=[end] * len(wanted), length=length)
+    vehicles = [describe_vehicle(charging, rules) for charging in found]
+    known = {vehicle.vehicle_id for vehicle in vehicles}
+    return Dashboard(vehicles=vehicles, unknown=[each for each in wanted if each not in known])
+
+
+def fetch_charging(
+    database: Database,
+    vehicle_ids: Sequence[str],
+    rules: Rules,
+    *,
+    starts: Sequence[datetime | None] | None = None,
+    ends: Sequence[datetime | None],
+    length: timedelta = DAY,
+    with_hours: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the rows of vehicle_performance (migration 0004), numbers exact, times as text.
+
+    One round trip for any number of windows. Raises DatabaseUnavailable.
+    """
+    [found] = database.call(
+        _CHARGING,
+        _CHARGING_TYPES,
+        (
+            encode_ids(vehicle_ids),
+            encode_optional_times(starts or [None] * len(vehicle_ids)),
+            encode_optional_times(ends),
+            encode_interval(length),
+            encode_bool(rules.by_name),
+            encode_bool(with_hours),
+            encode_float(rules.least_kwh),
+            encode_float(rules.least_coverage),
+        ),
+    )
+    rows: list[dict[str, Any]] = json.loads(found, parse_float=Decimal) if found else []
+    return rows
+
+
+def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
+    """Return a row of fetch_charging as answered: rounded, and a reason for each null."""
+    vehicle_id = charging["vehicle_id"]
+    start, end = (datetime.fromisoformat(charging[f"window_{side}"]) for side in ("start", "end"))
+    ac, dc, readings = (
+        charging[name] for name in ("kwh_consumed_ac", "kwh_delivered_dc", "readings")
+    )
+    pairing = [
+        Pairing(
+            meter_id=meter_id,
+            valid_from=valid_from and datetime.fromisoformat(valid_from).astimezone(UTC),
+            valid_to=valid_to and datetime.fromisoformat(valid_to).astimezone(UTC),
+            source=source,
+            ac_energy_consumed=_rounded(kwh, ENERGY_DECIMALS),
+        )
+        for meter_id, valid_from, valid_to, source, kwh in zip(
+            *(
+                charging[name] or ()
+                for name in ("meter_ids", "valid_froms", "valid_tos", "sources", "kwhs")
+            ),
+            strict=True,
+        )
+    ]
+    meters = list(dict.fromkeys(link.meter_id for link in pairing))
+    efficiency = Decimal(dc) / ac if dc is not None and ac else None
+    temperature = Decimal(charging["battery_temp_sum"]) / readings if readings else None
+    no_meter = None if meters else f"no meter was linked to {vehicle_id} in the window"
+    no_ac = no_meter or (
+        f"{' and '.join(meters)} has no readings in the window" if ac is None else None
+    )
     no_dc = f"{vehicle_id} has no readings in the window" if dc is None else None
     no_efficiency = no_ac or no_dc or ("no AC energy was consumed" if not ac else None)
+    several = f"{len(meters)} meters fed {vehicle_id}: see pairing" if len(meters) > 1 else None
     reasons = {
         "acEnergyConsumed": no_ac,
         "dcEnergyDelivered": no_dc,
@@ -70,9 +185,14 @@ def report_performance(
         "totalEnergyDeliveredDc": no_dc,
         "efficiencyRatio": no_efficiency,
         "averageBatteryTemp": no_dc,
-        "meterId": no_ac if meter_id is None else None,
+        "lossKwh": no_ac or no_dc,
+        "meterId": no_meter or several,
     }
-    return Performance(
+    coverage = Coverage(
+        vehicle=_heard(charging["minutes_heard"], (end - start) // timedelta(minutes=1)),
+        meter=_heard(charging["meter_minutes"], charging["linked_minutes"]),
+    )
+    return Vehicle(
         vehicle_id=vehicle_id,
         ac_energy_consumed=_rounded(ac, ENERGY_DECIMALS),
         dc_energy_delivered=_rounded(dc, ENERGY_DECIMALS),
@@ -82,10 +202,15 @@ def report_performance(
         total_energy_delivered_dc=_rounded(dc, ENERGY_DECIMALS),
         efficiency_ratio=_rounded(efficiency and efficiency * 100, RATIO_DECIMALS),
         average_battery_temp=_rounded(temperature, RATIO_DECIMALS),
-        time_window_start=(window_end - WINDOW).astimezone(UTC),
-        time_window_end=window_end.astimezone(UTC),
-        data_points=readings or 0,
-        meter_id=meter_id,
+        time_window_start=start.astimezone(UTC),
+        time_window_end=end.astimezone(UTC),
+        data_points=readings,
+        meter_id=meters[0] if len(meters) == 1 else None,
+        loss_kwh=_rounded(None if ac is None or dc is None else ac - dc, ENERGY_DECIMALS),
+        status=charging["status"],
+        status_reason=_why_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
+        coverage=coverage,
+        pairing=pairing,
         reasons={field: reason for field, reason in reasons.items() if reason},
     )
 
@@ -96,19 +221,79 @@ def possible_meters(vehicle_id: str) -> list[str]:
     return [prefix + named[1] for prefix in ("METER", "MTR")] if named else []
 
 
-def _why_no_ac(
-    vehicle_id: str, candidates: list[str], meters: list[str] | None, ac: Decimal | None
+def _heard(minutes: int, expected: int) -> Heard:
+    ratio = min(Decimal(1), Decimal(minutes) / expected) if expected else None
+    return Heard(
+        minutes_heard=minutes, minutes_expected=expected, ratio=_rounded(ratio, RATIO_DECIMALS)
+    )
+
+
+def _silence(charging: dict[str, Any]) -> Silence:
+    start, end = (datetime.fromisoformat(charging[f"window_{side}"]) for side in ("start", "end"))
+    of_vehicle = find_gaps(charging["vehicle_hours"], start, end)
+    of_meters = [
+        gap
+        for valid_from, valid_to, hours in zip(
+            *(charging[name] or () for name in ("valid_froms", "valid_tos", "meter_hours")),
+            strict=True,
+        )
+        for gap in find_gaps(
+            hours,
+            max(start, datetime.fromisoformat(valid_from)) if valid_from else start,
+            min(end, datetime.fromisoformat(valid_to)) if valid_to else end,
+        )
+    ]
+    return Silence(
+        vehicle=of_vehicle[:MOST_GAPS],
+        vehicle_omitted=max(0, len(of_vehicle) - MOST_GAPS),
+        meter=of_meters[:MOST_GAPS],
+        meter_omitted=max(0, len(of_meters) - MOST_GAPS),
+    )
+
+
+def _why_status(
+    status: str, unknown: str | None, ac: Decimal | None, coverage: Coverage, rules: Rules
 ) -> str | None:
-    if not candidates:
-        return f"no meter is paired with {vehicle_id}: its id is not VEH, a separator and a suffix"
-    if not meters:
-        return f"no meter is paired with {vehicle_id}: no {' or '.join(candidates)} has reported"
-    if len(meters) > 1:
-        return f"no meter is paired with {vehicle_id}: both {' and '.join(meters)} have reported"
-    if ac is None:
-        return f"{meters[0]} has no readings in the window"
+    if status == "implausible":
+        return "more energy reached the battery than the meter measured"
+    if status != "insufficient":
+        return None
+    if unknown:
+        return unknown
+    if not ac or ac < rules.least_kwh:
+        return f"less than {rules.least_kwh:g} kWh was consumed"
+    for stream, heard in (("vehicle", coverage.vehicle), ("meter", coverage.meter)):
+        if heard.minutes_heard < rules.least_coverage * heard.minutes_expected:
+            return (
+                f"the {stream} was heard from in {heard.minutes_heard:,} of "
+                f"{heard.minutes_expected:,} minutes, less than {rules.least_coverage:.0%}"
+            )
     return None
 
 
-def _rounded(value: Decimal | None, decimals: int) -> float | None:
-    return None if value is None else float(round(value, decimals))
+def _why_unpaired(database: Database, vehicle_id: str, rules: Rules) -> dict[str, str]:
+    """Return reasons that say more than that no meter was linked, where names decide."""
+    candidates = possible_meters(vehicle_id)
+    [(linked, reported)] = database.fetch(
+        _UNPAIRED, {"vehicle_id": vehicle_id, "meter_ids": candidates}
+    )
+    if linked or not rules.by_name:
+        return {}
+    if not candidates:
+        why = "its id is not VEH, a separator and a suffix"
+    elif not reported:
+        why = f"no {' or '.join(candidates)} has reported"
+    elif len(reported) > 1:
+        why = f"both {' and '.join(reported)} have reported"
+    else:
+        why = f"{reported[0]} is linked to another vehicle"
+    reason = f"no meter is paired with {vehicle_id}: {why}"
+    fields: Iterable[str] = (
+        *("acEnergyConsumed", "efficiency", "totalEnergyConsumedAc", "efficiencyRatio"),
+        *("lossKwh", "meterId"),
+    )
+    return dict.fromkeys(fields, reason)
+
+
+def _rounded(value: Decimal | int | None, decimals: int) -> float | None:
+    return None if value is None else float(round(Decimal(value), decimals))

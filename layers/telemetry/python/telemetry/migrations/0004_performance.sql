@@ -57,14 +57,18 @@ $$;
 --
 -- Where a vehicle was never linked and by_name is true, its meter is the one whose id has the same
 -- separator and suffix, if exactly one such meter has reported and no link names it.
+--
+-- with_hours adds which minutes were heard from, as [[hour, minutes], …] of the hourly rollups (hour
+-- in epoch seconds): of the vehicle, and one such list for each period of a link.
 CREATE FUNCTION vehicle_performance(
-    vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean
+    vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
+    with_hours boolean DEFAULT false
 ) RETURNS TABLE (
     "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
     readings bigint, minutes_heard bigint, kwh_delivered_dc numeric, battery_temp_sum numeric,
     kwh_consumed_ac numeric, meter_minutes bigint, linked_minutes bigint,
     meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
-    kwhs numeric[]
+    kwhs numeric[], vehicle_hours json, meter_hours json
 ) LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
@@ -158,7 +162,14 @@ BEGIN
            coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
            dc.kwh_delivered_dc, dc.battery_temp_sum,
            ac.kwh_consumed_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
-           ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs
+           ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs,
+           CASE WHEN with_hours THEN (
+               SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
+               FROM vehicle_hourly_rollup
+               WHERE vehicle_id = w.id
+                 AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
+           ) END,
+           ac.hours
     FROM unnest(positions, ids, window_starts, window_ends, untils, first_hours, first_days,
                 last_days, last_hours)
         AS w (position, id, window_start, window_end, until, first_hour, first_day, last_day,
@@ -211,14 +222,21 @@ BEGIN
                array_agg(w.id) AS meter_ids,
                array_agg(nullif(w.valid_from, '-infinity')) AS valid_froms,
                array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
-               array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs
+               array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs,
+               json_agg(energy.hours) AS hours
         FROM unnest(part_positions, part_ids, part_froms, part_tos, part_sources, part_starts,
                     part_ends, part_untils, part_first_hours, part_first_days, part_last_days,
                     part_last_hours)
             AS w (position, id, valid_from, valid_to, source, window_start, window_end, until,
                   first_hour, first_day, last_day, last_hour)
         CROSS JOIN LATERAL (
-            SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac)
+            SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac),
+                   CASE WHEN with_hours THEN (
+                       SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
+                       FROM meter_hourly_rollup
+                       WHERE meter_id = w.id
+                         AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
+                   ) END
             FROM (
                 SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_consumed_ac
                 FROM meter_hourly_rollup
@@ -254,8 +272,26 @@ BEGIN
                     ORDER BY h."timestamp" DESC, h.received_at DESC
                 ) AS counted
             ) AS part
-        ) AS energy (minutes_heard, kwh)
+        ) AS energy (minutes_heard, kwh, hours)
         GROUP BY w.position
     ) AS ac ON ac.position = w.position;
 END
 $$;
+
+-- A charger is told by the ratio of what the battery got to what the meter measured, where both are
+-- known well enough: at least so much energy (kWh), and so large a part of the minutes heard from.
+CREATE FUNCTION charging_status(
+    kwh_consumed_ac numeric, kwh_delivered_dc numeric,
+    minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint,
+    least_kwh numeric, least_coverage numeric
+) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN kwh_consumed_ac IS NULL OR kwh_delivered_dc IS NULL
+         OR kwh_consumed_ac < least_kwh OR kwh_consumed_ac = 0
+         OR minutes_heard < least_coverage * window_minutes
+         OR meter_minutes < least_coverage * linked_minutes THEN 'insufficient'
+    WHEN kwh_delivered_dc > kwh_consumed_ac THEN 'implausible'
+    WHEN kwh_delivered_dc >= 0.88 * kwh_consumed_ac THEN 'healthy'
+    WHEN kwh_delivered_dc >= 0.85 * kwh_consumed_ac THEN 'degraded'
+    ELSE 'fault'
+END;

@@ -1,0 +1,38 @@
+"""Silence: the runs of minutes in which nothing was heard from a device."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from telemetry.answers import Gap
+
+LONGEST_SILENCE = 5  # minutes that are no gap yet
+_MINUTE = 60
+
+
+def find_gaps(hours: Iterable[tuple[int, int]] | None, start: datetime, end: datetime) -> list[Gap]:
+    """Return the gaps between two instants, in order.
+
+    hours are those heard from: epoch seconds of their start, and a mask with bit n set where a
+    reading ended in minute n. Minutes that are not whole between start and end count as heard.
+    """
+    first = -int(-start.timestamp() // _MINUTE)
+    last = int(end.timestamp() // _MINUTE)
+    length = max(0, last - first)
+    heard = 0
+    for hour, minutes in hours or ():
+        offset = hour // _MINUTE - first
+        heard |= minutes << offset if offset >= 0 else minutes >> -offset
+    # The lowest bit is the first minute; one more, always heard, ends the last run.
+    bits = bin((heard & ((1 << length) - 1)) | 1 << length)[:1:-1]
+    gaps, position = [], 0
+    for silence in bits.split("1"):
+        if len(silence) > LONGEST_SILENCE:
+            gaps.append(
+                Gap(
+                    start=datetime.fromtimestamp((first + position) * _MINUTE, UTC),
+                    end=datetime.fromtimestamp((first + position + len(silence)) * _MINUTE, UTC),
+                    minutes=len(silence),
+                )
+            )
+        position += len(silence) + 1
+    return gaps
