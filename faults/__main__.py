@@ -79,7 +79,11 @@ def _run(folder: Path, short: bool, console: Console, say: Say) -> list[str]:
                 say(f"{fault.name}: SKIPPED, no small file system can be mounted here")
                 continue
             faults.append(fault)
-            _inject(fault, system, load, short, say)
+            try:
+                _inject(fault, system, load, short, say)
+            except LocalError as error:  # somebody waits in vain: enough was seen
+                load.complaints.append(str(error))
+                break
         say("waiting until the queues are empty")
         system.await_empty_queues(DRAIN_SECONDS)
         say("reading everything back")

@@ -107,10 +107,9 @@ def _stop_database_for_long(system: System, _load: Load, short: bool) -> None:
 
 
 def _kill_api(system: System, _load: Load, short: bool) -> None:
-    for _ in range(1 if short else 2):
-        time.sleep(1)
-        system.kill_api()
-        time.sleep(1 if short else 4)
+    time.sleep(1)
+    system.kill_api()
+    time.sleep(1 if short else 5)
 
 
 def _kill_workers(system: System, _load: Load, short: bool) -> None:
