@@ -139,16 +139,16 @@ def judge_queues(
         for depth in depths
         if depth.waiting or depth.in_flight
     ]
-    left, others = list(poisons), []
+    poison_of = {(poison.queue, poison.body): poison for poison in poisons}
+    left, others = set(poisons), []
     for letter in letters:
-        for poison in left:
-            if (letter.queue, letter.body) == (poison.queue, poison.body):
-                left.remove(poison)
-                if poison.reason not in letter.reason:
-                    wrong.append(f"a dead letter of {letter.queue} says {letter.reason!r}")
-                break
-        else:
+        poison = poison_of.get((letter.queue, letter.body))
+        if poison is None:
             others.append(letter)
+            continue
+        left.discard(poison)  # it may come twice, as any message may
+        if poison.reason not in letter.reason:
+            wrong.append(f"a dead letter of {letter.queue} says {letter.reason!r}")
     if others:
         wrong.append(f"{len(others)} dead letters are no poison")
     wrong += [

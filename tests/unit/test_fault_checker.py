@@ -101,4 +101,4 @@ def test_queues_shall_hold_the_poison_and_nothing_else() -> None:
     assert good.startswith("a dead letter of MeterQueue that is no poison, ")
     [silent] = judge_queues([empty], [letter(1), letter(0, reason="")], POISONS)
     assert silent == "a dead letter of MeterQueue says ''"
-    assert "1 dead letters are no poison" in judge_queues([empty], [*letters, letter(0)], POISONS)
+    assert judge_queues([empty], [*letters, letter(0)], POISONS) == []
