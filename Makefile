@@ -61,8 +61,8 @@ test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL ser
 faults: .venv/run ## Break the system in every way, and look for lost readings; ARGS=--short
 	@$(BIN)/python -m faults $(ARGS)
 
-bench: .venv/dev ## How near the store is to the server's limit; writes .local/bench.json
-	@$(BIN)/python -m bench
+bench: .venv/dev ## How near the store is to the limit; writes .local/bench.json; ONLY="drain burst": some parts
+	@ONLY="$(ONLY)" $(BIN)/python -m bench
 
 lint: .venv/dev .venv/sam ## Style, types, template
 	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .

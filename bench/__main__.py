@@ -1,21 +1,28 @@
 """`make bench`: everything on one server of its own, ours and the limit in turn."""
 
+import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
 from bench.bulk import measure_bulk
 from bench.cold_import import measure_cold_import, print_cold_import
+from bench.http_batch import measure_http_batch
 from bench.http_single import measure_http_single
+from bench.processor import measure_processor
+from bench.queues import measure_burst, measure_drain
 from bench.report import print_report, write_report
-from bench.single import UNUSED_MINUTE, measure_single
+from bench.single import measure_single
 from bench.size import measure_size
 from local import ROOT
 from local.databases import database_urls, make_database
@@ -29,11 +36,63 @@ MOST_SECONDS = 580
 # No checkpoint before the end: what came after it would write whole pages into the log, and what
 # came before would not.
 SETTINGS = ["shared_buffers=1GB", "max_wal_size=32GB", "checkpoint_timeout=30min"]
-DATABASES = ("copied", "ours", "sized", "called", "small", "grown")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a part is measured."""
+
+    server: RunningPostgres
+    binaries: Path
+    folder: Path
+    say: Callable[[str], None]
+
+    def make_database(self, name: str) -> str:
+        """Make a database with tables and partitions; return its owner's URL."""
+        make_database(self.server, name)
+        url = database_urls(self.server, name).owner
+        with connect(url) as connection:
+            apply_migrations(connection)
+            make_partitions(connection, datetime.now(UTC))
+        return url
+
+    def measure_single(self) -> dict[str, float]:
+        """Measure with the databases that it needs."""
+        names = ("inserted", "called", "small", "grown")
+        urls = {name: self.make_database(name) for name in names}
+        return measure_single(self.binaries / "pgbench", urls, self.say)
+
+    def measure_served(
+        self, measure: Callable[[Path, str, Callable[[str], None]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Measure what is served from a folder and on a database of its own."""
+        name = measure.__name__
+        return measure(self.folder / name, self.make_database(name), self.say)
+
+
+PARTS: dict[str, Callable[[Site], dict[str, Any]]] = {
+    "cpu_per_reading": lambda _: measure_processor(),
+    "bulk": lambda site: measure_bulk(
+        site.make_database("copied"), site.make_database("ours"), site.say
+    ),
+    "single": Site.measure_single,
+    "http_single": lambda site: site.measure_served(measure_http_single),
+    "http_batch": lambda site: site.measure_served(measure_http_batch),
+    "drain": lambda site: site.measure_served(measure_drain),
+    "burst": lambda site: site.measure_served(measure_burst),
+    "size": lambda site: measure_size(site.make_database("sized")),
+    "cold_import": lambda site: measure_cold_import(site.say),
+}
 
 
 def main() -> None:
-    """Measure, print tables, and write .local/bench.json."""
+    """Measure, print tables, and write .local/bench.json.
+
+    `ONLY`, the names of some parts, measures these alone, and writes nothing.
+    """
+    only = os.environ.get("ONLY", "").split()
+    if unknown := set(only) - PARTS.keys():
+        sys.exit(f"bench: no part is called {', '.join(unknown)}: they are {', '.join(PARTS)}")
     for number in (signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, _give_up)
     signal.alarm(MOST_SECONDS)
@@ -45,38 +104,28 @@ def main() -> None:
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     binaries = embedded_binaries()
+    measured: dict[str, Any] = {}
     with ExitStack() as undo:
         folder = Path(undo.enter_context(TemporaryDirectory(prefix="bench-", dir=local)))
         server = start_postgres(folder / "postgres", binaries, options=SETTINGS)
         undo.callback(server.stop)
-        urls = {name: _make_database(server, name) for name in DATABASES}
-        measured = measure_bulk(urls["copied"], urls["ours"], say)
-        measured |= measure_single(binaries / "pgbench", urls, say)
-        served = measure_http_single(folder / "served", urls["small"], UNUSED_MINUTE, say)
-        say("bytes a reading")
-        measured |= measure_size(urls["sized"])
-        measured |= measure_cold_import(say)
+        site = Site(server, binaries, folder, say)
+        for name in only or PARTS:
+            say(name)
+            measured |= PARTS[name](site)
         with connect(server.url) as connection:
             [(version,)] = connection.execute("SHOW server_version")
-    print_report(console, measured, served)
-    print_cold_import(console, measured)
-    write_report(local / "bench.json", measured, served, SETTINGS, version)
-    say("Wrote .local/bench.json")
+    print_report(console, measured)
+    if "import_packages" in measured:
+        print_cold_import(console, measured)
+    if not only:
+        write_report(local / "bench.json", measured, SETTINGS, version)
+        say("Wrote .local/bench.json")
 
 
 def _give_up(number: int, _frame: FrameType | None) -> None:
     took = f"it took more than {MOST_SECONDS} seconds"
     sys.exit("bench: " + (took if number == signal.SIGALRM else "it was ended"))
-
-
-def _make_database(server: RunningPostgres, name: str) -> str:
-    """Make a database with tables and partitions; return its owner's URL."""
-    make_database(server, name)
-    url = database_urls(server, name).owner
-    with connect(url) as connection:
-        apply_migrations(connection)
-        make_partitions(connection, datetime.now(UTC))
-    return url
 
 
 if __name__ == "__main__":

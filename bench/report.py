@@ -1,4 +1,4 @@
-"""What was measured, as ratios beside their goals: a table, and .local/bench.json."""
+"""What was measured beside its goals: tables, and .local/bench.json."""
 
 import json
 import os
@@ -6,12 +6,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.console import Console
 from rich.table import Table
-
-from bench.http_single import Load
 
 # name, ours, limit, goal
 RATIOS = (
@@ -24,57 +23,84 @@ RATIOS = (
     ("growth", "single_grown", "single", 0.90),
 )
 SIZES = (("bytes_meter", 150), ("bytes_vehicle", 160))
+_SPREAD = "{0_lowest:,.0f} to {0_highest:,.0f}, p99 {0_p99_ms:.0f} ms, {0_queued:.0%} queued"
+# name, how it is shown, goal, what belongs to it
+FIGURES = (
+    *[
+        (name, "{:,.0f} readings/s", "> 40,000", _SPREAD.replace("0_", f"{name}_"))
+        for name in ("http_batch_100", "http_batch_1000")
+    ],
+    ("drain", "{:,.0f} readings/s", "≥ 667", "while {drain_arrival:,.0f}/s arrive"),
+    ("burst_answered", "{:.1%}", "100 %", "2xx of {burst_rate:,.0f}/s; the cap: {burst_cap:.0f}/s"),
+    ("burst_drain_seconds", "{:.0f} s", "", "until the burst was stored, from its end"),
+    *[
+        (name, "{:.2f} µs", "< 6", f"least {{{name}_least:.2f}}")
+        for name in ("cpu_per_reading_meter", "cpu_per_reading_vehicle")
+    ],
+)
 
 
-def print_report(
-    console: Console, measured: Mapping[str, float], served: Mapping[int, Load] | None
-) -> None:
-    """Print the tables; served is None where wrk is not installed."""
+def print_report(console: Console, measured: Mapping[str, Any]) -> None:
+    """Print tables of what was measured, and what was skipped."""
+    for table in (_ratios(measured), _figures(measured), _http_single(measured)):
+        if table.row_count:
+            console.print(table)
+    for name, value in measured.items():
+        if isinstance(value, str):
+            console.print(f"{name}: {value.upper()}")
+
+
+def _ratios(measured: Mapping[str, Any]) -> Table:
     table = Table("ratio", "ours/s", "limit/s", "ours / limit", "goal")
     for name, ours, limit, goal in RATIOS:
-        table.add_row(
-            name,
-            f"{measured[ours]:,.0f}",
-            f"{measured[limit]:,.0f}",
-            f"{measured[ours] / measured[limit]:.2f}",
-            f"≥ {goal:.2f}" if goal else "",
-        )
+        if ours in measured:
+            table.add_row(
+                name,
+                f"{measured[ours]:,.0f}",
+                f"{measured[limit]:,.0f}",
+                f"{measured[ours] / measured[limit]:.2f}",
+                f"≥ {goal:.2f}" if goal else "",
+            )
     for name, most in SIZES:
-        table.add_row(
-            name,
-            f"{measured[name]:.0f} B",
-            "",
-            f"{measured[f'{name}_closed']:.0f} B closed",
-            f"≤ {most}",
-        )
-    console.print(table)
-    if served is None:
-        console.print("http_single: SKIPPED, wrk is not installed")
-        return
-    table = Table("http_single", "requests/s", "p50", "p99", "requests / single")
-    for connections, load in served.items():
-        table.add_row(
-            f"{connections} connections" if connections > 1 else "1 connection",
-            f"{load['requests_per_second']:,.0f}",
-            f"{load['p50_ms']:.1f} ms",
-            f"{load['p99_ms']:.1f} ms",
-            f"{load['requests_per_second'] / measured['single']:.2f}",
-        )
-    console.print(table)
+        if name in measured:
+            closed = f"{measured[f'{name}_closed']:.0f} B closed"
+            table.add_row(name, f"{measured[name]:.0f} B", "", closed, f"≤ {most}")
+    return table
+
+
+def _figures(measured: Mapping[str, Any]) -> Table:
+    table = Table("figure", "measured", "goal", "")
+    for name, shown, goal, more in FIGURES:
+        if name in measured:
+            table.add_row(name, shown.format(measured[name]), goal, more.format_map(measured))
+    return table
+
+
+def _http_single(measured: Mapping[str, Any]) -> Table:
+    table = Table("http_single", "requests/s", "p50", "p99")
+    loads = measured.get("http_single", "")
+    if not isinstance(loads, str):
+        for connections, load in loads.items():
+            table.add_row(
+                f"{connections} connection{'s' if connections != '1' else ''}",
+                f"{load['requests_per_second']:,.0f}",
+                f"{load['p50_ms']:.1f} ms",
+                f"{load['p99_ms']:.1f} ms",
+            )
+    return table
 
 
 def write_report(
-    path: Path,
-    measured: Mapping[str, float],
-    served: Mapping[int, Load] | None,
-    settings: Sequence[str],
-    postgresql: str,
+    path: Path, measured: Mapping[str, Any], settings: Sequence[str], postgresql: str
 ) -> None:
     """Write everything that was measured, and on what, as JSON."""
     report = {
         "ratios": {name: measured[ours] / measured[limit] for name, ours, limit, _ in RATIOS},
-        "measured": measured,
-        "http_single": "skipped: wrk is not installed" if served is None else served,
+        "measured": {
+            name: value for name, value in measured.items() if isinstance(value, int | float)
+        },
+        # By the number of connections; or why something was skipped.
+        **{name: value for name, value in measured.items() if isinstance(value, dict | str)},
         "settings": settings,
         "postgresql": postgresql,
         "psycopg": psycopg.__version__,

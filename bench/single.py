@@ -8,15 +8,12 @@ from pathlib import Path
 from statistics import median
 
 from bench.history import fill_history
-from bench.workload import METERS
+from bench.workload import METERS, SHORT
 from bench.writers import RUN_MINUTES, SECONDS, WRITERS, started_writers
 
 ROUNDS = 9
-# The minutes after START that are there before: in `grown` 10 million readings, elsewhere 500,000.
-_SHORT = range(951, 1001)
-_LONG = range(1, 1001)
-# From here on nothing is written.
-UNUSED_MINUTE = _LONG.stop + ROUNDS * RUN_MINUTES
+# The minutes after START that `grown` has before: 10 million readings, against 500,000.
+_LONG = range(1, SHORT.stop)
 
 # Every row has a key of its own, in the partition of the day: what is measured is a commit of one
 # row, its index entry and its journey there and back.
@@ -38,10 +35,10 @@ def measure_single(
 ) -> dict[str, float]:
     """Return calls per second, the median of interleaved rounds, by name.
 
-    urls are of databases: `copied` takes the bare INSERT; empty are `called`, for the stored
+    urls are of databases: `inserted` takes the bare INSERT; empty are `called`, for the stored
     function alone, `small` and `grown`, for the store.
     """
-    for name, minutes in (("called", _SHORT), ("small", _SHORT), ("grown", _LONG)):
+    for name, minutes in (("called", SHORT), ("small", SHORT), ("grown", _LONG)):
         say(f"history of {len(METERS) * len(minutes):,} readings")
         fill_history(urls[name], METERS, minutes)
     rates: dict[str, list[float]] = defaultdict(list)
@@ -50,7 +47,7 @@ def measure_single(
         for number in range(ROUNDS):
             say(f"single, round {number + 1} of {ROUNDS}")
             minute = _LONG.stop + number * RUN_MINUTES
-            rates["bare_insert"].append(_run_pgbench(pgbench, urls["copied"], _BARE_INSERT))
+            rates["bare_insert"].append(_run_pgbench(pgbench, urls["inserted"], _BARE_INSERT))
             rates["single_sql"].append(_run_pgbench(pgbench, urls["called"], _STORED))
             # Neither is always the one that comes after the other.
             for name, database in databases[:: -1 if number % 2 else 1]:

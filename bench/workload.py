@@ -14,8 +14,10 @@ MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 10, tzinfo=UTC)
 # Readings are less than three weeks after START, and this month has been one partition since.
 PARTITION = "meter_telemetry_history_2026_01"
-# The meters that send one reading a call.
+# The meters that send single readings and batches over HTTP, or one reading a call.
 METERS = range(10_000)
+# The minutes after START that a history has which is to be short: 500,000 readings of METERS.
+SHORT = range(951, 1001)
 
 
 def make_readings(
@@ -37,6 +39,16 @@ def make_readings(
     ]
     order.shuffle(readings)
     return readings
+
+
+def format_meter(reading: MeterReading) -> dict[str, str | float]:
+    """Return a reading as the API takes it."""
+    return {
+        "meterId": reading.meter_id,
+        "kwhConsumedAc": reading.kwh_consumed_ac,
+        "voltage": reading.voltage,
+        "timestamp": f"{reading.timestamp:%Y-%m-%dT%H:%M:%SZ}",
+    }
 
 
 def split(readings: Sequence[MeterReading]) -> Iterator[Sequence[MeterReading]]:
