@@ -13,18 +13,21 @@ from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     InvalidRequest,
+    MeterNotFound,
+    NotAcceptable,
     NothingTaken,
     TelemetryError,
     UnsupportedEncoding,
     VehicleNotFound,
 )
 from telemetry.http import MOST_BODY_BYTES
+from telemetry.tables import CSV, JSON
 
 DOCUMENT = ROOT / "docs/openapi.json"
 
 DESCRIPTION = """\
 Takes in energy telemetry from smart meters (grid side, AC) and electric vehicles (battery side,
-DC), keeps every reading, and answers how a vehicle charged.
+DC), keeps every reading, and answers how a vehicle charged and what each device reported.
 
 Every answer carries the request's id in `apigw-requestid`, those of the functions in `x-request-id`
 too. A request that no route takes, that is no text, too large or comes too often is answered by API
@@ -35,6 +38,7 @@ Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429.
 _MESSAGES = {
     400: str(InvalidRequest([])),
     404: str(VehicleNotFound()),
+    406: str(NotAcceptable((JSON, CSV))),
     413: str(BodyTooLarge(MOST_BODY_BYTES)),
     415: str(UnsupportedEncoding()),
     500: "Internal Server Error",
@@ -46,14 +50,17 @@ _HEADERS = {
         "schema": {"type": "string"},
         "example": "JKJaXmPLvHcESHA=",
     },
+    "Link": {
+        "description": 'The next page (`rel="next"`), relative to this one; not on the last page',
+        "schema": {"type": "string"},
+        "example": '<?limit=100&cursor=eyJzdGFydCI6>; rel="next"',
+    },
     "Retry-After": {
         "description": "Seconds to wait before the request is sent again",
         "schema": {"type": "integer"},
         "example": 1,
     },
 }
-# Powertools documents its own answers to what fails validation, which are never given here.
-_NEVER_GIVEN = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
 
 
 def build_document() -> dict[str, Any]:
@@ -71,11 +78,10 @@ def build_document() -> dict[str, Any]:
             document = part
         document["paths"] |= part["paths"]
         document["components"]["schemas"] |= part["components"]["schemas"]
-    for schema in _NEVER_GIVEN:
-        document["components"]["schemas"].pop(schema, None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _finish(operation, path)
+    _drop_unused_schemas(document)
     _check_routes(document, template)
     return document
 
@@ -89,6 +95,8 @@ def _finish(operation: dict[str, Any], path: str) -> None:
     }
     for status, response in responses.items():
         response["headers"] = {name: _HEADERS[name] for name in ("x-request-id",)}
+        if CSV in response["content"]:
+            response["headers"]["Link"] = _HEADERS["Link"]
         if status == "503":
             response["headers"]["Retry-After"] = _HEADERS["Retry-After"]
         content = response["content"]["application/json"]
@@ -96,11 +104,24 @@ def _finish(operation: dict[str, Any], path: str) -> None:
             content["example"] = _error_example(int(status), path)
 
 
+def _drop_unused_schemas(document: dict[str, Any]) -> None:
+    # Powertools documents answers of its own that are never given here, and what cursors hold.
+    schemas = document["components"]["schemas"]
+    while unused := [name for name in schemas if f'schemas/{name}"' not in json.dumps(document)]:
+        for name in unused:
+            del schemas[name]
+
+
 def _error_example(status: int, path: str) -> dict[str, Any]:
+    message = _MESSAGES[status]
+    if status == 503 and "ingest" in path:
+        message = str(NothingTaken())
+    if status == 404 and "{meterId}" in path:
+        message = str(MeterNotFound())
     example = {
         "statusCode": status,
-        "path": path.replace("{vehicleId}", "VEH-001"),
-        "message": str(NothingTaken()) if status == 503 and "ingest" in path else _MESSAGES[status],
+        "path": path.replace("{vehicleId}", "VEH-001").replace("{meterId}", "METER-001"),
+        "message": message,
         "timestamp": "2026-02-10T10:30:00Z",
     }
     if status == 400:

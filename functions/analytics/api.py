@@ -1,30 +1,56 @@
-"""The read-only routes: which service this is, how it fares, how a vehicle charged."""
+"""The read-only routes: how the service fares, how a vehicle charged, what devices reported."""
 
 import os
 from datetime import UTC, datetime
-from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.event_handler.openapi.params import Path, Query
-from pydantic_core import PydanticCustomError
 
 from telemetry import __version__
 from telemetry.answers import Health, Performance, Service
 from telemetry.database import Database
 from telemetry.errors import (
     DatabaseUnavailable,
-    FieldError,
     InvalidRequest,
+    MeterNotFound,
     VehicleNotFound,
 )
 from telemetry.health import check_health
 from telemetry.http import RETRY_AFTER_SECONDS, build_handler, build_resolver, documents
+from telemetry.live import (
+    DeviceSelection,
+    LiveDevices,
+    Liveness,
+    MeterState,
+    MeterStates,
+    VehicleState,
+    VehicleStates,
+)
 from telemetry.observability import build_logger
-from telemetry.readings import DEVICE_ID, OLDEST_TIMESTAMP, parse_time
+from telemetry.parameters import (
+    AfterDevice,
+    AfterReceipt,
+    Charging,
+    Limit,
+    MeterId,
+    OfStatus,
+    PerformanceEnd,
+    VehicleId,
+    WindowEnd,
+    WindowStart,
+    Zone,
+)
+from telemetry.receipts import (
+    MeterReceipt,
+    MeterReceipts,
+    ReceiptSelection,
+    VehicleReceipt,
+    VehicleReceipts,
+    list_meter_receipts,
+    list_vehicle_receipts,
+)
 from telemetry.reports import Rules, report_performance
 from telemetry.settings import Settings
-
-FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)
+from telemetry.tables import answer_table, documents_table
 
 settings = Settings(os.environ)
 logger = build_logger("analytics")
@@ -35,20 +61,8 @@ replica = (
     if settings.replica_database_url
     else database
 )
+live = LiveDevices(database, Liveness(settings.online_for, settings.stale_for))
 app = build_resolver(logger, enable_validation=True)
-
-VehicleId = Annotated[
-    str,
-    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
-]
-WindowEnd = Annotated[
-    str | None,
-    Query(
-        description="Where the window ends: `now`, or an RFC 3339 time with an offset. Left out, "
-        "at the vehicle's latest reading.",
-        examples=["2024-02-09T15:30:00Z"],
-    ),
-]
 
 
 @app.get("/", summary="Which service this is", tags=["Service"], responses=documents(Service, 200))
@@ -80,23 +94,107 @@ def health() -> Response[Health]:
     tags=["Analytics"],
     responses=documents(Performance, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
 )
-def performance(vehicle_id: VehicleId, end: WindowEnd = None) -> Performance:
+def performance(vehicle_id: VehicleId, end: PerformanceEnd = None) -> Performance:
     """Report energy, efficiency and battery temperature over the 24 hours up to `end`."""
-    return report_performance(replica, vehicle_id, Rules(), _window_end(end))
+    return report_performance(replica, vehicle_id, Rules(), end)
 
 
-def _window_end(end: str | None) -> datetime | None:
-    if end is None:
-        return None
-    if end == "now":
-        return datetime.now(UTC)
-    try:
-        time = parse_time(end)
-    except PydanticCustomError as error:
-        raise InvalidRequest([FieldError("end", f"{error}, or now")]) from None
-    if not OLDEST_TIMESTAMP <= time < FIRST_TIME_TOO_FAR:
-        raise InvalidRequest([FieldError("end", "Input should be in the years 2000 to 2099")])
-    return time
+@app.get(
+    "/v1/live/meters",
+    summary="What meters reported last, page by page",
+    tags=["Live"],
+    responses=documents(MeterStates, 200, InvalidRequest, DatabaseUnavailable),
+)
+def list_meters(
+    status: OfStatus = None, limit: Limit = 100, after: AfterDevice = None
+) -> MeterStates:
+    """List meters in the order of their ids, of one status or of any."""
+    return live.list_meters(DeviceSelection(status, after, limit), datetime.now(UTC))
+
+
+@app.get(
+    "/v1/live/meters/<meterId>",
+    summary="What a meter reported last",
+    tags=["Live"],
+    responses=documents(MeterState, 200, InvalidRequest, MeterNotFound, DatabaseUnavailable),
+)
+def find_meter(meter_id: MeterId) -> MeterState:
+    """Tell a meter's newest reading and whether it still reports."""
+    return live.find_meter(meter_id, datetime.now(UTC))
+
+
+@app.get(
+    "/v1/live/vehicles",
+    summary="What vehicles reported last, page by page",
+    tags=["Live"],
+    responses=documents(VehicleStates, 200, InvalidRequest, DatabaseUnavailable),
+)
+def list_vehicles(
+    status: OfStatus = None,
+    charging: Charging = None,
+    limit: Limit = 100,
+    after: AfterDevice = None,
+) -> VehicleStates:
+    """List vehicles in the order of their ids, of one status, charging or not, or any."""
+    selection = DeviceSelection(status, after, limit)
+    return live.list_vehicles(selection, datetime.now(UTC), charging)
+
+
+@app.get(
+    "/v1/live/vehicles/<vehicleId>",
+    summary="What a vehicle reported last",
+    tags=["Live"],
+    responses=documents(VehicleState, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
+)
+def find_vehicle(vehicle_id: VehicleId) -> VehicleState:
+    """Tell a vehicle's newest reading, whether it still reports, and whether it charges."""
+    return live.find_vehicle(vehicle_id, datetime.now(UTC))
+
+
+@app.get(
+    "/v1/meters/<meterId>/readings",
+    summary="Every receipt of a meter's readings, page by page",
+    tags=["Readings"],
+    responses=documents_table(
+        MeterReceipts, MeterReceipt, InvalidRequest, MeterNotFound, DatabaseUnavailable
+    ),
+)
+def list_meter_readings(
+    meter_id: MeterId,
+    *,
+    start: WindowStart = None,
+    end: WindowEnd = None,
+    limit: Limit = 100,
+    after: AfterReceipt = None,
+    zone: Zone = None,
+) -> Response[str]:
+    """List what was received of a meter, by device time: the audit trail. JSON or CSV."""
+    selection = ReceiptSelection(start, end, after, limit, zone or UTC)
+    page = list_meter_receipts(database, meter_id, selection)
+    return answer_table(app, page, MeterReceipt, page.items, page.next_cursor)
+
+
+@app.get(
+    "/v1/vehicles/<vehicleId>/readings",
+    summary="Every receipt of a vehicle's readings, page by page",
+    tags=["Readings"],
+    responses=documents_table(
+        VehicleReceipts, VehicleReceipt, InvalidRequest, VehicleNotFound, DatabaseUnavailable
+    ),
+)
+def list_vehicle_readings(
+    vehicle_id: VehicleId,
+    *,
+    start: WindowStart = None,
+    end: WindowEnd = None,
+    limit: Limit = 100,
+    after: AfterReceipt = None,
+    zone: Zone = None,
+) -> Response[str]:
+    """List what was received of a vehicle, by device time: the audit trail. JSON or CSV."""
+    selection = ReceiptSelection(start, end, after, limit, zone or UTC)
+    page = list_vehicle_receipts(database, vehicle_id, selection)
+    return answer_table(app, page, VehicleReceipt, page.items, page.next_cursor)
 
 
 handler = build_handler(app, logger)

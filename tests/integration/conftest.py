@@ -14,6 +14,7 @@ import pytest
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.gateway import Gateway
+from telemetry.database import Database
 from tests.wire import Wire
 
 
@@ -52,10 +53,12 @@ class Api:
         started: list[tuple[str, list[tuple[str, str]]]] = []
         chunks = self._gateway(environ, lambda *start: started.append(start))
         [(status, answer_headers)] = started
-        return Answer(int(status.split()[0]), dict(answer_headers), json.loads(b"".join(chunks)))
+        found, text = dict(answer_headers), b"".join(chunks).decode()
+        is_json = found["content-type"] == "application/json"
+        return Answer(int(status.split()[0]), found, json.loads(text) if is_json else text)
 
-    def get(self, target: str) -> Answer:
-        return self.request("GET", target)
+    def get(self, target: str, accept: str | None = None) -> Answer:
+        return self.request("GET", target, headers={"Accept": accept} if accept else None)
 
     def post(self, target: str, body: object) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -72,6 +75,22 @@ class Api:
 @pytest.fixture
 def api(urls: DatabaseUrls) -> Iterator[Api]:
     opened = Api(urls)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def writer(urls: DatabaseUrls) -> Iterator[Database]:
+    """The database as the ingest functions reach it."""
+    opened = Database(urls.ingest)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def reader(urls: DatabaseUrls) -> Iterator[Database]:
+    """The database as the analytics function reaches it."""
+    opened = Database(urls.read)
     yield opened
     opened.close()
 

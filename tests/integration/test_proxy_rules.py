@@ -173,6 +173,14 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         get(report, f"/v1/analytics/performance/VEH-1{query}", 200)
     get(report, "/v1/analytics/performance/VEH-2", 404)
     get(report, "/v1/analytics/performance/VEH-1?end=soon", 400)
+    for stream, device in (("meter", "METER-1"), ("vehicle", "VEH-1")):
+        get(f"/v1/live/{stream}s", f"/v1/live/{stream}s?status=offline&limit=1", 200)
+        get(f"/v1/live/{stream}s/{{{stream}Id}}", f"/v1/live/{stream}s/{device}", 200)
+        readings = f"/v1/{stream}s/{{{stream}Id}}/readings"
+        first = api.get(f"/v1/{stream}s/{device}/readings?limit=1").body["nextCursor"]
+        for query in ("", "?from=2026-02-10T09:00:00Z&to=now", f"?cursor={first}"):
+            get(readings, f"/v1/{stream}s/{device}/readings{query}", 200)
+        get(readings, f"/v1/{stream}s/none/readings", 404)
     get("/health", "/health", 200)
     get("/", "/", 200)
 

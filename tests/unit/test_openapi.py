@@ -20,9 +20,18 @@ def test_every_field_is_described_by_example() -> None:
 
 
 def test_every_energy_and_temperature_has_a_unit() -> None:
-    for name in ("MeterReading", "VehicleReading", "Performance"):
+    for name in (
+        "MeterReading",
+        "VehicleReading",
+        "Performance",
+        "MeterState",
+        "VehicleState",
+        "MeterReceipt",
+        "VehicleReceipt",
+    ):
         for field, described in document["components"]["schemas"][name]["properties"].items():
-            if any(word in field.lower() for word in ("kwh", "energy", "temp", "voltage", "soc")):
+            measured = ("kwh", "energy", "temp", "voltage", "soc", "seconds")
+            if any(word in field.lower() for word in measured) and field != "socTimestamp":
                 assert described["unit"], f"{name}.{field}"
 
 

@@ -1,5 +1,6 @@
 """Everything that can go wrong and has a name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -53,6 +54,24 @@ class VehicleNotFound(TelemetryError):
 
     def __init__(self) -> None:
         super().__init__("Vehicle not found")
+
+
+class MeterNotFound(TelemetryError):
+    """No reading of this meter was ever received."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Meter not found")
+
+
+class NotAcceptable(TelemetryError):
+    """The client accepts none of the forms that the answer can have."""
+
+    status = 406
+
+    def __init__(self, offered: Sequence[str]) -> None:
+        super().__init__(f"Accept should allow {' or '.join(offered)}")
 
 
 class DatabaseUnavailable(TelemetryError):

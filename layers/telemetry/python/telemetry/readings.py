@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from telemetry.errors import FieldError, InvalidRequest
 
 OLDEST_TIMESTAMP = datetime(2000, 1, 1, tzinfo=UTC)
+FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)  # for whoever asks
 CLOCK_TOLERANCE = timedelta(minutes=5)
 DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
 MOST_FIELD_ERRORS = 50

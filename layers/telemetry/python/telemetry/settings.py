@@ -1,7 +1,8 @@
 """What the environment tells an entry point."""
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from telemetry.credentials import AccessKey, Password, read_secret, sign_token
 from telemetry.errors import SettingInvalid, SettingMissing
@@ -71,6 +72,26 @@ class Settings:
         if mode not in {"database", "queue"}:
             raise SettingInvalid("INGEST_MODE", mode, "database or queue")
         return mode == "queue"
+
+    @property
+    def online_for(self) -> timedelta:
+        """`ONLINE_SECONDS`: up to this age of its newest reading a device is online.
+
+        Raises SettingInvalid where it is no whole number of seconds above 0.
+        """
+        return self._read_seconds("ONLINE_SECONDS")
+
+    @property
+    def stale_for(self) -> timedelta:
+        """`STALE_SECONDS`: up to this age it is stale, beyond it offline; read as online_for."""
+        return self._read_seconds("STALE_SECONDS")
+
+    def _read_seconds(self, name: str) -> timedelta:
+        value = self._read(name)
+        # No more digits than a timedelta takes.
+        if not re.fullmatch(r"0*[1-9]\d{0,8}", value, re.ASCII):
+            raise SettingInvalid(name, value, "a whole number of seconds above 0")
+        return timedelta(seconds=int(value))
 
     def _read(self, name: str) -> str:
         try:

@@ -1,0 +1,252 @@
+"""What each device reported last, and whether it still reports.
+
+Live rows are rewritten at every reading, without touching an index. So there is none on their
+time: a filtered list goes through the devices in the order of their ids, so many for each page.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from telemetry.answers import Answer, MeterValues, VehicleValues
+from telemetry.database import Database, Row
+from telemetry.errors import MeterNotFound, VehicleNotFound
+from telemetry.pages import Page, encode_cursor
+from telemetry.readings import DEVICE_ID
+
+# At most so many devices are looked at for a page; each takes about a microsecond.
+MOST_SCANNED = 10_000
+
+_SECOND = timedelta(seconds=1)
+_START, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+Status = Literal["online", "stale", "offline"]
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """How old a device's newest reading may be while it is online, and while it is stale."""
+
+    online_for: timedelta
+    stale_for: timedelta
+
+    def device_times(self, status: Status | None, now: datetime) -> tuple[datetime, datetime]:
+        """Return from and before which device times the readings are of such devices."""
+        online, stale = now - self.online_for, now - self.stale_for
+        return {
+            "online": (online, _END),
+            "stale": (stale, online),
+            "offline": (_START, stale),
+            None: (_START, _END),
+        }[status]
+
+    def status(self, age: timedelta) -> Status:
+        """Return what a device is whose newest reading has this age."""
+        if age <= self.online_for:
+            return "online"
+        return "stale" if age <= self.stale_for else "offline"
+
+
+class LiveState(Answer):
+    """When a device reported last."""
+
+    received_at: datetime = Field(
+        description="When the API accepted it", examples=["2026-02-10T10:00:01.250000Z"]
+    )
+    age_seconds: int = Field(
+        description="How old it is by device time (s); 0 where the device's clock is ahead",
+        examples=[12],
+        json_schema_extra={"unit": "s"},
+    )
+    status: Status = Field(
+        description="online up to an age of 5 minutes, stale up to an hour, then offline; a "
+        "deployment may have set other limits",
+        examples=["online"],
+    )
+
+
+class MeterState(LiveState, MeterValues):
+    """The newest reading of a meter by device time, and whether it still reports."""
+
+
+class VehicleState(LiveState, VehicleValues):
+    """The newest reading of a vehicle by device time, and whether it still reports.
+
+    `soc` is that of the newest reading which carried one.
+    """
+
+    soc_timestamp: datetime | None = Field(
+        description="Device time of the reading that `soc` is of, which may be an older one; null "
+        "where no reading carried one",
+        examples=["2026-02-10T09:55:00Z"],
+    )
+    charging: bool | None = Field(
+        description="Whether energy was delivered in the interval of the newest reading; null "
+        "unless the vehicle is online, for nobody knows what one does that is not",
+        examples=[True],
+    )
+
+
+class MeterStates(Page[MeterState]):
+    """Meters in the order of their ids.
+
+    A page that is filtered may hold fewer items than asked for, even none, while there are more.
+    """
+
+
+class VehicleStates(Page[VehicleState]):
+    """Vehicles in the order of their ids.
+
+    A page that is filtered may hold fewer items than asked for, even none, while there are more.
+    """
+
+
+class LastDevice(BaseModel):
+    """Where a page of devices ended."""
+
+    device_id: str = Field(pattern=DEVICE_ID)
+
+
+_METER_COLUMNS = "meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage"
+_VEHICLE_COLUMNS = """vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc,
+    last_battery_temp, soc, nullif(soc_timestamp, '-infinity')"""
+
+_ONE = "SELECT {columns} FROM {table} WHERE {key} = %s"
+
+# The last of the devices looked at comes along whether it is asked for or not: the next page goes
+# on after it.
+_PAGE = """
+    SELECT {columns}, matches, place = %(most)s FROM (
+        SELECT *, row_number() OVER (ORDER BY {key}) AS place,
+               last_timestamp >= %(since)s AND last_timestamp < %(before)s AND {more} AS matches
+        FROM {table}
+        WHERE {key} > %(after)s
+        ORDER BY {key}
+        LIMIT %(most)s
+    ) AS scanned
+    WHERE matches OR place = %(most)s
+    ORDER BY {key}
+    LIMIT %(limit)s + 1
+"""
+_IS_CHARGING = """(%(charging)s::boolean IS NULL
+    OR last_timestamp >= %(online)s AND (last_kwh_delivered_dc > 0) = %(charging)s)"""
+
+_METERS = {
+    "columns": _METER_COLUMNS,
+    "table": "meter_live_status",
+    "key": "meter_id",
+    "more": "true",
+}
+_VEHICLES = {
+    "columns": _VEHICLE_COLUMNS,
+    "table": "vehicle_live_status",
+    "key": "vehicle_id",
+    "more": _IS_CHARGING,
+}
+_ONE_METER, _METER_PAGE = _ONE.format(**_METERS), _PAGE.format(**_METERS)
+_ONE_VEHICLE, _VEHICLE_PAGE = _ONE.format(**_VEHICLES), _PAGE.format(**_VEHICLES)
+
+
+@dataclass(frozen=True)
+class DeviceSelection:
+    """Which devices a page is to list: those of a status, and of a cursor's place on."""
+
+    status: Status | None = None
+    after: LastDevice | None = None
+    limit: int = 100
+
+
+class LiveDevices:
+    """The live rows, as they are at an instant `now`."""
+
+    def __init__(self, database: Database, liveness: Liveness) -> None:
+        self._database = database
+        self._liveness = liveness
+
+    def find_meter(self, meter_id: str, now: datetime) -> MeterState:
+        """Return what a meter reported last; raise MeterNotFound and DatabaseUnavailable."""
+        for row in self._database.fetch(_ONE_METER, (meter_id,)):
+            return self._meter(row, now)
+        raise MeterNotFound
+
+    def find_vehicle(self, vehicle_id: str, now: datetime) -> VehicleState:
+        """Return what a vehicle reported last; raise VehicleNotFound and DatabaseUnavailable."""
+        for row in self._database.fetch(_ONE_VEHICLE, (vehicle_id,)):
+            return self._vehicle(row, now)
+        raise VehicleNotFound
+
+    def list_meters(self, selection: DeviceSelection, now: datetime) -> MeterStates:
+        """Return a page of meters; raise DatabaseUnavailable."""
+        rows, cursor = self._fetch_page(_METER_PAGE, selection, now)
+        return MeterStates(items=[self._meter(row, now) for row in rows], next_cursor=cursor)
+
+    def list_vehicles(
+        self, selection: DeviceSelection, now: datetime, charging: bool | None = None
+    ) -> VehicleStates:
+        """Return a page of vehicles, of those that (do not) charge only; raise DatabaseUnavailable.
+
+        Of a vehicle that is not online nobody knows: it is in neither list.
+        """
+        rows, cursor = self._fetch_page(_VEHICLE_PAGE, selection, now, charging)
+        return VehicleStates(items=[self._vehicle(row, now) for row in rows], next_cursor=cursor)
+
+    def _fetch_page(
+        self,
+        statement: str,
+        selection: DeviceSelection,
+        now: datetime,
+        charging: bool | None = None,
+    ) -> tuple[list[Row], str | None]:
+        since, before = self._liveness.device_times(selection.status, now)
+        found = self._database.fetch(
+            statement,
+            {
+                "since": since,
+                "before": before,
+                "online": now - self._liveness.online_for,
+                "charging": charging,
+                "after": selection.after.device_id if selection.after else "",
+                "most": MOST_SCANNED,
+                "limit": selection.limit,
+            },
+        )
+        rows = [row[:-2] for row in found if row[-2]][: selection.limit]
+        if len(found) > selection.limit:
+            last = rows[-1]
+        elif found and found[-1][-1]:
+            last = found[-1]
+        else:
+            return rows, None
+        return rows, encode_cursor(LastDevice(device_id=last[0]))
+
+    def _meter(self, row: Row, now: datetime) -> MeterState:
+        meter_id, timestamp, received_at, kwh, voltage = row
+        age = now - timestamp
+        return MeterState(
+            meter_id=meter_id,
+            timestamp=timestamp.astimezone(UTC),
+            kwh_consumed_ac=kwh,
+            voltage=voltage,
+            received_at=received_at.astimezone(UTC),
+            age_seconds=max(0, age // _SECOND),
+            status=self._liveness.status(age),
+        )
+
+    def _vehicle(self, row: Row, now: datetime) -> VehicleState:
+        vehicle_id, timestamp, received_at, kwh, battery_temp, soc, soc_timestamp = row
+        age = now - timestamp
+        status = self._liveness.status(age)
+        return VehicleState(
+            vehicle_id=vehicle_id,
+            timestamp=timestamp.astimezone(UTC),
+            kwh_delivered_dc=kwh,
+            battery_temp=battery_temp,
+            soc=soc,
+            received_at=received_at.astimezone(UTC),
+            age_seconds=max(0, age // _SECOND),
+            status=status,
+            soc_timestamp=soc_timestamp and soc_timestamp.astimezone(UTC),
+            charging=kwh > 0 if status == "online" else None,
+        )

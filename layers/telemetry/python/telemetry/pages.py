@@ -1,0 +1,44 @@
+"""Pages of a list: an opaque cursor says where one ended, and the next goes on from there.
+
+A page is found by key, not by counting rows: what is written meanwhile moves no row from one page
+to another.
+"""
+
+import base64
+import binascii
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from telemetry.answers import Answer
+
+Item = TypeVar("Item", bound=Answer)
+Position = TypeVar("Position", bound=BaseModel)
+
+
+class Page(Answer, Generic[Item]):
+    """A part of a list."""
+
+    items: list[Item] = Field(description="What is on this page", examples=[[]])
+    next_cursor: str | None = Field(
+        description="`cursor` of the next page; null where there is nothing more",
+        examples=["eyJkZXZpY2VfaWQiOiJWRUgtMDAxIn0"],
+    )
+
+
+def encode_cursor(position: BaseModel) -> str:
+    """Return a position as a text for URLs."""
+    encoded = base64.urlsafe_b64encode(position.model_dump_json().encode())
+    return encoded.rstrip(b"=").decode()
+
+
+def decode_cursor(kind: type[Position], cursor: str) -> Position:
+    """Return the position that a cursor stands for; raise PydanticCustomError where it is none."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        return kind.model_validate_json(base64.b64decode(padded, b"-_", validate=True))
+    except (UnicodeEncodeError, binascii.Error, ValidationError):
+        raise PydanticCustomError(
+            "cursor", "Input should be the nextCursor of an earlier page of this list"
+        ) from None

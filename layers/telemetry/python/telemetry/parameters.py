@@ -1,0 +1,127 @@
+"""The parameters that routes share: what each may be, and how its text is read."""
+
+from datetime import UTC, datetime, tzinfo
+from functools import cache, partial
+from importlib.resources import files
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from telemetry.live import LastDevice, Status
+from telemetry.pages import decode_cursor
+from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, parse_time
+from telemetry.receipts import LastReceipt
+
+MOST_ITEMS = 1000
+
+
+def parse_instant(value: str) -> datetime:
+    """Read `now` or an RFC 3339 time of this century; raise PydanticCustomError on others."""
+    if value == "now":
+        return datetime.now(UTC)
+    try:
+        time = parse_time(value)
+    except PydanticCustomError as error:
+        raise PydanticCustomError("instant", f"{error}, or now") from None
+    if not OLDEST_TIMESTAMP <= time < FIRST_TIME_TOO_FAR:
+        raise PydanticCustomError("instant", "Input should be in the years 2000 to 2099")
+    return time
+
+
+def parse_zone(value: str) -> ZoneInfo:
+    """Read the name of a time zone; raise PydanticCustomError where IANA knows none such.
+
+    ZoneInfo alone would open whatever file of the system's folder is named: also the zones of
+    `right/`, which count leap seconds.
+    """
+    if value not in _zone_names():
+        raise PydanticCustomError(
+            "zone", "Input should be the name of an IANA time zone, such as Asia/Kolkata"
+        )
+    return ZoneInfo(value)
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    # What the package tzdata has, from which ZoneInfo reads where the system has no zones, as on
+    # AWS Lambda.
+    return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
+
+
+VehicleId = Annotated[
+    str,
+    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
+]
+MeterId = Annotated[
+    str,
+    Path(alias="meterId", pattern=DEVICE_ID, description="Meter id", examples=["METER-001"]),
+]
+
+_INSTANT = (PlainValidator(parse_instant), WithJsonSchema({"type": "string"}))
+PerformanceEnd = Annotated[
+    datetime | None,
+    *_INSTANT,
+    Query(
+        alias="end",
+        description="Where the window ends: `now`, or an RFC 3339 time with an offset. Left out, "
+        "at the vehicle's latest reading.",
+        examples=["2024-02-09T15:30:00Z"],
+    ),
+]
+WindowStart = Annotated[
+    datetime | None,
+    *_INSTANT,
+    Query(
+        alias="from",
+        description="Readings after this instant: `now`, or an RFC 3339 time with an offset. Left "
+        "out, 24 hours before `to`.",
+        examples=["2024-02-08T15:30:00Z"],
+    ),
+]
+WindowEnd = Annotated[
+    datetime | None,
+    *_INSTANT,
+    Query(
+        alias="to",
+        description="Readings up to and including this instant. Left out, up to the device's "
+        "latest reading.",
+        examples=["2024-02-09T15:30:00Z"],
+    ),
+]
+Zone = Annotated[
+    tzinfo | None,
+    PlainValidator(parse_zone),
+    WithJsonSchema({"type": "string"}),
+    Query(
+        alias="tz",
+        description="Times are given in this IANA time zone, with its offset. Left out, in UTC.",
+        examples=["Asia/Kolkata"],
+    ),
+]
+Limit = Annotated[
+    int, Query(ge=1, le=MOST_ITEMS, description="At most this many items", examples=[100])
+]
+
+_CURSOR = (
+    WithJsonSchema({"type": "string"}),
+    Query(alias="cursor", description="`nextCursor` of the page before; left out, the first page"),
+)
+AfterDevice = Annotated[
+    LastDevice | None, PlainValidator(partial(decode_cursor, LastDevice)), *_CURSOR
+]
+AfterReceipt = Annotated[
+    LastReceipt | None, PlainValidator(partial(decode_cursor, LastReceipt)), *_CURSOR
+]
+OfStatus = Annotated[
+    Status | None, Query(alias="status", description="Only devices of this status")
+]
+Charging = Annotated[
+    bool | None,
+    Query(
+        description="Only vehicles that are online and charge (`true`), or are online and do not "
+        "(`false`)"
+    ),
+]

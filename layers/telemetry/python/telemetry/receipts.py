@@ -1,0 +1,202 @@
+"""The audit trail: every receipt of a device's readings, and which of them counts."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Annotated, Generic
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from telemetry.answers import Answer, MeterValues, VehicleValues
+from telemetry.database import Database, Row
+from telemetry.errors import FieldError, InvalidRequest, MeterNotFound, VehicleNotFound
+from telemetry.pages import Item, Page, encode_cursor
+from telemetry.readings import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
+
+DEFAULT_WINDOW = timedelta(hours=24)
+
+# A window (from, to] begins after whatever was received of its first instant.
+_LAST_RECEIPT = datetime.max.replace(tzinfo=UTC)
+
+
+class Receipt(Answer):
+    """A reading as it was received once."""
+
+    received_at: datetime = Field(
+        description="When the API accepted it", examples=["2026-02-10T10:00:01.250000Z"]
+    )
+    counts: bool = Field(
+        description="Whether this is the latest receipt of the reading: its values count in every "
+        "sum",
+        examples=[True],
+    )
+
+
+class MeterReceipt(Receipt, MeterValues):
+    """A meter reading as it was received once."""
+
+
+class VehicleReceipt(Receipt, VehicleValues):
+    """A vehicle reading as it was received once; `soc` is null where it carried none."""
+
+
+class Receipts(Page[Item], Generic[Item]):
+    """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
+
+    start: datetime = Field(
+        serialization_alias="from",
+        description="Readings after this instant are listed",
+        examples=["2026-02-09T10:00:00Z"],
+    )
+    end: datetime = Field(
+        serialization_alias="to",
+        description="Readings up to and including this instant are listed",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+
+
+class MeterReceipts(Receipts[MeterReceipt]):
+    """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
+
+
+class VehicleReceipts(Receipts[VehicleReceipt]):
+    """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
+
+
+_Instant = Annotated[
+    AwareDatetime,
+    Field(ge=OLDEST_TIMESTAMP - DEFAULT_WINDOW, lt=FIRST_TIME_TOO_FAR),
+]
+
+
+class LastReceipt(BaseModel):
+    """Where a page of the receipts in (start, end] ended."""
+
+    start: _Instant
+    end: _Instant
+    timestamp: _Instant
+    received_at: AwareDatetime
+
+
+@dataclass(frozen=True)
+class ReceiptSelection:
+    """Which receipts are asked for: those in (start, end], or those that follow a page.
+
+    end is the device's latest reading where it is None, start 24 hours before the end. A cursor
+    brings the window of its page along. Times are given in the zone.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    after: LastReceipt | None = None
+    limit: int = 100
+    zone: tzinfo = UTC
+
+
+_LATEST = "SELECT last_timestamp FROM {stream}_live_status WHERE {stream}_id = %s"
+
+# The bounds are repeated as plain comparisons because partitions are not pruned by a pair.
+_RECEIPTS = """
+    SELECT {stream}_id, "timestamp", received_at, {values}
+    FROM {stream}_telemetry_history
+    WHERE {stream}_id = %(device_id)s
+      AND "timestamp" >= %(timestamp)s AND "timestamp" <= %(end)s
+      AND ("timestamp", received_at) > (%(timestamp)s, %(received_at)s)
+    ORDER BY "timestamp", received_at
+    LIMIT %(limit)s + 1
+"""
+_METER = {"stream": "meter", "values": "kwh_consumed_ac, voltage"}
+_VEHICLE = {"stream": "vehicle", "values": "kwh_delivered_dc, battery_temp, soc"}
+_LATEST_OF_METER, _METER_RECEIPTS = _LATEST.format(**_METER), _RECEIPTS.format(**_METER)
+_LATEST_OF_VEHICLE, _VEHICLE_RECEIPTS = _LATEST.format(**_VEHICLE), _RECEIPTS.format(**_VEHICLE)
+
+
+def list_meter_receipts(
+    database: Database, meter_id: str, selection: ReceiptSelection
+) -> MeterReceipts:
+    """Return a page of a meter's receipts.
+
+    Raises InvalidRequest, MeterNotFound and DatabaseUnavailable.
+    """
+    begin = selection.after or _find_begin(database, _LATEST_OF_METER, meter_id, selection)
+    if begin is None:
+        raise MeterNotFound
+    rows, cursor = _fetch(database, _METER_RECEIPTS, meter_id, begin, selection.limit)
+    zone = selection.zone
+    return MeterReceipts(
+        start=begin.start.astimezone(zone),
+        end=begin.end.astimezone(zone),
+        items=[
+            MeterReceipt(
+                meter_id=device_id,
+                timestamp=timestamp.astimezone(zone),
+                kwh_consumed_ac=kwh,
+                voltage=voltage,
+                received_at=received_at.astimezone(zone),
+                counts=counts,
+            )
+            for (device_id, timestamp, received_at, kwh, voltage), counts in rows
+        ],
+        next_cursor=cursor,
+    )
+
+
+def list_vehicle_receipts(
+    database: Database, vehicle_id: str, selection: ReceiptSelection
+) -> VehicleReceipts:
+    """Return a page of a vehicle's receipts, as list_meter_receipts does."""
+    begin = selection.after or _find_begin(database, _LATEST_OF_VEHICLE, vehicle_id, selection)
+    if begin is None:
+        raise VehicleNotFound
+    rows, cursor = _fetch(database, _VEHICLE_RECEIPTS, vehicle_id, begin, selection.limit)
+    zone = selection.zone
+    return VehicleReceipts(
+        start=begin.start.astimezone(zone),
+        end=begin.end.astimezone(zone),
+        items=[
+            VehicleReceipt(
+                vehicle_id=device_id,
+                timestamp=timestamp.astimezone(zone),
+                kwh_delivered_dc=kwh,
+                battery_temp=battery_temp,
+                soc=soc,
+                received_at=received_at.astimezone(zone),
+                counts=counts,
+            )
+            for (device_id, timestamp, received_at, kwh, battery_temp, soc), counts in rows
+        ],
+        next_cursor=cursor,
+    )
+
+
+def _find_begin(
+    database: Database, latest: str, device_id: str, selection: ReceiptSelection
+) -> LastReceipt | None:
+    """Return where the first page begins; None for a device that never reported."""
+    if selection.start and selection.end and selection.start >= selection.end:
+        raise InvalidRequest([FieldError("from", "Input should be before to")])
+    for (last_timestamp,) in database.fetch(latest, (device_id,)):
+        end = selection.end or last_timestamp
+        start = selection.start or end - DEFAULT_WINDOW
+        return LastReceipt(start=start, end=end, timestamp=start, received_at=_LAST_RECEIPT)
+    return None
+
+
+def _fetch(
+    database: Database, statement: str, device_id: str, begin: LastReceipt, limit: int
+) -> tuple[list[tuple[Row, bool]], str | None]:
+    """Return rows, each with whether it counts, and the cursor of the page after them.
+
+    A reading's last receipt is the one that is not followed by another of the same timestamp. One
+    row more than asked for tells that of the page's last row too.
+    """
+    rows = database.fetch(statement, {"device_id": device_id, "limit": limit, **begin.model_dump()})
+    next_timestamps = [row[1] for row in rows[1:]] + [None]
+    page = [
+        (row, row[1] != next_timestamp)
+        for row, next_timestamp in zip(rows[:limit], next_timestamps, strict=False)
+    ]
+    if len(rows) <= limit:
+        return page, None
+    _, timestamp, received_at, *_ = rows[limit - 1]
+    end = begin.model_copy(update={"timestamp": timestamp, "received_at": received_at})
+    return page, encode_cursor(end)
