@@ -1,12 +1,12 @@
 """The read-only routes: how the service fares, how a vehicle charged, what devices reported."""
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from aws_lambda_powertools.event_handler import Response
 
 from telemetry import __version__
-from telemetry.answers import Health, Performance, Service
+from telemetry.answers import Dashboard, Health, Performance, Service
 from telemetry.database import Database
 from telemetry.errors import (
     DatabaseUnavailable,
@@ -14,6 +14,7 @@ from telemetry.errors import (
     MeterNotFound,
     VehicleNotFound,
 )
+from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, report_fleet
 from telemetry.health import check_health
 from telemetry.http import RETRY_AFTER_SECONDS, build_handler, build_resolver, documents
 from telemetry.live import (
@@ -28,13 +29,21 @@ from telemetry.live import (
 from telemetry.observability import build_logger
 from telemetry.parameters import (
     AfterDevice,
+    AfterRank,
     AfterReceipt,
+    Buckets,
     Charging,
+    FleetEnd,
+    Hours,
     Limit,
     MeterId,
+    OfBucket,
+    OfChargingStatus,
     OfStatus,
     PerformanceEnd,
+    TrendEnd,
     VehicleId,
+    VehicleIds,
     WindowEnd,
     WindowStart,
     Zone,
@@ -48,9 +57,10 @@ from telemetry.receipts import (
     list_meter_receipts,
     list_vehicle_receipts,
 )
-from telemetry.reports import Rules, report_performance
+from telemetry.reports import Rules, report_dashboard, report_performance
 from telemetry.settings import Settings
 from telemetry.tables import answer_table, documents_table
+from telemetry.trends import Trend, TrendBucket, TrendSelection, report_trend
 
 settings = Settings(os.environ)
 logger = build_logger("analytics")
@@ -61,6 +71,7 @@ replica = (
     if settings.replica_database_url
     else database
 )
+rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
 live = LiveDevices(database, Liveness(settings.online_for, settings.stale_for))
 app = build_resolver(logger, enable_validation=True)
 
@@ -89,14 +100,69 @@ def health() -> Response[Health]:
 
 
 @app.get(
+    "/v1/analytics/performance",
+    summary="How each of up to 100 vehicles charged",
+    tags=["Analytics"],
+    responses=documents(Dashboard, 200, InvalidRequest, DatabaseUnavailable),
+)
+def dashboard(vehicle_ids: VehicleIds, end: PerformanceEnd = None, hours: Hours = 24) -> Dashboard:
+    """Report what the performance of each vehicle says, in one query."""
+    return report_dashboard(replica, vehicle_ids, rules, end, timedelta(hours=hours))
+
+
+@app.get(
     "/v1/analytics/performance/<vehicleId>",
-    summary="How a vehicle charged in 24 hours",
+    summary="How a vehicle charged",
     tags=["Analytics"],
     responses=documents(Performance, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
 )
-def performance(vehicle_id: VehicleId, end: PerformanceEnd = None) -> Performance:
-    """Report energy, efficiency and battery temperature over the 24 hours up to `end`."""
-    return report_performance(replica, vehicle_id, Rules(), end)
+def performance(
+    vehicle_id: VehicleId, end: PerformanceEnd = None, hours: Hours = 24
+) -> Performance:
+    """Report energy, efficiency, temperature, coverage and gaps over the hours up to `end`."""
+    return report_performance(replica, vehicle_id, rules, end, timedelta(hours=hours))
+
+
+@app.get(
+    "/v1/analytics/fleet",
+    summary="Which vehicles lose most energy",
+    tags=["Analytics"],
+    responses=documents_table(Fleet, FleetVehicle, InvalidRequest, DatabaseUnavailable),
+)
+def fleet(
+    *,
+    status: OfChargingStatus = None,
+    hours: Hours = 24,
+    end: FleetEnd = None,
+    limit: Limit = 100,
+    after: AfterRank = None,
+) -> Response[str]:
+    """Rank vehicles by the energy lost between meter and battery, with the fleet's totals."""
+    selection = FleetSelection(timedelta(hours=hours), end, status, limit, after)
+    page = report_fleet(replica, rules, selection, datetime.now(UTC))
+    return answer_table(app, page, FleetVehicle, page.items, page.next_cursor)
+
+
+@app.get(
+    "/v1/analytics/vehicles/<vehicleId>/trend",
+    summary="How a vehicle charged, hour by hour or day by day",
+    tags=["Analytics"],
+    responses=documents_table(
+        Trend, TrendBucket, InvalidRequest, VehicleNotFound, DatabaseUnavailable
+    ),
+)
+def trend(
+    vehicle_id: VehicleId,
+    *,
+    bucket: OfBucket = "hour",
+    buckets: Buckets = None,
+    end: TrendEnd = None,
+    zone: Zone = None,
+) -> Response[str]:
+    """Report consecutive hours or days, which are those of the time zone. JSON or CSV."""
+    selection = TrendSelection(bucket, buckets, end, zone or UTC)
+    found = report_trend(replica, vehicle_id, rules, selection)
+    return answer_table(app, found, TrendBucket, found.items, None)
 
 
 @app.get(

@@ -1,4 +1,4 @@
-"""Brings the database up to date: on deploy the migrations, and every hour the partitions."""
+"""Brings the database up to date: on deploy the migrations, every hour partitions and summaries."""
 
 import os
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from telemetry.migrate import apply_migrations
 from telemetry.observability import NAMESPACE, build_logger
 from telemetry.partitions import count_strays, make_partitions
 from telemetry.settings import Settings
+from telemetry.summaries import refresh_summaries
 
 settings = Settings(os.environ)
 database_url, password = settings.database_url, settings.database_password
@@ -20,14 +21,16 @@ logger = build_logger("migrate")
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | None:
-    """Return the names of the migrations applied and the number of partitions made.
+    """Return the names of the migrations applied and how many partitions were made.
+
+    On schedule also how many vehicles were summarized.
 
     Safe to repeat, and to run twice at once. A custom resource of CloudFormation gets its answer
     where it waits for it.
     """
     logger.append_keys(request_id=context.aws_request_id)
     if "ResponseURL" not in event:
-        return bring_up_to_date()
+        return bring_up_to_date() | {"vehicles": summarize()}
     deploy(event, bring_up_to_date)
     return None
 
@@ -43,6 +46,12 @@ def bring_up_to_date() -> dict[str, Any]:
     done = {"migrations": migrations, "partitions": len(partitions)}
     logger.info("database is up to date", extra=done)
     return done
+
+
+def summarize() -> int:
+    """Make the summaries of the last whole hour; return the number of vehicles."""
+    with connect(database_url, password=password) as connection:
+        return refresh_summaries(connection, datetime.now(UTC), by_name=settings.pairs_by_name)
 
 
 def report_strays(count: int) -> None:

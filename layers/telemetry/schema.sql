@@ -13,6 +13,133 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE FUNCTION public.ceil_hour("timestamp" timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN date_bin('01:00:00'::interval, ("timestamp" + '00:59:59.999999'::interval), '2000-01-01 00:00:00+00'::timestamp with time zone);
+
+CREATE FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $_$
+BEGIN
+    INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
+    SELECT hourly.meter_id, changed.day, sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
+    FROM (
+        SELECT DISTINCT item.id, day_of(rollup_hour(item.ts)) AS day
+        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        JOIN meter_live_status live ON live.meter_id = item.id
+        WHERE item.ts <= day_of(live.summed_to)
+    ) AS changed
+    JOIN meter_hourly_rollup hourly ON hourly.meter_id = changed.id
+        AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
+    GROUP BY hourly.meter_id, changed.day
+    ORDER BY hourly.meter_id, changed.day
+    ON CONFLICT (meter_id, day) DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        kwh_consumed_ac = excluded.kwh_consumed_ac;
+
+UPDATE vehicle_summary summary
+    SET stale = true
+    FROM (
+        SELECT link.vehicle_id, item.ts
+        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        JOIN links link ON link.meter_id = item.id
+        UNION
+        SELECT 'VEH' || substring(item.id FROM '^(?:METER|MTR)([._:-].+)$'), item.ts
+        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+    ) AS fed
+    WHERE summary.vehicle_id = fed.vehicle_id AND NOT summary.stale
+      AND summary.window_end >= fed.ts AND summary.window_end - interval '24 hours' < fed.ts;
+END
+$_$;
+
+CREATE FUNCTION public.change_vehicle_summaries(vehicle_ids text[], timestamps timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    SELECT hourly.vehicle_id, changed.day, sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
+    FROM (
+        SELECT DISTINCT item.id, day_of(rollup_hour(item.ts)) AS day
+        FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status live ON live.vehicle_id = item.id
+        WHERE item.ts <= day_of(live.summed_to)
+    ) AS changed
+    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = changed.id
+        AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
+    GROUP BY hourly.vehicle_id, changed.day
+    ORDER BY hourly.vehicle_id, changed.day
+    ON CONFLICT (vehicle_id, day) DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum;
+
+UPDATE vehicle_summary summary
+    SET stale = true
+    FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+    WHERE summary.vehicle_id = item.id AND NOT summary.stale
+      AND summary.window_end >= item.ts AND summary.window_end - interval '24 hours' < item.ts;
+END
+$$;
+
+CREATE FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN ((kwh_consumed_ac IS NULL) OR (kwh_delivered_dc IS NULL) OR (kwh_consumed_ac < least_kwh) OR (kwh_consumed_ac = (0)::numeric) OR ((minutes_heard)::numeric < (least_coverage * window_minutes)) OR ((meter_minutes)::numeric < (least_coverage * (linked_minutes)::numeric))) THEN 'insufficient'::text WHEN (kwh_delivered_dc > kwh_consumed_ac) THEN 'implausible'::text WHEN (kwh_delivered_dc >= (0.88 * kwh_consumed_ac)) THEN 'healthy'::text WHEN (kwh_delivered_dc >= (0.85 * kwh_consumed_ac)) THEN 'degraded'::text ELSE 'fault'::text END;
+
+CREATE FUNCTION public.cut_window(window_start timestamp with time zone, window_end timestamp with time zone, last_timestamp timestamp with time zone, summed_to timestamp with time zone) RETURNS TABLE(until timestamp with time zone, first_hour timestamp with time zone, first_day timestamp with time zone, last_day timestamp with time zone, last_hour timestamp with time zone)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT until, first_hour,
+           CASE WHEN first_day < last_day THEN first_day ELSE last_hour END,
+           CASE WHEN first_day < last_day THEN last_day ELSE last_hour END,
+           last_hour
+    FROM (
+        SELECT *,
+               day_of(first_hour + interval '1 day - 1 microsecond') AS first_day,
+               day_of(least(last_hour, summed_to)) AS last_day
+        FROM (
+            SELECT ceil_hour(window_start) AS first_hour,
+                   least(window_end, ceil_hour(last_timestamp)) AS until,
+                   greatest(
+                       ceil_hour(window_start),
+                       CASE WHEN window_end >= last_timestamp THEN ceil_hour(last_timestamp)
+                            ELSE date_bin('1 hour', window_end,
+                                          timestamptz '2000-01-01 00:00:00+00') END
+                   ) AS last_hour
+        ) AS hours
+    ) AS days
+$$;
+
+CREATE FUNCTION public.day_of(hour timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN date_bin('1 day'::interval, hour, '2000-01-01 00:00:00+00'::timestamp with time zone);
+
+COMMENT ON FUNCTION public.day_of(hour timestamp with time zone) IS 'The start of the day (day, day + 24 h] that an hour belongs to.';
+
+CREATE FUNCTION public.finish_fleet_window(until timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO fleet_window VALUES (until) ON CONFLICT DO NOTHING;
+    DELETE FROM fleet_window
+    WHERE window_end < (SELECT window_end FROM fleet_window ORDER BY 1 DESC OFFSET 1 LIMIT 1);
+    -- What a writer is marking just now goes the next time.
+    DELETE FROM vehicle_summary
+    WHERE (vehicle_id, window_end) IN (
+        SELECT vehicle_id, window_end FROM vehicle_summary
+        WHERE window_end < (SELECT min(window_end) FROM fleet_window)
+        FOR UPDATE SKIP LOCKED
+    );
+END
+$$;
+
 CREATE FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -28,48 +155,6 @@ CREATE FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with
 $$;
 
 COMMENT ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) IS 'The links of a vehicle that overlap (window_start, window_end], whole and in order.';
-
-CREATE FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_consumed_ac numeric)
-    LANGUAGE plpgsql STABLE
-    SET enable_seqscan TO 'off'
-    AS $$
-DECLARE
-    origin      constant timestamptz := '2000-01-01 00:00:00+00';
-    last_hour   constant timestamptz := date_bin('1 hour', window_end, origin);
-    first_hour  timestamptz := date_bin('1 hour', window_start, origin);
-BEGIN
-    IF first_hour < window_start THEN
-        first_hour := first_hour + interval '1 hour';
-    END IF;
-    RETURN QUERY
-    WITH part AS (
-        SELECT rollup.readings, rollup.kwh_consumed_ac AS kwh
-        FROM meter_hourly_rollup rollup
-        WHERE rollup.meter_id = for_meter_id
-          AND rollup.hour >= first_hour AND rollup.hour < last_hour
-        UNION ALL
-        SELECT 1, counted.kwh
-        FROM (
-            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac AS kwh
-            FROM meter_telemetry_history h
-            WHERE h.meter_id = for_meter_id
-              AND h."timestamp" > window_start AND h."timestamp" <= least(first_hour, window_end)
-            ORDER BY h."timestamp", h.received_at DESC
-        ) AS counted
-        UNION ALL
-        SELECT 1, counted.kwh
-        FROM (
-            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac AS kwh
-            FROM meter_telemetry_history h
-            WHERE h.meter_id = for_meter_id
-              AND h."timestamp" > greatest(last_hour, least(first_hour, window_end))
-              AND h."timestamp" <= window_end
-            ORDER BY h."timestamp", h.received_at DESC
-        ) AS counted
-    )
-    SELECT sum(part.readings), sum(part.kwh) FROM part HAVING count(*) > 0;
-END
-$$;
 
 CREATE FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -91,7 +176,7 @@ BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
-    WHERE meter_id = id AND last_timestamp < ts;
+    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts;
     IF NOT FOUND THEN
         PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                      ARRAY[voltage]);
@@ -126,6 +211,7 @@ DECLARE
     collided        boolean;
     ids             text[];
     previous        timestamptz[];
+    summed          timestamptz[];
     late_ids        text[];
     late_timestamps timestamptz[];
     first_late      timestamptz;
@@ -154,9 +240,11 @@ BEGIN
             last_voltage = excluded.last_voltage
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
-        RETURNING meter_id, previous_timestamp
+        RETURNING meter_id, previous_timestamp, summed_to
     )
-    SELECT array_agg(meter_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
+    SELECT array_agg(meter_id), array_agg(previous_timestamp), array_agg(summed_to)
+    INTO ids, previous, summed
+    FROM written;
 
 -- 2. A reading newer than what the live row showed before cannot have been in history. Of any
     --    other, look up the receipt that counted so far.
@@ -261,7 +349,15 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
     )
     SELECT count(*) INTO distinct_new FROM counted;
 
--- 5. Tell re-sent readings from new ones: by the receipt before each, of this call or the one
+-- 5. Days that are summed already are summed anew: late_ids holds every reading that is not the
+    --    newest of its device, and the newest may still be of such a day.
+    IF late_ids IS NOT NULL
+       OR (SELECT min(ts) FROM unnest(timestamps) AS ts)
+          <= (SELECT max(summed_to) FROM unnest(summed) AS summed_to) THEN
+        PERFORM change_meter_summaries(meter_ids, timestamps);
+    END IF;
+
+-- 6. Tell re-sent readings from new ones: by the receipt before each, of this call or the one
     --    that counted.
     duplicates := 0;
     corrections := 0;
@@ -295,7 +391,7 @@ BEGIN
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
-    WHERE vehicle_id = id AND last_timestamp < ts;
+    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge]);
@@ -332,6 +428,7 @@ DECLARE
     collided        boolean;
     ids             text[];
     previous        timestamptz[];
+    summed          timestamptz[];
     late_ids        text[];
     late_timestamps timestamptz[];
     first_late      timestamptz;
@@ -392,9 +489,11 @@ BEGIN
             > (live.last_timestamp, live.updated_at)
            OR (excluded.soc_timestamp, excluded.soc_received_at)
             > (live.soc_timestamp, live.soc_received_at)
-        RETURNING vehicle_id, previous_timestamp
+        RETURNING vehicle_id, previous_timestamp, summed_to
     )
-    SELECT array_agg(vehicle_id), array_agg(previous_timestamp) INTO ids, previous FROM written;
+    SELECT array_agg(vehicle_id), array_agg(previous_timestamp), array_agg(summed_to)
+    INTO ids, previous, summed
+    FROM written;
 
 -- 2. Look up the receipts that counted so far.
     SELECT array_agg(id), array_agg(ts), min(ts), max(ts)
@@ -509,7 +608,14 @@ UPDATE vehicle_live_status live
     )
     SELECT count(*) INTO distinct_new FROM counted;
 
--- 5. Tell re-sent readings from new ones.
+-- 5. Sum days anew.
+    IF late_ids IS NOT NULL
+       OR (SELECT min(ts) FROM unnest(timestamps) AS ts)
+          <= (SELECT max(summed_to) FROM unnest(summed) AS summed_to) THEN
+        PERFORM change_vehicle_summaries(vehicle_ids, timestamps);
+    END IF;
+
+-- 6. Tell re-sent readings from new ones.
     duplicates := 0;
     corrections := 0;
     IF distinct_new < cardinality(vehicle_ids) OR old_ids IS NOT NULL THEN
@@ -531,51 +637,298 @@ UPDATE vehicle_live_status live
 END
 $$;
 
-CREATE FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(readings bigint, kwh_delivered_dc numeric, battery_temp_sum numeric)
-    LANGUAGE plpgsql STABLE
+CREATE FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
-DECLARE
-    origin      constant timestamptz := '2000-01-01 00:00:00+00';
-    last_hour   constant timestamptz := date_bin('1 hour', window_end, origin);
-    first_hour  timestamptz := date_bin('1 hour', window_start, origin);
 BEGIN
-    IF first_hour < window_start THEN
-        first_hour := first_hour + interval '1 hour';
-    END IF;
-    RETURN QUERY
-    WITH part AS (
-        SELECT rollup.readings, rollup.kwh_delivered_dc AS kwh, rollup.battery_temp_sum AS temp
-        FROM vehicle_hourly_rollup rollup
-        WHERE rollup.vehicle_id = for_vehicle_id
-          AND rollup.hour >= first_hour AND rollup.hour < last_hour
+    PERFORM FROM meter_live_status WHERE meter_id = ANY (meter_ids) ORDER BY meter_id FOR UPDATE;
+
+INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
+    SELECT hourly.meter_id, day_of(hourly.hour), sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
+    FROM meter_live_status live
+    JOIN meter_hourly_rollup hourly ON hourly.meter_id = live.meter_id
+        AND hourly.hour >= day_of(live.summed_to) AND hourly.hour < day_of(until)
+    WHERE live.meter_id = ANY (meter_ids) AND live.summed_to < until
+    GROUP BY hourly.meter_id, day_of(hourly.hour);
+
+UPDATE meter_live_status SET summed_to = until
+    WHERE meter_id = ANY (meter_ids) AND summed_to < until;
+END
+$$;
+
+CREATE FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    PERFORM FROM vehicle_live_status WHERE vehicle_id = ANY (vehicle_ids) ORDER BY vehicle_id FOR UPDATE;
+
+INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    SELECT hourly.vehicle_id, day_of(hourly.hour), sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
+    FROM vehicle_live_status live
+    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = live.vehicle_id
+        AND hourly.hour >= day_of(live.summed_to) AND hourly.hour < day_of(until)
+    WHERE live.vehicle_id = ANY (vehicle_ids) AND live.summed_to < until
+    GROUP BY hourly.vehicle_id, day_of(hourly.hour);
+
+UPDATE vehicle_live_status SET summed_to = until
+    WHERE vehicle_id = ANY (vehicle_ids) AND summed_to < until;
+END
+$$;
+
+CREATE FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_variable
+DECLARE
+    starts timestamptz[] := array_fill(window_end - interval '24 hours', ARRAY[cardinality(vehicle_ids)]);
+    ends   timestamptz[] := array_fill(window_end, ARRAY[cardinality(vehicle_ids)]);
+BEGIN
+    PERFORM sum_vehicles(vehicle_ids, window_end);
+    LOCK TABLE links IN SHARE MODE;
+    PERFORM sum_meters(array_agg(DISTINCT meter_id), window_end)
+    FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done,
+         unnest(done.meter_ids) AS meter_id;
+
+INSERT INTO vehicle_summary
+    SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
+           false, done.vehicle_id, done.kwh_delivered_dc, done.battery_temp_sum,
+           done.kwh_consumed_ac, done.meter_ids
+    FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done
+    ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
+        stale = false, kwh_delivered_dc = excluded.kwh_delivered_dc,
+        battery_temp_sum = excluded.battery_temp_sum, kwh_consumed_ac = excluded.kwh_consumed_ac,
+        meter_ids = excluded.meter_ids;
+END
+$$;
+
+CREATE FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean DEFAULT false) RETURNS TABLE("position" bigint, vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone, readings bigint, minutes_heard bigint, kwh_delivered_dc numeric, battery_temp_sum numeric, kwh_consumed_ac numeric, meter_minutes bigint, linked_minutes bigint, meter_ids text[], valid_froms timestamp with time zone[], valid_tos timestamp with time zone[], sources text[], kwhs numeric[], vehicle_hours json, meter_hours json)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+DECLARE
+    positions     bigint[];
+    ids           text[];
+    window_starts timestamptz[];
+    window_ends   timestamptz[];
+    untils        timestamptz[];
+    first_hours   timestamptz[];
+    first_days    timestamptz[];
+    last_days     timestamptz[];
+    last_hours    timestamptz[];
+    head_after    timestamptz;
+    head_until    timestamptz;
+    tail_after    timestamptz;
+    tail_until    timestamptz;
+    -- The same of the meters: a part is a period of a link, as far as it is in the window.
+    part_positions    bigint[];
+    part_ids          text[];
+    part_froms        timestamptz[];
+    part_tos          timestamptz[];
+    part_sources      text[];
+    part_starts       timestamptz[];
+    part_ends         timestamptz[];
+    part_untils       timestamptz[];
+    part_first_hours  timestamptz[];
+    part_first_days   timestamptz[];
+    part_last_days    timestamptz[];
+    part_last_hours   timestamptz[];
+    part_head_after   timestamptz;
+    part_head_until   timestamptz;
+    part_tail_after   timestamptz;
+    part_tail_until   timestamptz;
+BEGIN
+    SELECT array_agg(w.position), array_agg(w.id), array_agg(opened), array_agg(closed),
+           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
+           array_agg(last_hour),
+           min(opened), max(least(first_hour, until)),
+           min(last_hour) FILTER (WHERE last_hour < until),
+           max(until) FILTER (WHERE last_hour < until)
+    INTO positions, ids, window_starts, window_ends, untils, first_hours, first_days, last_days,
+         last_hours, head_after, head_until, tail_after, tail_until
+    FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
+        AS w (id, window_start, window_end, position)
+    JOIN vehicle_live_status live ON live.vehicle_id = w.id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
+               coalesce(w.window_end, last_timestamp)
+    ) AS bounds (opened, closed)
+    CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
+
+SELECT array_agg(period.position), array_agg(period.meter_id), array_agg(valid_from),
+           array_agg(valid_to), array_agg(source), array_agg(opened), array_agg(closed),
+           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
+           array_agg(last_hour),
+           min(opened), max(least(first_hour, until)),
+           min(last_hour) FILTER (WHERE last_hour < until),
+           max(until) FILTER (WHERE last_hour < until)
+    INTO part_positions, part_ids, part_froms, part_tos, part_sources, part_starts, part_ends,
+         part_untils, part_first_hours, part_first_days, part_last_days, part_last_hours,
+         part_head_after, part_head_until, part_tail_after, part_tail_until
+    FROM (
+        SELECT w.position, w.window_start, w.window_end,
+               link.meter_id, link.valid_from, link.valid_to, link.source
+        FROM unnest(positions, ids, window_starts, window_ends)
+            AS w (position, id, window_start, window_end)
+        CROSS JOIN LATERAL links_of(w.id, w.window_start, w.window_end) AS link
         UNION ALL
-        SELECT 1, counted.kwh, counted.temp
+        SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
+        FROM unnest(positions, ids, window_starts, window_ends)
+            AS w (position, id, window_start, window_end)
+        CROSS JOIN LATERAL (
+            SELECT min(meter.meter_id) AS meter_id
+            FROM unnest(ARRAY['METER', 'MTR']) AS prefix
+            JOIN meter_live_status meter ON meter.meter_id = prefix || substr(w.id, 4)
+            HAVING count(*) = 1
+        ) AS named
+        WHERE by_name AND w.id ~ '^VEH[._:-].'
+          AND NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = w.id)
+          AND NOT EXISTS (SELECT FROM links WHERE links.meter_id = named.meter_id)
+        ORDER BY position, valid_from
+    ) AS period
+    CROSS JOIN LATERAL (
+        SELECT greatest(valid_from, window_start), least(valid_to, window_end)
+    ) AS bounds (opened, closed)
+    LEFT JOIN meter_live_status live ON live.meter_id = period.meter_id
+    CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
+
+RETURN QUERY
+    SELECT w.position, w.id, w.window_start, w.window_end,
+           coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
+           dc.kwh_delivered_dc, dc.battery_temp_sum,
+           ac.kwh_consumed_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
+           ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs,
+           CASE WHEN with_hours THEN (
+               SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
+               FROM vehicle_hourly_rollup
+               WHERE vehicle_id = w.id
+                 AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
+           ) END,
+           ac.hours
+    FROM unnest(positions, ids, window_starts, window_ends, untils, first_hours, first_days,
+                last_days, last_hours)
+        AS w (position, id, window_start, window_end, until, first_hour, first_day, last_day,
+              last_hour)
+    CROSS JOIN LATERAL (
+        SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
+               sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
         FROM (
-            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc AS kwh, h.battery_temp AS temp
-            FROM vehicle_telemetry_history h
-            WHERE h.vehicle_id = for_vehicle_id
-              AND h."timestamp" > window_start AND h."timestamp" <= least(first_hour, window_end)
-            ORDER BY h."timestamp", h.received_at DESC
-        ) AS counted
+            SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_delivered_dc, battery_temp_sum
+            FROM vehicle_hourly_rollup
+            WHERE vehicle_id = w.id AND hour >= w.first_hour AND hour < w.first_day
         UNION ALL
-        SELECT 1, counted.kwh, counted.temp
-        FROM (
-            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc AS kwh, h.battery_temp AS temp
-            FROM vehicle_telemetry_history h
-            WHERE h.vehicle_id = for_vehicle_id
-              AND h."timestamp" > greatest(last_hour, least(first_hour, window_end))
-              AND h."timestamp" <= window_end
-            ORDER BY h."timestamp", h.received_at DESC
-        ) AS counted
-    )
-    SELECT sum(part.readings), sum(part.kwh), sum(part.temp) FROM part HAVING count(*) > 0;
+            SELECT readings, minutes_heard, kwh_delivered_dc, battery_temp_sum
+            FROM vehicle_daily_rollup
+            WHERE vehicle_id = w.id AND day >= w.first_day AND day < w.last_day
+        UNION ALL
+            SELECT readings, bit_count(minutes::bit(64)), kwh_delivered_dc, battery_temp_sum
+            FROM vehicle_hourly_rollup
+            WHERE vehicle_id = w.id AND hour >= w.last_day AND hour < w.last_hour
+        UNION ALL
+            SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_delivered_dc), sum(battery_temp)
+            FROM (
+                SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc, h.battery_temp,
+                       date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = w.id AND h."timestamp" > w.window_start AND h."timestamp" <= least(w.first_hour, w.until)
+                  AND h."timestamp" > head_after AND h."timestamp" <= head_until
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+            ) AS counted
+        UNION ALL
+            SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_delivered_dc), sum(battery_temp)
+            FROM (
+                SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc, h.battery_temp,
+                       date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = w.id AND h."timestamp" > w.last_hour AND h."timestamp" <= w.until
+                  AND h."timestamp" > tail_after AND h."timestamp" <= tail_until
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+            ) AS counted
+        ) AS part
+    ) AS dc (readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    LEFT JOIN (
+        SELECT w.position,
+               sum(energy.kwh) AS kwh_consumed_ac,
+               sum(energy.minutes_heard)::bigint AS minutes_heard,
+               floor(sum(extract(epoch FROM w.window_end - w.window_start)) / 60)::bigint
+                   AS linked_minutes,
+               array_agg(w.id) AS meter_ids,
+               array_agg(nullif(w.valid_from, '-infinity')) AS valid_froms,
+               array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
+               array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs,
+               json_agg(energy.hours) AS hours
+        FROM unnest(part_positions, part_ids, part_froms, part_tos, part_sources, part_starts,
+                    part_ends, part_untils, part_first_hours, part_first_days, part_last_days,
+                    part_last_hours)
+            AS w (position, id, valid_from, valid_to, source, window_start, window_end, until,
+                  first_hour, first_day, last_day, last_hour)
+        CROSS JOIN LATERAL (
+            SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac),
+                   CASE WHEN with_hours THEN (
+                       SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
+                       FROM meter_hourly_rollup
+                       WHERE meter_id = w.id
+                         AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
+                   ) END
+            FROM (
+                SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_consumed_ac
+                FROM meter_hourly_rollup
+                WHERE meter_id = w.id AND hour >= w.first_hour AND hour < w.first_day
+            UNION ALL
+                SELECT readings, minutes_heard, kwh_consumed_ac
+                FROM meter_daily_rollup
+                WHERE meter_id = w.id AND day >= w.first_day AND day < w.last_day
+            UNION ALL
+                SELECT readings, bit_count(minutes::bit(64)), kwh_consumed_ac
+                FROM meter_hourly_rollup
+                WHERE meter_id = w.id AND hour >= w.last_day AND hour < w.last_hour
+            UNION ALL
+                SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_consumed_ac)
+                FROM (
+                    SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac,
+                           date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                    timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                    FROM meter_telemetry_history h
+                    WHERE h.meter_id = w.id AND h."timestamp" > w.window_start AND h."timestamp" <= least(w.first_hour, w.until)
+                      AND h."timestamp" > part_head_after AND h."timestamp" <= part_head_until
+                    ORDER BY h."timestamp" DESC, h.received_at DESC
+                ) AS counted
+            UNION ALL
+                SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_consumed_ac)
+                FROM (
+                    SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac,
+                           date_bin('1 minute', h."timestamp" - interval '1 microsecond',
+                                    timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
+                    FROM meter_telemetry_history h
+                    WHERE h.meter_id = w.id AND h."timestamp" > w.last_hour AND h."timestamp" <= w.until
+                      AND h."timestamp" > part_tail_after AND h."timestamp" <= part_tail_until
+                    ORDER BY h."timestamp" DESC, h.received_at DESC
+                ) AS counted
+            ) AS part
+        ) AS energy (minutes_heard, kwh, hours)
+        GROUP BY w.position
+    ) AS ac ON ac.position = w.position;
 END
 $$;
 
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+CREATE TABLE public.fleet_window (
+    window_end timestamp with time zone NOT NULL
+);
 
 CREATE TABLE public.links (
     valid_from timestamp with time zone NOT NULL,
@@ -613,6 +966,16 @@ CREATE VIEW public.link_periods AS
   WHERE ((link.meter_id IS NOT NULL) AND ((LEAST(own.valid_from, other.valid_from) > link.valid_from) IS NOT FALSE));
 
 COMMENT ON VIEW public.link_periods IS 'Which meter feeds which vehicle over (valid_from, valid_to]; valid_to is null while it goes on.';
+
+CREATE TABLE public.meter_daily_rollup (
+    day timestamp with time zone NOT NULL,
+    minutes_heard integer NOT NULL,
+    readings integer NOT NULL,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_consumed_ac numeric NOT NULL
+);
+
+COMMENT ON COLUMN public.meter_daily_rollup.minutes_heard IS 'Minutes of the day in which a reading ended, of 1440.';
 
 CREATE TABLE public.meter_telemetry_history (
     "timestamp" timestamp with time zone NOT NULL,
@@ -652,6 +1015,7 @@ COMMENT ON COLUMN public.meter_hourly_rollup.readings IS 'Distinct device timest
 CREATE TABLE public.meter_live_status (
     last_timestamp timestamp with time zone NOT NULL,
     previous_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    summed_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     last_voltage double precision NOT NULL,
     meter_id text NOT NULL COLLATE pg_catalog."C",
@@ -664,6 +1028,8 @@ COMMENT ON TABLE public.meter_live_status IS 'The newest reading of each meter b
 COMMENT ON COLUMN public.meter_live_status.last_timestamp IS 'Device time of the reading shown.';
 
 COMMENT ON COLUMN public.meter_live_status.previous_timestamp IS 'What last_timestamp was before the last batch: a writer tells by it which of its readings are newer.';
+
+COMMENT ON COLUMN public.meter_live_status.summed_to IS 'Up to here daily rollups are made of this device. Who stores an earlier reading makes its day anew.';
 
 COMMENT ON COLUMN public.meter_live_status.updated_at IS 'received_at of the receipt shown.';
 
@@ -678,6 +1044,15 @@ CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.vehicle_daily_rollup (
+    day timestamp with time zone NOT NULL,
+    minutes_heard integer NOT NULL,
+    readings integer NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric NOT NULL,
+    battery_temp_sum numeric NOT NULL
 );
 
 CREATE TABLE public.vehicle_telemetry_history (
@@ -716,6 +1091,7 @@ WITH (fillfactor='80');
 CREATE TABLE public.vehicle_live_status (
     last_timestamp timestamp with time zone NOT NULL,
     previous_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    summed_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     soc double precision,
     soc_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -739,8 +1115,32 @@ CREATE VIEW public.vehicle_live_state AS
     updated_at AS last_updated_at
    FROM public.vehicle_live_status;
 
+CREATE TABLE public.vehicle_summary (
+    window_end timestamp with time zone NOT NULL,
+    readings bigint NOT NULL,
+    minutes_heard bigint NOT NULL,
+    meter_minutes bigint NOT NULL,
+    linked_minutes bigint NOT NULL,
+    stale boolean DEFAULT false NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric,
+    battery_temp_sum numeric,
+    kwh_consumed_ac numeric,
+    meter_ids text[]
+);
+
+COMMENT ON COLUMN public.vehicle_summary.linked_minutes IS 'Minutes of the window in which a meter fed the vehicle; meter_minutes of them it was heard from.';
+
+COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading or a link in the window came later: to be computed when asked for.';
+
+ALTER TABLE ONLY public.fleet_window
+    ADD CONSTRAINT fleet_window_pkey PRIMARY KEY (window_end);
+
 ALTER TABLE ONLY public.links
     ADD CONSTRAINT links_pkey PRIMARY KEY (vehicle_id, valid_from);
+
+ALTER TABLE ONLY public.meter_daily_rollup
+    ADD CONSTRAINT meter_daily_rollup_pkey PRIMARY KEY (meter_id, day);
 
 ALTER TABLE ONLY public.meter_hourly_rollup
     ADD CONSTRAINT meter_hourly_rollup_pkey PRIMARY KEY (meter_id, hour);
@@ -754,24 +1154,38 @@ ALTER TABLE ONLY public.meter_telemetry_history
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.vehicle_daily_rollup
+    ADD CONSTRAINT vehicle_daily_rollup_pkey PRIMARY KEY (vehicle_id, day);
+
 ALTER TABLE ONLY public.vehicle_hourly_rollup
     ADD CONSTRAINT vehicle_hourly_rollup_pkey PRIMARY KEY (vehicle_id, hour);
 
 ALTER TABLE ONLY public.vehicle_live_status
     ADD CONSTRAINT vehicle_live_status_pkey PRIMARY KEY (vehicle_id);
 
+ALTER TABLE ONLY public.vehicle_summary
+    ADD CONSTRAINT vehicle_summary_pkey PRIMARY KEY (vehicle_id, window_end);
+
 ALTER TABLE ONLY public.vehicle_telemetry_history
     ADD CONSTRAINT vehicle_telemetry_history_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
+CREATE INDEX vehicle_summary_window ON public.vehicle_summary USING btree (window_end, stale);
+
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
+
+REVOKE ALL ON FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.change_vehicle_summaries(vehicle_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
-
-REVOKE ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.meter_energy(for_meter_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
@@ -785,12 +1199,22 @@ GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with ti
 REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
-REVOKE ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.vehicle_energy(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+REVOKE ALL ON FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) TO telemetry_read;
+
+GRANT SELECT ON TABLE public.fleet_window TO telemetry_read;
 
 GRANT SELECT ON TABLE public.links TO telemetry_read;
 
 GRANT SELECT ON TABLE public.link_periods TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_daily_rollup TO telemetry_read;
 
 GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
 
@@ -804,6 +1228,8 @@ GRANT SELECT ON TABLE public.meter_live_state TO telemetry_read;
 
 GRANT SELECT ON TABLE public.schema_migrations TO telemetry_read;
 
+GRANT SELECT ON TABLE public.vehicle_daily_rollup TO telemetry_read;
+
 GRANT SELECT ON TABLE public.vehicle_telemetry_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_history TO telemetry_read;
@@ -813,3 +1239,5 @@ GRANT SELECT ON TABLE public.vehicle_hourly_rollup TO telemetry_read;
 GRANT SELECT ON TABLE public.vehicle_live_status TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_live_state TO telemetry_read;
+
+GRANT SELECT ON TABLE public.vehicle_summary TO telemetry_read;

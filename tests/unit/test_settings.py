@@ -15,5 +15,5 @@ def test_limits_of_age_are_whole_seconds() -> None:
 
 @pytest.mark.parametrize("value", ["", "0", "-5", "1.5", "5m", "٣", "9" * 12])
 def test_other_limits_of_age_are_refused(value: str) -> None:
-    with pytest.raises(SettingInvalid, match="ONLINE_SECONDS is .*a whole number of seconds"):
+    with pytest.raises(SettingInvalid, match=r"ONLINE_SECONDS is .*a whole number of seconds"):
         _ = Settings({"ONLINE_SECONDS": value}).online_for

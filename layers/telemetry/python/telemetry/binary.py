@@ -44,6 +44,11 @@ def encode_float(value: float) -> bytes:
     return _pack_float8(value)
 
 
+def encode_integer(value: int) -> bytes:
+    """Encode a number as int8."""
+    return _pack_int8(value)
+
+
 def encode_bool(value: bool) -> bytes:
     """Encode a truth value as bool."""
     return b"\1" if value else b"\0"

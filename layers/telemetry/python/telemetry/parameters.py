@@ -1,5 +1,6 @@
 """The parameters that routes share: what each may be, and how its text is read."""
 
+import re
 from datetime import UTC, datetime, tzinfo
 from functools import cache, partial
 from importlib.resources import files
@@ -10,12 +11,17 @@ from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from telemetry.answers import ChargingStatus
+from telemetry.fleet import LastRank
 from telemetry.live import LastDevice, Status
 from telemetry.pages import decode_cursor
 from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, parse_time
 from telemetry.receipts import LastReceipt
+from telemetry.trends import MOST_BUCKETS, Bucket
 
 MOST_ITEMS = 1000
+MOST_VEHICLES = 100
+MOST_HOURS = 8784  # of a leap year
 
 
 def parse_instant(value: str) -> datetime:
@@ -29,6 +35,16 @@ def parse_instant(value: str) -> datetime:
     if not OLDEST_TIMESTAMP <= time < FIRST_TIME_TOO_FAR:
         raise PydanticCustomError("instant", "Input should be in the years 2000 to 2099")
     return time
+
+
+def parse_vehicle_ids(value: str) -> list[str]:
+    """Read ids that are separated by commas; raise PydanticCustomError on anything else."""
+    ids = value.split(",")
+    if len(ids) > MOST_VEHICLES or not all(re.fullmatch(DEVICE_ID, each) for each in ids):
+        raise PydanticCustomError(
+            "vehicle_ids", "Input should be 1 to 100 vehicle ids, separated by commas"
+        )
+    return ids
 
 
 def parse_zone(value: str) -> ZoneInfo:
@@ -69,6 +85,52 @@ PerformanceEnd = Annotated[
         description="Where the window ends: `now`, or an RFC 3339 time with an offset. Left out, "
         "at the vehicle's latest reading.",
         examples=["2024-02-09T15:30:00Z"],
+    ),
+]
+FleetEnd = Annotated[
+    datetime | None,
+    *_INSTANT,
+    Query(
+        alias="end",
+        description="Where the window ends: `now`, or an RFC 3339 time with an offset. Left out, "
+        "at the last whole hour; other windows take longer.",
+        examples=["2024-02-09T15:00:00Z"],
+    ),
+]
+TrendEnd = Annotated[
+    datetime | None,
+    *_INSTANT,
+    Query(
+        alias="end",
+        description="An instant in the last bucket: `now`, or an RFC 3339 time with an offset. "
+        "Left out, the vehicle's latest reading.",
+        examples=["2024-02-09T15:30:00Z"],
+    ),
+]
+Hours = Annotated[
+    int, Query(ge=1, le=MOST_HOURS, description="Length of the window (h)", examples=[24])
+]
+VehicleIds = Annotated[
+    list[str],
+    PlainValidator(parse_vehicle_ids),
+    WithJsonSchema({"type": "string"}),
+    Query(
+        alias="vehicleIds",
+        description="1 to 100 vehicle ids, separated by commas",
+        examples=["VEH-001,VEH-002"],
+    ),
+]
+OfChargingStatus = Annotated[
+    ChargingStatus | None, Query(alias="status", description="Only vehicles of this status")
+]
+OfBucket = Annotated[Bucket, Query(alias="bucket", description="How long each bucket is")]
+Buckets = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=MOST_BUCKETS,
+        description="How many buckets; left out, 24 hours or 30 days",
+        examples=[7],
     ),
 ]
 WindowStart = Annotated[
@@ -115,6 +177,7 @@ AfterDevice = Annotated[
 AfterReceipt = Annotated[
     LastReceipt | None, PlainValidator(partial(decode_cursor, LastReceipt)), *_CURSOR
 ]
+AfterRank = Annotated[LastRank | None, PlainValidator(partial(decode_cursor, LastRank)), *_CURSOR]
 OfStatus = Annotated[
     Status | None, Query(alias="status", description="Only devices of this status")
 ]

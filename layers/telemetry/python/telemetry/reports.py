@@ -156,7 +156,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
             valid_from=valid_from and datetime.fromisoformat(valid_from).astimezone(UTC),
             valid_to=valid_to and datetime.fromisoformat(valid_to).astimezone(UTC),
             source=source,
-            ac_energy_consumed=_rounded(kwh, ENERGY_DECIMALS),
+            ac_energy_consumed=rounded_energy(kwh),
         )
         for meter_id, valid_from, valid_to, source, kwh in zip(
             *(
@@ -194,19 +194,19 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
     )
     return Vehicle(
         vehicle_id=vehicle_id,
-        ac_energy_consumed=_rounded(ac, ENERGY_DECIMALS),
-        dc_energy_delivered=_rounded(dc, ENERGY_DECIMALS),
-        efficiency=_rounded(efficiency, RATIO_DECIMALS),
-        avg_battery_temp=_rounded(temperature, RATIO_DECIMALS),
-        total_energy_consumed_ac=_rounded(ac, ENERGY_DECIMALS),
-        total_energy_delivered_dc=_rounded(dc, ENERGY_DECIMALS),
-        efficiency_ratio=_rounded(efficiency and efficiency * 100, RATIO_DECIMALS),
-        average_battery_temp=_rounded(temperature, RATIO_DECIMALS),
+        ac_energy_consumed=rounded_energy(ac),
+        dc_energy_delivered=rounded_energy(dc),
+        efficiency=rounded_ratio(efficiency),
+        avg_battery_temp=rounded_ratio(temperature),
+        total_energy_consumed_ac=rounded_energy(ac),
+        total_energy_delivered_dc=rounded_energy(dc),
+        efficiency_ratio=rounded_ratio(efficiency and efficiency * 100),
+        average_battery_temp=rounded_ratio(temperature),
         time_window_start=start.astimezone(UTC),
         time_window_end=end.astimezone(UTC),
         data_points=readings,
         meter_id=meters[0] if len(meters) == 1 else None,
-        loss_kwh=_rounded(None if ac is None or dc is None else ac - dc, ENERGY_DECIMALS),
+        loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
         status=charging["status"],
         status_reason=_why_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
         coverage=coverage,
@@ -222,9 +222,8 @@ def possible_meters(vehicle_id: str) -> list[str]:
 
 
 def _heard(minutes: int, expected: int) -> Heard:
-    ratio = min(Decimal(1), Decimal(minutes) / expected) if expected else None
     return Heard(
-        minutes_heard=minutes, minutes_expected=expected, ratio=_rounded(ratio, RATIO_DECIMALS)
+        minutes_heard=minutes, minutes_expected=expected, ratio=coverage_ratio(minutes, expected)
     )
 
 
@@ -295,5 +294,16 @@ def _why_unpaired(database: Database, vehicle_id: str, rules: Rules) -> dict[str
     return dict.fromkeys(fields, reason)
 
 
-def _rounded(value: Decimal | int | None, decimals: int) -> float | None:
-    return None if value is None else float(round(Decimal(value), decimals))
+def rounded_energy(kwh: Decimal | int | None) -> float | None:
+    """Return an energy as it is answered: three decimals (Wh)."""
+    return None if kwh is None else float(round(Decimal(kwh), ENERGY_DECIMALS))
+
+
+def rounded_ratio(ratio: Decimal | int | None) -> float | None:
+    """Return a ratio, a percentage or a temperature as it is answered: two decimals."""
+    return None if ratio is None else float(round(Decimal(ratio), RATIO_DECIMALS))
+
+
+def coverage_ratio(heard: int, expected: int) -> float | None:
+    """Return the part of the minutes heard from, None where none was expected."""
+    return rounded_ratio(min(Decimal(1), Decimal(heard) / expected) if expected else None)

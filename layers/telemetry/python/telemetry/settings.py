@@ -1,5 +1,6 @@
 """What the environment tells an entry point."""
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -72,6 +73,36 @@ class Settings:
         if mode not in {"database", "queue"}:
             raise SettingInvalid("INGEST_MODE", mode, "database or queue")
         return mode == "queue"
+
+    @property
+    def pairs_by_name(self) -> bool:
+        """`PAIRING`: `suffix` pairs a vehicle that was never linked with the meter of its suffix.
+
+        `links` does not. Raises SettingInvalid on any other value.
+        """
+        pairing = self._read("PAIRING")
+        if pairing not in {"links", "suffix"}:
+            raise SettingInvalid("PAIRING", pairing, "links or suffix")
+        return pairing == "suffix"
+
+    @property
+    def least_kwh(self) -> float:
+        """`LEAST_KWH`: energy at the meter (kWh) below which charging is not judged.
+
+        Raises SettingInvalid where it is no number from 0 on.
+        """
+        return self._read_number("LEAST_KWH", math.inf)
+
+    @property
+    def least_coverage(self) -> float:
+        """`LEAST_COVERAGE`: part of the minutes heard from (0 to 1), used as least_kwh is."""
+        return self._read_number("LEAST_COVERAGE", 1)
+
+    def _read_number(self, name: str, most: float) -> float:
+        value = self._read(name)
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII) or float(value) > most:
+            raise SettingInvalid(name, value, f"a number from 0 to {most:g}")
+        return float(value)
 
     @property
     def online_for(self) -> timedelta:

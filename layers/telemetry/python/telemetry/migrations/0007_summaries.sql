@@ -18,12 +18,14 @@ CREATE TABLE vehicle_summary (
     meter_ids        text[],
     PRIMARY KEY (vehicle_id, window_end)
 );
+CREATE INDEX vehicle_summary_window ON vehicle_summary (window_end, stale);
 COMMENT ON COLUMN vehicle_summary.stale IS
     'A reading or a link in the window came later: to be computed when asked for.';
 COMMENT ON COLUMN vehicle_summary.linked_minutes IS
     'Minutes of the window in which a meter fed the vehicle; meter_minutes of them it was heard from.';
 
--- The window for which every vehicle has its row.
+-- The windows for which every vehicle has its row: the current one, and the one before for whoever
+-- is still turning its pages.
 CREATE TABLE fleet_window (
     window_end timestamptz PRIMARY KEY
 );
@@ -177,7 +179,25 @@ BEGIN
 END
 $$;
 
+-- Makes window_end the fleet's current window, when every vehicle has its row.
+CREATE FUNCTION finish_fleet_window(until timestamptz) RETURNS void LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO fleet_window VALUES (until) ON CONFLICT DO NOTHING;
+    DELETE FROM fleet_window
+    WHERE window_end < (SELECT window_end FROM fleet_window ORDER BY 1 DESC OFFSET 1 LIMIT 1);
+    -- What a writer is marking just now goes the next time.
+    DELETE FROM vehicle_summary
+    WHERE (vehicle_id, window_end) IN (
+        SELECT vehicle_id, window_end FROM vehicle_summary
+        WHERE window_end < (SELECT min(window_end) FROM fleet_window)
+        FOR UPDATE SKIP LOCKED
+    );
+END
+$$;
+
 REVOKE EXECUTE ON FUNCTION
-    change_meter_summaries, change_vehicle_summaries, sum_meters, sum_vehicles, summarize_vehicles
+    change_meter_summaries, change_vehicle_summaries, sum_meters, sum_vehicles, summarize_vehicles,
+    finish_fleet_window
 FROM PUBLIC;
 GRANT SELECT ON vehicle_summary, fleet_window TO telemetry_read;

@@ -1,0 +1,243 @@
+"""The fleet: which vehicles lose most energy on the way from the meter to the battery."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from telemetry.answers import Answer, ChargingStatus
+from telemetry.binary import (
+    BOOL,
+    FLOAT8,
+    INT8,
+    TEXT,
+    TIMESTAMPTZ,
+    encode_bool,
+    encode_float,
+    encode_integer,
+    encode_time,
+)
+from telemetry.database import Database
+from telemetry.pages import Page, encode_cursor
+from telemetry.reports import DAY, Rules, coverage_ratio, rounded_energy, rounded_ratio
+
+# Made ahead for the fleet's current window (migration 0007); what was marked since is computed.
+_SUMMARIZED = b"""
+    SELECT summary.vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+           meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+    FROM vehicle_summary summary
+    WHERE summary.window_end = $2 AND NOT stale
+    UNION ALL
+    SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+           meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+    FROM (
+        SELECT array_agg(vehicle_id) AS ids, array_agg($1::timestamptz) AS starts,
+               array_agg($2::timestamptz) AS ends
+        FROM vehicle_summary WHERE window_end = $2 AND stale
+    ) AS late
+    CROSS JOIN LATERAL vehicle_performance(ids, starts, ends, NULL, $3)
+"""
+_COMPUTED = b"""
+    SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+           meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+    FROM (
+        SELECT array_agg(vehicle_id) AS ids, array_agg($1::timestamptz) AS starts,
+               array_agg($2::timestamptz) AS ends
+        FROM vehicle_live_status
+    ) AS every
+    CROSS JOIN LATERAL vehicle_performance(ids, starts, ends, NULL, $3)
+"""
+_RANKED = b"""
+    WITH fleet AS (%s), judged AS MATERIALIZED (
+        SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
+               coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
+               charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                               extract(epoch FROM $2 - $1) / 60, meter_minutes, linked_minutes,
+                               $4::numeric, $5::numeric) AS status
+        FROM fleet
+    ), page AS (
+        SELECT * FROM judged
+        WHERE ($6 IS NULL OR status = $6)
+          AND ($7 IS NULL OR rank < $7::numeric OR rank = $7::numeric AND vehicle_id > $8)
+        ORDER BY rank DESC, vehicle_id
+        LIMIT $9
+    )
+    SELECT json_build_object(
+        'page', (SELECT json_agg(page) FROM page),
+        'totals', (
+            SELECT json_build_object(
+                'vehicles', count(*), 'ac', sum(kwh_consumed_ac) FILTER (WHERE loss IS NOT NULL),
+                'dc', sum(kwh_delivered_dc) FILTER (WHERE loss IS NOT NULL), 'loss', sum(loss),
+                'healthy', count(*) FILTER (WHERE status = 'healthy'),
+                'degraded', count(*) FILTER (WHERE status = 'degraded'),
+                'fault', count(*) FILTER (WHERE status = 'fault'),
+                'implausible', count(*) FILTER (WHERE status = 'implausible'),
+                'insufficient', count(*) FILTER (WHERE status = 'insufficient'))
+            FROM judged))
+"""
+_TYPES = (TIMESTAMPTZ, TIMESTAMPTZ, BOOL, FLOAT8, FLOAT8, TEXT, TEXT, TEXT, INT8)
+_WINDOW = "SELECT max(window_end), bool_or(window_end = %s) FROM fleet_window"
+
+
+class FleetVehicle(Answer):
+    """How one vehicle charged; what is not known is null."""
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+    status: ChargingStatus = Field(examples=["fault"])
+    loss_kwh: float | None = Field(
+        description="AC - DC: energy lost on the way (kWh)",
+        examples=[6.1],
+        json_schema_extra={"unit": "kWh"},
+    )
+    efficiency_ratio: float | None = Field(
+        description="DC / AC × 100 (%)", examples=[82.4], json_schema_extra={"unit": "%"}
+    )
+    total_energy_consumed_ac: float | None = Field(
+        examples=[34.946], json_schema_extra={"unit": "kWh"}
+    )
+    total_energy_delivered_dc: float | None = Field(
+        examples=[28.8], json_schema_extra={"unit": "kWh"}
+    )
+    average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
+    vehicle_coverage: float | None = Field(
+        description="Minutes heard from / expected", examples=[0.99]
+    )
+    meter_coverage: float | None = Field(
+        description="The same of the meters, while they were linked", examples=[0.99]
+    )
+    meter_ids: list[str] = Field(description="The meters that fed it", examples=[["METER-001"]])
+
+
+class FleetTotals(Answer):
+    """The whole fleet, whatever the page shows; energies of vehicles whose AC and DC are known."""
+
+    vehicles: int = Field(examples=[10000])
+    total_energy_consumed_ac: float | None = Field(
+        examples=[349460.0], json_schema_extra={"unit": "kWh"}
+    )
+    total_energy_delivered_dc: float | None = Field(
+        examples=[321500.0], json_schema_extra={"unit": "kWh"}
+    )
+    loss_kwh: float | None = Field(examples=[27960.0], json_schema_extra={"unit": "kWh"})
+    efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
+    healthy: int = Field(examples=[9000])
+    degraded: int = Field(examples=[700])
+    fault: int = Field(examples=[200])
+    implausible: int = Field(examples=[3])
+    insufficient: int = Field(examples=[97])
+
+
+class Fleet(Page[FleetVehicle]):
+    """Vehicles by the energy they lost in the window (timeWindowStart, timeWindowEnd]."""
+
+    time_window_start: datetime = Field(examples=["2024-02-08T15:00:00Z"])
+    time_window_end: datetime = Field(examples=["2024-02-09T15:00:00Z"])
+    totals: FleetTotals
+
+
+class LastRank(BaseModel):
+    """Where a page of the fleet ended: window, energy lost (kWh, -Infinity: unknown), vehicle."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+    rank: Decimal = Field(allow_inf_nan=True)
+    vehicle_id: str
+
+
+@dataclass(frozen=True)
+class FleetSelection:
+    """Which window, which vehicles, how many, after which; no end is the last whole hour summed."""
+
+    length: timedelta = DAY
+    end: datetime | None = None
+    status: ChargingStatus | None = None
+    limit: int = 100
+    after: LastRank | None = None
+
+
+def report_fleet(
+    database: Database, rules: Rules, selection: FleetSelection, now: datetime
+) -> Fleet:
+    """Rank vehicles by energy lost, most first; those of which it is not known come last.
+
+    Raises DatabaseUnavailable.
+    """
+    start, end, summarized = _window(database, selection, now)
+    after = selection.after
+    [found] = database.call(
+        _RANKED % (_SUMMARIZED if summarized else _COMPUTED),
+        _TYPES,
+        (
+            encode_time(start),
+            encode_time(end),
+            encode_bool(rules.by_name),
+            encode_float(rules.least_kwh),
+            encode_float(rules.least_coverage),
+            selection.status.encode() if selection.status else None,
+            str(after.rank).encode() if after else None,
+            after.vehicle_id.encode() if after else None,
+            encode_integer(selection.limit + 1),
+        ),
+    )
+    fleet = json.loads(found or b"{}", parse_float=Decimal)
+    rows = fleet["page"] or []
+    more = rows[selection.limit - 1] if len(rows) > selection.limit else None
+    minutes = (end - start) // timedelta(minutes=1)
+    return Fleet(
+        time_window_start=start.astimezone(UTC),
+        time_window_end=end.astimezone(UTC),
+        totals=_totals(fleet["totals"]),
+        items=[_vehicle(row, minutes) for row in rows[: selection.limit]],
+        next_cursor=more
+        and encode_cursor(
+            LastRank(start=start, end=end, rank=more["rank"], vehicle_id=more["vehicle_id"])
+        ),
+    )
+
+
+def _window(
+    database: Database, selection: FleetSelection, now: datetime
+) -> tuple[datetime, datetime, bool]:
+    """Return the window's bounds, and whether its summaries are made."""
+    end = selection.after.end if selection.after else selection.end
+    start = selection.after.start if selection.after else None
+    [(newest, made)] = database.fetch(_WINDOW, (end,))
+    end = end or newest or now.replace(minute=0, second=0, microsecond=0)
+    start = start or end - selection.length
+    return start, end, (made or end == newest) and end - start == DAY
+
+
+def _totals(totals: dict[str, Any]) -> FleetTotals:
+    counts = {
+        name: totals[name]
+        for name in ("vehicles", "healthy", "degraded", "fault", "implausible", "insufficient")
+    }
+    ac, dc = totals["ac"], totals["dc"]
+    return FleetTotals(
+        total_energy_consumed_ac=rounded_energy(ac),
+        total_energy_delivered_dc=rounded_energy(dc),
+        loss_kwh=rounded_energy(totals["loss"]),
+        efficiency_ratio=rounded_ratio(Decimal(dc) / ac * 100 if ac else None),
+        **counts,
+    )
+
+
+def _vehicle(row: dict[str, Any], minutes: int) -> FleetVehicle:
+    ac, dc, readings = row["kwh_consumed_ac"], row["kwh_delivered_dc"], row["readings"]
+    return FleetVehicle(
+        vehicle_id=row["vehicle_id"],
+        status=row["status"],
+        loss_kwh=rounded_energy(row["loss"]),
+        efficiency_ratio=rounded_ratio(Decimal(dc) / ac * 100 if ac and dc is not None else None),
+        total_energy_consumed_ac=rounded_energy(ac),
+        total_energy_delivered_dc=rounded_energy(dc),
+        average_battery_temp=rounded_ratio(
+            Decimal(row["battery_temp_sum"]) / readings if readings else None
+        ),
+        vehicle_coverage=coverage_ratio(row["minutes_heard"], minutes),
+        meter_coverage=coverage_ratio(row["meter_minutes"], row["linked_minutes"]),
+        meter_ids=list(dict.fromkeys(row["meter_ids"] or ())),
+    )

@@ -1,0 +1,56 @@
+"""Summaries made ahead of questions: daily rollups, and the fleet's 24 hours up to a whole hour.
+
+Every hour the maintenance calls this; readings and links that come later mark what they change
+(migration 0007), so that a summary is never wrong, only computed when asked for.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import LiteralString
+
+import psycopg
+
+from telemetry.database import Row
+
+# Live rows that are locked at once: their writers wait while these are summed.
+CHUNK = 200
+
+_METERS: LiteralString = """
+    SELECT array_agg(meter_id ORDER BY meter_id) FROM (
+        SELECT meter_id FROM meter_live_status WHERE meter_id > %s ORDER BY meter_id LIMIT %s
+    ) AS next
+"""
+_VEHICLES: LiteralString = """
+    SELECT array_agg(vehicle_id ORDER BY vehicle_id) FROM (
+        SELECT vehicle_id FROM vehicle_live_status WHERE vehicle_id > %s
+        ORDER BY vehicle_id LIMIT %s
+    ) AS next
+"""
+
+
+def refresh_summaries(connection: psycopg.Connection[Row], now: datetime, *, by_name: bool) -> int:
+    """Sum every device up to the last whole hour; return the number of vehicles.
+
+    Needs the owner's rights and autocommit: each chunk is a transaction of its own. Safe to repeat,
+    to run twice at once, and to be ended anywhere: the fleet's window moves when all is done.
+    by_name pairs vehicles and meters as the reports do. Raises psycopg.Error.
+    """
+    until = now.replace(minute=0, second=0, microsecond=0)
+    vehicles = 0
+    for meter_ids in _chunks(connection, _METERS):
+        connection.execute("SELECT sum_meters(%s, %s)", (meter_ids, until))
+    for vehicle_ids in _chunks(connection, _VEHICLES):
+        connection.execute("SELECT summarize_vehicles(%s, %s, %s)", (vehicle_ids, until, by_name))
+        vehicles += len(vehicle_ids)
+    connection.execute("SELECT finish_fleet_window(%s)", (until,))
+    return vehicles
+
+
+def _chunks(connection: psycopg.Connection[Row], statement: LiteralString) -> Iterator[list[str]]:
+    last = ""
+    while True:
+        [(ids,)] = connection.execute(statement, (last, CHUNK)).fetchall()
+        if not ids:
+            return
+        yield ids
+        last = ids[-1]

@@ -1,0 +1,117 @@
+"""How a vehicle charged, hour by hour or day by day."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from typing import Literal
+
+from pydantic import Field
+
+from telemetry.answers import Answer, ChargingStatus
+from telemetry.database import Database
+from telemetry.errors import VehicleNotFound
+from telemetry.reports import Rules, describe_vehicle, fetch_charging
+
+Bucket = Literal["hour", "day"]
+DEFAULT_BUCKETS = {"hour": 24, "day": 30}
+MOST_BUCKETS = 744
+
+_INSTANT = timedelta(microseconds=1)
+_LATEST = "SELECT last_timestamp FROM vehicle_live_status WHERE vehicle_id = %s"
+
+
+class TrendBucket(Answer):
+    """How the vehicle charged in (start, end]; what is not known is null."""
+
+    start: datetime = Field(examples=["2024-02-09T00:00:00Z"])
+    end: datetime = Field(examples=["2024-02-10T00:00:00Z"])
+    total_energy_consumed_ac: float | None = Field(
+        examples=[34.946], json_schema_extra={"unit": "kWh"}
+    )
+    total_energy_delivered_dc: float | None = Field(
+        examples=[32.15], json_schema_extra={"unit": "kWh"}
+    )
+    loss_kwh: float | None = Field(examples=[2.796], json_schema_extra={"unit": "kWh"})
+    efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
+    average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
+    data_points: int = Field(description="Vehicle readings counted", examples=[1440])
+    vehicle_coverage: float | None = Field(
+        description="Minutes heard from / expected", examples=[0.99]
+    )
+    meter_coverage: float | None = Field(
+        description="The same of the meters, while they were linked", examples=[0.99]
+    )
+    status: ChargingStatus = Field(examples=["healthy"])
+
+
+class Trend(Answer):
+    """Consecutive buckets, the last of which holds the end asked for."""
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+    bucket: Bucket = Field(examples=["day"])
+    items: list[TrendBucket] = Field(examples=[[]])
+
+
+@dataclass(frozen=True)
+class TrendSelection:
+    """Which buckets: how long each is, how many, the last by an instant in it, in which zone."""
+
+    bucket: Bucket
+    buckets: int | None = None
+    end: datetime | None = None
+    zone: tzinfo = UTC
+
+
+def report_trend(
+    database: Database, vehicle_id: str, rules: Rules, selection: TrendSelection
+) -> Trend:
+    """Report a vehicle's hours or days. Raises VehicleNotFound and DatabaseUnavailable."""
+    rows = database.fetch(_LATEST, (vehicle_id,))
+    if not rows:
+        raise VehicleNotFound
+    bounds = bucket_bounds(
+        selection.bucket,
+        selection.buckets or DEFAULT_BUCKETS[selection.bucket],
+        selection.end or rows[0][0],
+        selection.zone,
+    )
+    found = fetch_charging(
+        database, [vehicle_id] * (len(bounds) - 1), rules, starts=bounds[:-1], ends=bounds[1:]
+    )
+    items = [
+        TrendBucket(
+            start=start.astimezone(selection.zone),
+            end=end.astimezone(selection.zone),
+            total_energy_consumed_ac=vehicle.total_energy_consumed_ac,
+            total_energy_delivered_dc=vehicle.total_energy_delivered_dc,
+            loss_kwh=vehicle.loss_kwh,
+            efficiency_ratio=vehicle.efficiency_ratio,
+            average_battery_temp=vehicle.average_battery_temp,
+            data_points=vehicle.data_points,
+            vehicle_coverage=vehicle.coverage.vehicle.ratio,
+            meter_coverage=vehicle.coverage.meter.ratio,
+            status=vehicle.status,
+        )
+        for start, end, vehicle in zip(
+            bounds, bounds[1:], (describe_vehicle(row, rules) for row in found), strict=False
+        )
+    ]
+    return Trend(vehicle_id=vehicle_id, bucket=selection.bucket, items=items)
+
+
+def bucket_bounds(bucket: Bucket, count: int, end: datetime, zone: tzinfo) -> Sequence[datetime]:
+    """Return the bounds (UTC) of consecutive buckets, one more than there are buckets.
+
+    The last bucket is the one whose (start, end] holds `end`. Days are those of the zone: 23 or 25
+    hours long where its clocks change, and from half past where its offset is half an hour.
+    """
+    inside = (end - _INSTANT).astimezone(zone)
+    if bucket == "hour":
+        # In UTC: the two hours of one name, when clocks go back, are two.
+        last = inside.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+        return [last + timedelta(hours=1 - number) for number in range(count, -1, -1)]
+    tomorrow = inside.date() + timedelta(days=1)
+    return [
+        datetime.combine(tomorrow - timedelta(days=number), time(), zone).astimezone(UTC)
+        for number in range(count, -1, -1)
+    ]
