@@ -12,7 +12,14 @@ import pytest
 
 from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
+from telemetry.live import DeviceSelection, LastDevice, LiveDevices, Liveness
 from telemetry.readings import MeterReading, VehicleReading
+from telemetry.receipts import (
+    LastReceipt,
+    ReceiptSelection,
+    list_meter_receipts,
+    list_vehicle_receipts,
+)
 from telemetry.reports import report_performance
 from telemetry.store import (
     store_meter_reading,
@@ -173,6 +180,80 @@ def test_a_report_touches_rollups_and_two_edges_of_history(
     vehicle_id = f"VEH-{DEVICES[-1]}"
     touched = explained.touched_by(report_performance, explained.read, vehicle_id, window_end)
     check(touched, {LIVE: 2, ROLLUP: 23, OLD: first, NEW: last}, *STORES)
+
+
+LIST_RECEIPTS = {"meter": list_meter_receipts, "vehicle": list_vehicle_receipts}
+
+# Lists are statements of the client's, planned for their values at each call. (By a
+# generic plan every partition of a window would be begun, to see which comes first.)
+planned_for_values = pytest.mark.parametrize("explained", ["force_custom_plan"], indirect=True)
+
+
+@planned_for_values
+@pytest.mark.parametrize(
+    ("minutes", "limit", "bounds"),
+    [
+        ((-30, 30), 1000, {LIVE: 1, OLD: 30, NEW: 31}),
+        ((-30, 30), 20, {LIVE: 1, OLD: 21}),  # one more tells whether there is another page
+        ((-30, None), 1000, {LIVE: 1, OLD: 30, NEW: 782}),  # to the latest reading
+    ],
+)
+@pytest.mark.parametrize("stream", STORES)
+def test_a_page_of_receipts_touches_its_rows(
+    explained: Explained,
+    stream: str,
+    minutes: tuple[int, int | None],
+    limit: int,
+    bounds: dict[str, int],
+) -> None:
+    device = DEVICE_NAMES[stream].format(DEVICES[-1])
+    start, end = (
+        None if minute is None else MIDNIGHT + timedelta(minutes=minute) for minute in minutes
+    )
+    selection = ReceiptSelection(start, end, limit=limit)
+    check(
+        explained.touched_by(LIST_RECEIPTS[stream], explained.read, device, selection),
+        bounds,
+        stream,
+    )
+
+
+@planned_for_values
+@pytest.mark.parametrize("stream", STORES)
+def test_a_later_page_of_receipts_does_not_read_what_was_before(
+    explained: Explained, stream: str
+) -> None:
+    device = DEVICE_NAMES[stream].format(DEVICES[-1])
+    first, last = MIDNIGHT + timedelta(minutes=HOURS.start), MIDNIGHT + timedelta(minutes=NEXT)
+    for minute, bounds in ((-600, {OLD: 10}), (600, {NEW: 10})):
+        ended = MIDNIGHT + timedelta(minutes=minute)
+        after = LastReceipt(start=first, end=last, timestamp=ended, received_at=last)
+        selection = ReceiptSelection(after=after, limit=9)
+        touched = explained.touched_by(LIST_RECEIPTS[stream], explained.read, device, selection)
+        check(touched, bounds, stream)
+
+
+NOBODY = Liveness(timedelta(days=-40_000), timedelta(days=-40_000))  # is online or stale
+EVERYBODY = Liveness(timedelta(days=40_000), timedelta(days=40_000))
+
+
+@pytest.mark.parametrize(
+    ("liveness", "most"), [(EVERYBODY, 11), (NOBODY, 500)], ids=["unfiltered", "in vain"]
+)
+@pytest.mark.parametrize("stream", STORES)
+def test_a_page_of_live_devices_touches_no_more_than_it_may(
+    explained: Explained,
+    stream: str,
+    liveness: Liveness,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("telemetry.live.MOST_SCANNED", 500)
+    live = LiveDevices(explained.read, liveness)
+    list_page = live.list_meters if stream == "meter" else live.list_vehicles
+    selection = DeviceSelection("online", LastDevice(device_id="M"), limit=10)
+    touched = explained.touched_by(list_page, selection, MIDNIGHT)
+    assert touched == {f"all of {stream}_live_status_pkey": most}
 
 
 # A plan does not tell how much of an index it skipped: what it looks for has to be one range.
