@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run status logs psql verify db-stop db-start dead-letters redrive stop reset simulate \
-  test faults bench lint format openapi schema build lock
+.PHONY: help run sam-local sam-invoke status logs psql verify db-stop db-start dead-letters redrive \
+  stop reset simulate test faults bench lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -9,6 +9,7 @@ PYTHON ?= python3
 export PYTHON
 ARCHITECTURE ?= arm64
 export ARCHITECTURE
+HOST := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 BIN := .venv/bin
 SAM = SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv-sam/bin/sam
 export PYTHONDONTWRITEBYTECODE := 1
@@ -20,6 +21,15 @@ help: ## This list
 
 run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL, INGEST_MODE)
 	@$(BIN)/python -m local run
+
+sam-local: .venv/run ## The same by `sam local start-api`, in containers: needs Docker
+	@$(MAKE) --no-print-directory build ARCHITECTURE=$(HOST)
+	@$(BIN)/python -m local run --sam
+
+sam-invoke: ## Invoke FUNCTION=… in a container, with EVENT=events/….json, on what `make sam-local` runs
+	@$(SAM) local invoke $(FUNCTION) --template .aws-sam/build/template.yaml --config-env local \
+		--event $(or $(EVENT),events/$(FUNCTION).json) --env-vars $${LOCAL_DIR:-.local}/sam-environment.json \
+		--skip-pull-image --parameter-overrides Architecture=$(HOST) QueueEndpointUrl=given
 
 status: .venv/run ## Say what is running
 	@$(BIN)/python -m local status

@@ -44,7 +44,9 @@ def main() -> None:
         added.set_defaults(command=command)
         return added
 
-    add("run", _run, "start everything and serve until Ctrl-C")
+    add("run", _run, "start everything and serve until Ctrl-C").add_argument(
+        "--sam", action="store_true", help="by `sam local start-api`, in containers"
+    )
     add("status", _status, "say what is running")
     add("logs", _logs, "show the log as it grows")
     add("psql", _psql, "a SQL prompt, or one statement").add_argument("sql", nargs="?")
@@ -71,11 +73,11 @@ def main() -> None:
         sys.exit(130)
 
 
-def _run(folder: Path, _options: Options) -> None:
+def _run(folder: Path, options: Options) -> None:
     given = os.environ.get("DATABASE_URL")
     urls = DatabaseUrls.from_environment(os.environ) if given else None
     database_port = _port("DATABASE_PORT") if os.environ.get("DATABASE_PORT") else 0
-    Stack(folder, _port(), urls, database_port).run()
+    Stack(folder, _port(), urls, database_port, through_sam=options.sam).run()
 
 
 def _stop(folder: Path, _options: Options) -> None:

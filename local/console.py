@@ -21,9 +21,9 @@ def readable(line: str) -> str:
     try:
         entry: dict[str, Any] = json.loads(line)
         moment = datetime.fromisoformat(entry["timestamp"]).astimezone()
+        said = f"{moment:%H:%M:%S} {entry['level']} {entry['service']}: {entry['message']}"
     except (ValueError, KeyError, TypeError):
         return line
     rest = "".join(f" {key}={value}" for key, value in entry.items() if key not in _NOT_SHOWN)
     trace = entry.get("exception")
-    message = f"{moment:%H:%M:%S} {entry['level']} {entry['service']}: {entry['message']}{rest}"
-    return f"{message}\n{trace}" if trace else message
+    return f"{said}{rest}\n{trace}" if trace else said + rest

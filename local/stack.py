@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from local import ROOT, LocalError
+from local import ROOT, LocalError, sam
 from local.configuration import read_local_template
 from local.console import readable, say
 from local.databases import DatabaseUrls, OwnDatabase, write_state
@@ -49,12 +49,18 @@ class Stack:
         port: int,
         given_database: DatabaseUrls | None = None,
         database_port: int = 0,
+        *,
+        through_sam: bool = False,
     ) -> None:
-        """Serve on the port, on a database of one's own (0: on any port) or on a given one."""
+        """Serve on the port, on a database of one's own (0: on any port) or on a given one.
+
+        through_sam serves by `sam local start-api`, in containers.
+        """
         self.folder = folder
         self.port = port
         self._given_database = given_database
         self._database = OwnDatabase(folder, database_port)
+        self._through_sam = through_sam
         self._stopping = threading.Event()
 
     @property
@@ -68,6 +74,8 @@ class Stack:
             self._follow_signals()
             undo.enter_context(lock_folder(self.folder))
             check_port(self.port)
+            if self._through_sam:
+                sam.find_bridge()
             log = undo.enter_context((self.folder / "server.log").open("a", encoding="utf-8"))
             queues, environ = self._start_stores(undo)
             write_file(self.folder, "url", self.url + "\n")
@@ -124,7 +132,8 @@ class Stack:
         )
         lines = (done.stdout + done.stderr).splitlines()
         for line in lines if done.returncode else lines[:-1]:  # the last is what it returned
-            self._show(line, log)
+            if not line.startswith('{"_aws":'):  # a metric for CloudWatch
+                self._show(line, log)
         if done.returncode:
             raise LocalError("the migrations cannot be applied: see above")
         if not self._given_database:
@@ -139,8 +148,12 @@ class Stack:
             lambda: Process([sys.executable, "-m", "local", "poll"], environ, show),
         )
         undo.callback(workers.stop)
-        say(f"Starting {WORKERS} worker processes on {self.url}")
-        server = start_server(self.port, environ, show)
+        if self._through_sam:
+            say(f"Starting `sam local start-api` on {self.url}")
+            server = sam.start_sam(self.folder, self.port, environ, show)
+        else:
+            say(f"Starting {WORKERS} worker processes on {self.url}")
+            server = start_server(self.port, environ, show)
         undo.callback(server.stop)
         if self._await_health(server):
             workers.start()
@@ -149,7 +162,7 @@ class Stack:
 
     def _await_health(self, server: Process) -> bool:
         """Return whether the system became healthy; False where it was told to stop before."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + (sam.READY_SECONDS if self._through_sam else READY_SECONDS)
         while not self._stopping.wait(0.2):
             status, answer = get_health(self.url)
             if status == 200:

@@ -44,10 +44,10 @@ class LocalSystem:
             **changes,
         }
 
-    def start(self, **changes: str) -> None:
+    def start(self, *options: str, **changes: str) -> None:
         """Start, and return when it says that it is ready."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "local", "run"],
+            [sys.executable, "-m", "local", "run", *options],
             cwd=ROOT,
             env=self.environ(**changes),
             stdout=subprocess.PIPE,

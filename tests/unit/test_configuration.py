@@ -13,9 +13,9 @@ from local.template import load_yaml
 IN_PYTHON = re.compile(r'(?:environ(?:\.get)?[\[(]|_read\(|_port\()"([A-Z_]+)"')
 IN_SHELL = re.compile(r"\$\{([A-Z_]+):-")
 IN_MAKE = re.compile(r"^([A-Z_]+) \?=", re.MULTILINE)
-# Of WSGI, not of the process; and of every process.
+# Of WSGI, not of the process; and of every process or execution environment.
 NOT_OURS = {"event.py", "gateway.py"}
-OF_THE_SYSTEM = {"PATH", "HOME"}
+OF_THE_SYSTEM = {"PATH", "HOME", "_HANDLER"}
 
 
 def read_by_the_code() -> Iterator[str]:

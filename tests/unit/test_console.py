@@ -20,5 +20,6 @@ def test_a_log_entry_becomes_a_line() -> None:
 
 
 def test_other_lines_stay_as_they_are() -> None:
-    for line in ("", "Traceback", "{", '{"a": 1}', '{"timestamp": 5}'):
+    of_lambda = '{"timestamp": "2026-02-10T10:00:00Z", "level": "INFO", "message": "started"}'
+    for line in ("", "Traceback", "{", '{"a": 1}', '{"timestamp": 5}', of_lambda):
         assert readable(line) == line

@@ -1,0 +1,123 @@
+"""`sam local start-api` before the functions: containers, and their way to what keeps readings.
+
+PostgreSQL and the queues listen on this machine's loopback alone. Containers reach them at the
+address that this machine has on Docker's bridge, from where connections are passed on.
+"""
+
+import contextlib
+import json
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from local import ROOT, LocalError
+from local.configuration import read_local_template
+from local.databases import DatabaseUrls
+from local.folder import write_file
+from local.processes import Process
+
+SAM = ROOT / ".venv-sam/bin/sam"
+BUILT = ROOT / ".aws-sam/build/template.yaml"
+# An image for each function is made first.
+READY_SECONDS = 300
+LOOPBACK = ("127.0.0.1", "localhost")
+CHUNK = 65536
+
+
+def host_architecture() -> str:
+    """Return this machine's processor as Lambda calls it."""
+    return "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
+
+
+def find_bridge() -> str:
+    """Return this machine's address on Docker's bridge. Raises LocalError where there is none."""
+    if not shutil.which("docker"):
+        raise LocalError("there is no Docker: `make run` needs none")
+    done = subprocess.run(
+        ["docker", "network", "inspect", "bridge"]
+        + ["--format", "{{(index .IPAM.Config 0).Subnet}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    if done.returncode:
+        raise LocalError(f"Docker does not answer: {done.stderr.strip()}")
+    return str(next(ip_network(done.stdout.strip()).hosts()))
+
+
+def start_sam(
+    folder: Path, port: int, environ: Mapping[str, str], show: Callable[[str], None]
+) -> Process:
+    """Start `sam local start-api` on what `sam build` made, with the variables of a running system.
+
+    What the functions get is also in sam-environment.json of the folder, for `sam local invoke`.
+    """
+    if not BUILT.exists():
+        raise LocalError("nothing is built: `make sam-local` does it")
+    bridge = find_bridge()
+    urls = DatabaseUrls.from_environment(environ)
+    endpoint = environ["AWS_ENDPOINT_URL_SQS"]
+    addresses = [urlsplit(url) for url in (*urls.environment.values(), endpoint)]
+    for port_here in {parts.port for parts in addresses if parts.hostname in LOOPBACK}:
+        pass_on((bridge, port_here or 5432), ("127.0.0.1", port_here or 5432))
+    there = {
+        name: _from_container(url, bridge)
+        for name, url in (urls.environment | {"AWS_ENDPOINT_URL_SQS": endpoint}).items()
+    }
+    template = read_local_template({**environ, **there})
+    variables = {
+        name: {**function.environment, "AWS_ENDPOINT_URL_SQS": there["AWS_ENDPOINT_URL_SQS"]}
+        for name, function in template.functions.items()
+    }
+    write_file(folder, "sam-environment.json", json.dumps(variables, indent=2) + "\n")
+    return Process(
+        [str(SAM), "local", "start-api", "--template", str(BUILT), "--config-env", "local"]
+        + ["--port", str(port), "--env-vars", str(folder / "sam-environment.json")]
+        + ["--warm-containers", "EAGER", "--skip-pull-image", "--no-watch"]
+        + ["--parameter-overrides", f"Architecture={host_architecture()}"]
+        + ["QueueEndpointUrl=given"],
+        {**environ, "SAM_CLI_TELEMETRY": "0"},
+        show,
+    )
+
+
+def _from_container(url: str, bridge: str) -> str:
+    for name in LOOPBACK:
+        url = re.sub(rf"(?<=@|/){re.escape(name)}(?=[:/])", bridge, url)
+    return url
+
+
+def pass_on(address: tuple[str, int], target: tuple[str, int]) -> None:
+    """Pass on connections to an address until this process ends."""
+    listener = socket.create_server(address)
+
+    def accept() -> None:
+        while True:
+            client, _ = listener.accept()
+            try:
+                server = socket.create_connection(target)
+            except OSError:
+                client.close()  # as where nobody listens
+                continue
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=_copy, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, name=f"to {target[1]}", daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(CHUNK):
+            target.sendall(data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+    source.close()

@@ -1,0 +1,42 @@
+"""events/: one for each function, as `sam local invoke` sends it."""
+
+import json
+import sys
+from typing import Any
+
+from local import ROOT
+from local.configuration import read_local_template
+from local.databases import DatabaseUrls
+from local.runtime import Environment
+from tests.conftest import unpooled
+
+EVENTS = {
+    file.stem: json.loads(file.read_text(encoding="utf-8"))
+    for file in (ROOT / "events").glob("*.json")
+}
+
+
+@unpooled
+def test_each_function_takes_its_event(urls: DatabaseUrls) -> None:
+    functions = read_local_template(urls.environment).functions
+    assert set(EVENTS) == set(functions)
+    answers: dict[str, Any] = {
+        # What analytics reports, another one has to write first.
+        name: Environment(functions[name]).invoke(EVENTS[name], "request")
+        for name in sorted(functions, key=lambda name: name == "AnalyticsFunction")
+    }
+    for name, function in functions.items():
+        environment = sys.modules.pop(f"{function.file.parent.name}_{function.file.stem}")
+        if name != "MigrateFunction":
+            environment.database.close()
+    statuses = {
+        name: answer["statusCode"] for name, answer in answers.items() if "statusCode" in answer
+    }
+    assert statuses == {
+        "IngestMeterFunction": 201,
+        "IngestVehicleFunction": 201,
+        "AnalyticsFunction": 200,
+    }
+    for worker in ("MeterWorkerFunction", "VehicleWorkerFunction"):
+        assert answers[worker] == {"batchItemFailures": []}
+    assert answers["MigrateFunction"]["migrations"] == []
