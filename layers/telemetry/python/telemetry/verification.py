@@ -1,4 +1,4 @@
-"""Proves that what is derived is what history says: live rows and rollups, computed anew.
+"""Proves that what is derived is what history says: live rows, rollups, summaries, computed anew.
 
 The computation shares nothing with the stored functions that maintain them. It reads all of
 history: for an operator who wants to know, not for the path of a request.
@@ -54,6 +54,70 @@ _ROLLUP = """
         FROM {rollup}
     )
 """
+_DAYS = """
+    WITH counted AS (
+        SELECT DISTINCT ON ({device}, "timestamp") *,
+               (ceil(extract(epoch FROM "timestamp") / 86400) - 1) * 86400 AS day_start
+        FROM {history}
+        ORDER BY {device}, "timestamp", received_at DESC
+    ), expected AS (
+        SELECT {device} AS device, to_timestamp(day_start) AS hour,
+               ROW(count(*)::integer, {sums},
+                   count(DISTINCT ceil(extract(epoch FROM "timestamp") / 60))::integer)::text
+                   AS state
+        FROM counted JOIN {live} USING ({device})
+        WHERE to_timestamp(day_start + 86400) <= summed_to
+        GROUP BY 1, 2
+    ), stored AS (
+        SELECT {device} AS device, day AS hour,
+               ROW(readings, {rollup_columns}, minutes_heard)::text AS state
+        FROM {days}
+    )
+"""
+_SUMMARIES = """
+    WITH meter AS (
+        SELECT DISTINCT ON (meter_id, "timestamp") meter_id, "timestamp", kwh_consumed_ac
+        FROM meter_telemetry_history
+        ORDER BY meter_id, "timestamp", received_at DESC
+    ), vehicle AS (
+        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, "timestamp", kwh_delivered_dc
+        FROM vehicle_telemetry_history
+        ORDER BY vehicle_id, "timestamp", received_at DESC
+    ), fresh AS (
+        SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
+               kwh_delivered_dc AS kwh_dc, kwh_consumed_ac AS kwh_ac, meter_ids
+        FROM vehicle_summary WHERE NOT stale
+    ), period AS (
+        SELECT fresh.vehicle_id, window_end, link.meter_id,
+               greatest(valid_from, window_start) AS opened,
+               least(valid_to, window_end) AS closed
+        FROM fresh JOIN link_periods link ON link.vehicle_id = fresh.vehicle_id
+        UNION ALL
+        SELECT fresh.vehicle_id, window_end, named, window_start, window_end
+        FROM fresh, unnest(meter_ids) AS named
+        WHERE NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = fresh.vehicle_id)
+    ), delivered AS (
+        SELECT vehicle_id, window_end, trim_scale(sum(kwh_delivered_dc)) AS kwh
+        FROM fresh JOIN vehicle USING (vehicle_id)
+        WHERE "timestamp" > window_start AND "timestamp" <= window_end
+        GROUP BY 1, 2
+    ), consumed AS (
+        SELECT vehicle_id, window_end, trim_scale(sum(kwh_consumed_ac)) AS kwh
+        FROM period JOIN meter USING (meter_id)
+        WHERE "timestamp" > opened AND "timestamp" <= closed
+        GROUP BY 1, 2
+    ), expected AS (
+        SELECT vehicle_id AS device, window_end AS hour,
+               ROW(delivered.kwh, consumed.kwh)::text AS state
+        FROM fresh
+        LEFT JOIN delivered USING (vehicle_id, window_end)
+        LEFT JOIN consumed USING (vehicle_id, window_end)
+    ), stored AS (
+        SELECT vehicle_id AS device, window_end AS hour,
+               ROW(trim_scale(kwh_dc), trim_scale(kwh_ac))::text AS state
+        FROM fresh
+    )
+"""
 _DIFFERENCES = """
     SELECT device, {hour}, expected.state, stored.state
     FROM expected FULL JOIN stored USING ({key})
@@ -69,6 +133,7 @@ _METER = {
     "live_values": "kwh_consumed_ac, voltage",
     "live_columns": "last_kwh_consumed_ac, last_voltage",
     "rollup": "meter_hourly_rollup",
+    "days": "meter_daily_rollup",
     "sums": "trim_scale(sum(kwh_consumed_ac))",
     "rollup_columns": "trim_scale(kwh_consumed_ac)",
 }
@@ -79,6 +144,7 @@ _VEHICLE = {
     "live_values": "kwh_delivered_dc, battery_temp",
     "live_columns": "last_kwh_delivered_dc, last_battery_temp",
     "rollup": "vehicle_hourly_rollup",
+    "days": "vehicle_daily_rollup",
     "sums": "trim_scale(sum(kwh_delivered_dc)), trim_scale(sum(battery_temp))",
     "rollup_columns": "trim_scale(kwh_delivered_dc), trim_scale(battery_temp_sum)",
 }
@@ -96,13 +162,15 @@ class Difference:
 
 
 def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> list[Difference]:
-    """Compare every live and rollup row with history; return at most `most` per table."""
+    """Compare every derived row with history; return at most `most` per table."""
     by_hour = _DIFFERENCES.format(hour="hour::text", key="device, hour")
     by_device = _DIFFERENCES.format(hour="NULL::text", key="device")
     statements = [("vehicle_live_status", _CHARGE + by_device)]
     for stream in (_METER, _VEHICLE):
         statements.append((stream["live"], _LIVE.format(**stream) + by_device))
         statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
+        statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
+    statements.append(("vehicle_summary", _SUMMARIES + by_hour))
     with connection.transaction():
         # One snapshot for all: a write between two statements is no difference.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
