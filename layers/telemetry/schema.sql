@@ -92,6 +92,106 @@ CREATE FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN ((kwh_consumed_ac IS NULL) OR (kwh_delivered_dc IS NULL) OR (kwh_consumed_ac < least_kwh) OR (kwh_consumed_ac = (0)::numeric) OR ((minutes_heard)::numeric < (least_coverage * window_minutes)) OR ((meter_minutes)::numeric < (least_coverage * (linked_minutes)::numeric))) THEN 'insufficient'::text WHEN (kwh_delivered_dc > kwh_consumed_ac) THEN 'implausible'::text WHEN (kwh_delivered_dc >= (0.88 * kwh_consumed_ac)) THEN 'healthy'::text WHEN (kwh_delivered_dc >= (0.85 * kwh_consumed_ac)) THEN 'degraded'::text ELSE 'fault'::text END;
 
+CREATE FUNCTION public.claim_by_api(id text, since timestamp with time zone, meter text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    concerned text[];
+BEGIN
+    concerned := ARRAY[
+        meter,
+        (SELECT meter_id FROM links WHERE vehicle_id = id AND valid_from = since),
+        (SELECT meter_id FROM links WHERE vehicle_id = id AND valid_from < since
+         ORDER BY valid_from DESC LIMIT 1)];
+    PERFORM lock_links(concerned);
+    INSERT INTO links AS link (vehicle_id, valid_from, meter_id, source)
+    VALUES (id, since, meter, 'api')
+    ON CONFLICT (vehicle_id, valid_from) DO UPDATE
+    SET meter_id = excluded.meter_id, source = excluded.source, created_at = excluded.created_at
+    WHERE (link.meter_id, link.source) IS DISTINCT FROM (excluded.meter_id, excluded.source);
+    PERFORM settle_neighbours(id, since, concerned);
+END
+$$;
+
+CREATE FUNCTION public.claim_meter(id text, ts timestamp with time zone, meter text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    since constant timestamptz := ts - interval '60 seconds';
+BEGIN
+    IF (SELECT continues FROM public.continues_link(id, since, meter)) THEN
+        PERFORM FROM public.link_locks WHERE device_id = meter FOR SHARE;
+        IF (SELECT continues FROM public.continues_link(id, since, meter)) THEN
+            RETURN;
+        END IF;
+    END IF;
+    PERFORM public.claim_meters(ARRAY[id], ARRAY[ts], ARRAY[NULL::text], ARRAY[meter]);
+END
+$$;
+
+CREATE FUNCTION public.claim_meters(ids text[], timestamps timestamp with time zone[], olds text[], news text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    cadence constant interval := '60 seconds';
+    relied  text[];
+    claimed record;
+BEGIN
+    SELECT array_agg(DISTINCT new) INTO relied
+    FROM unnest(ids, timestamps, olds, news) AS claim (id, ts, old, new)
+    CROSS JOIN LATERAL continues_link(id, ts - cadence, new)
+    WHERE old IS NULL AND continues;
+    IF relied IS NOT NULL THEN
+        PERFORM FROM link_locks WHERE device_id = ANY (relied) ORDER BY device_id FOR SHARE;
+    END IF;
+
+SELECT array_agg(id), array_agg(ts), array_agg(old), array_agg(new)
+    INTO ids, timestamps, olds, news
+    FROM unnest(ids, timestamps, olds, news) AS claim (id, ts, old, new)
+    CROSS JOIN LATERAL continues_link(id, ts - cadence, new)
+    WHERE old IS NOT NULL OR NOT continues;
+    IF ids IS NULL THEN
+        RETURN;
+    END IF;
+
+PERFORM lock_links(ids);
+    PERFORM lock_links(olds || news);
+    FOR claimed IN
+        SELECT id, ts - cadence AS since, old, new
+        FROM unnest(ids, timestamps, olds, news) AS claim (id, ts, old, new)
+        ORDER BY id COLLATE "C", ts
+    LOOP
+        -- Those of one batch may continue each other.
+        CONTINUE WHEN claimed.old IS NULL
+            AND (SELECT continues FROM continues_link(claimed.id, claimed.since, claimed.new));
+        CONTINUE WHEN EXISTS (
+            SELECT FROM links
+            WHERE vehicle_id = claimed.id AND valid_from = claimed.since AND source = 'api');
+        PERFORM settle_claim(claimed.id, claimed.since, claimed.new);
+        PERFORM settle_neighbours(claimed.id, claimed.since, ARRAY[claimed.old, claimed.new]);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) RETURNS TABLE(continues boolean)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT coalesce(
+        (SELECT link.meter_id FROM public.links link
+         WHERE link.vehicle_id = id AND link.valid_from < since
+         ORDER BY link.valid_from DESC LIMIT 1) = meter
+        AND
+        (SELECT link.vehicle_id FROM public.links link
+         WHERE link.meter_id = meter AND (link.valid_from, link.vehicle_id) < (since, id)
+         ORDER BY link.valid_from DESC, link.vehicle_id DESC LIMIT 1) = id,
+        false)
+$$;
+
+COMMENT ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) IS 'Whether a claim changes nothing that is in links before it.';
+
 CREATE FUNCTION public.cut_window(window_start timestamp with time zone, window_end timestamp with time zone, last_timestamp timestamp with time zone, summed_to timestamp with time zone) RETURNS TABLE(until timestamp with time zone, first_hour timestamp with time zone, first_day timestamp with time zone, last_day timestamp with time zone, last_hour timestamp with time zone)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -140,6 +240,40 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) RETURNS TABLE(created boolean, meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    is_new boolean;
+BEGIN
+    PERFORM lock_links(ARRAY[id]);
+    IF only_where_new THEN
+        RETURN QUERY
+        SELECT false, link.*
+        FROM links_of(id, since, since + interval '1 microsecond') AS link
+        WHERE link.meter_id = meter;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    is_new := NOT EXISTS (
+        SELECT FROM links WHERE vehicle_id = id AND valid_from = since AND source = 'api');
+    PERFORM claim_by_api(id, since, meter);
+    -- Not from link_periods: it may have no time to hold at all, where another claims the meter.
+    RETURN QUERY
+    SELECT is_new, meter, since,
+           least((SELECT min(valid_from) FROM links WHERE vehicle_id = id AND valid_from > since),
+                 (SELECT min(valid_from) FROM links
+                  WHERE meter_id = meter AND vehicle_id != id
+                    AND (valid_from, vehicle_id) > (since, id))),
+           'api';
+END
+$$;
+
 CREATE FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -156,6 +290,60 @@ $$;
 
 COMMENT ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) IS 'The links of a vehicle that overlap (window_start, window_end], whole and in order.';
 
+CREATE FUNCTION public.list_links(id text, before timestamp with time zone, most integer) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT period.meter_id, period.valid_from, period.valid_to, period.source
+    FROM link_periods period
+    WHERE period.vehicle_id = id AND period.valid_from < coalesce(before, 'infinity')
+    ORDER BY period.valid_from DESC
+    LIMIT most;
+    IF NOT FOUND AND (EXISTS (SELECT FROM links WHERE vehicle_id = id)
+                      OR EXISTS (SELECT FROM vehicle_live_status WHERE vehicle_id = id)) THEN
+        RETURN QUERY SELECT NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::text;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.lock_links(devices text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO link_locks (device_id)
+    SELECT DISTINCT device COLLATE "C" FROM unnest(devices) AS device WHERE device IS NOT NULL
+    ORDER BY 1
+    ON CONFLICT DO NOTHING;
+    PERFORM FROM link_locks WHERE device_id = ANY (devices) ORDER BY device_id FOR UPDATE;
+END
+$$;
+
+CREATE FUNCTION public.mark_summaries_of_link() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+DECLARE
+    changed links := coalesce(NEW, OLD);
+    meters  text[] := ARRAY[NEW.meter_id, OLD.meter_id];
+BEGIN
+    UPDATE vehicle_summary SET stale = true
+    WHERE NOT stale AND vehicle_id IN (
+        SELECT changed.vehicle_id
+        UNION ALL
+        SELECT vehicle_id FROM links WHERE meter_id = ANY (meters)
+        UNION ALL
+        SELECT 'VEH' || substring(meter_id FROM '^(?:METER|MTR)([._:-].+)$')
+        FROM unnest(meters) AS meter_id
+    );
+    RETURN NULL;
+END
+$_$;
+
 CREATE FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN ((1)::bigint << ((ceil((date_part('epoch'::text, ("timestamp" - hour)) / (60)::double precision)))::integer - 1));
@@ -167,6 +355,93 @@ CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS
     RETURN date_bin('01:00:00'::interval, ("timestamp" - '00:00:00.000001'::interval), '2000-01-01 00:00:00+00'::timestamp with time zone);
 
 COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
+
+CREATE FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM lock_links(ARRAY[meter]);
+    IF meter IS NULL OR (SELECT continues FROM continues_link(id, since, meter)) THEN
+        DELETE FROM links
+        WHERE vehicle_id = id AND valid_from = since AND source = 'reading';
+    ELSE
+        INSERT INTO links AS link (vehicle_id, valid_from, meter_id, source)
+        VALUES (id, since, meter, 'reading')
+        ON CONFLICT (vehicle_id, valid_from) DO UPDATE SET meter_id = excluded.meter_id
+        WHERE link.source = 'reading' AND link.meter_id != excluded.meter_id;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meters text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    meter  text;
+    holder text;
+    taker  record;
+BEGIN
+    PERFORM settle_next_claim(id, since);
+    FOR meter IN SELECT DISTINCT unnest FROM unnest(meters) WHERE unnest IS NOT NULL LOOP
+        SELECT vehicle_id INTO holder
+        FROM links
+        WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
+        ORDER BY valid_from DESC, vehicle_id DESC
+        LIMIT 1;
+        IF holder != id THEN
+            PERFORM settle_next_claim(holder, CASE WHEN holder COLLATE "C" > id
+                                              THEN since - interval '1 microsecond' ELSE since END);
+        END IF;
+        SELECT vehicle_id, valid_from, source INTO taker
+        FROM links
+        WHERE meter_id = meter AND (valid_from, vehicle_id) > (since, id)
+        ORDER BY valid_from, vehicle_id
+        LIMIT 1;
+        IF taker.vehicle_id != id AND taker.source = 'reading' THEN
+            PERFORM settle_claim(taker.vehicle_id, taker.valid_from, meter);
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.settle_next_claim(id text, after timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    cadence constant interval := '60 seconds';
+    kept    record;
+    claimed record;
+    first   timestamptz := after + cadence;
+    last    timestamptz;
+BEGIN
+    SELECT valid_from, meter_id, source INTO kept
+    FROM links
+    WHERE vehicle_id = id AND valid_from > after
+    ORDER BY valid_from
+    LIMIT 1;
+    last := coalesce(kept.valid_from + cadence, 'infinity');
+
+-- The bounds are repeated as plain values, so that partitions are pruned once.
+    SELECT named."timestamp" - cadence AS valid_from, named.meter_id INTO claimed
+    FROM vehicle_telemetry_history named
+    WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
+      AND named."timestamp" > first AND named."timestamp" < last
+      AND named.received_at = (
+          SELECT counted.received_at
+          FROM vehicle_telemetry_history counted
+          WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
+            AND counted."timestamp" > first AND counted."timestamp" < last
+          ORDER BY counted.received_at DESC
+          LIMIT 1)
+    ORDER BY named."timestamp"
+    LIMIT 1;
+    IF FOUND THEN
+        PERFORM settle_claim(id, claimed.valid_from, claimed.meter_id);
+    ELSIF kept.source = 'reading' THEN
+        PERFORM settle_claim(id, kept.valid_from, kept.meter_id);
+    END IF;
+END
+$$;
 
 CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -380,7 +655,7 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
 END
 $$;
 
-CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, in_hour timestamp with time zone, minute bigint) RETURNS void
+CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, meter text, in_hour timestamp with time zone, minute bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 #variable_conflict use_variable
@@ -394,13 +669,14 @@ BEGIN
     WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
-                                       ARRAY[battery_temp], ARRAY[charge]);
+                                       ARRAY[battery_temp], ARRAY[charge],
+                                       CASE WHEN meter IS NOT NULL THEN ARRAY[meter] END);
         RETURN;
     END IF;
 
 INSERT INTO public.vehicle_telemetry_history
-        (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
-    VALUES (id, ts, received_at, kwh, battery_temp, charge);
+        (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id)
+    VALUES (id, ts, received_at, kwh, battery_temp, charge, meter);
 
 UPDATE public.vehicle_hourly_rollup
     SET readings = readings + 1,
@@ -413,10 +689,14 @@ UPDATE public.vehicle_hourly_rollup
             (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
         VALUES (id, in_hour, 1, minute, kwh, battery_temp);
     END IF;
+
+IF meter IS NOT NULL THEN
+        PERFORM public.claim_meter(id, ts, meter);
+    END IF;
 END
 $$;
 
-CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) RETURNS record
+CREATE FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], meter_ids text[], OUT duplicates bigint, OUT corrections bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -439,6 +719,11 @@ DECLARE
     old_kwhs        numeric[];
     old_temps       numeric[];
     old_socs        double precision[];
+    old_meters      text[];
+    claiming        text[];
+    claimed_at      timestamptz[];
+    given_up        text[];
+    claimed         text[];
 BEGIN
     -- 1. Lock the devices and update their live rows.
     WITH newest AS (
@@ -508,11 +793,11 @@ BEGIN
 IF late_ids IS NOT NULL THEN
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
-               array_agg(counted.soc)
-        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs
+               array_agg(counted.soc), array_agg(counted.meter_id)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs, old_meters
         FROM unnest(late_ids, late_timestamps) AS late (id, ts)
         CROSS JOIN LATERAL (
-            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc
+            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc, h.meter_id
             FROM vehicle_telemetry_history h
             WHERE h.vehicle_id = late.id AND h."timestamp" = late.ts
               AND h."timestamp" >= first_late AND h."timestamp" <= last_late
@@ -524,10 +809,10 @@ IF late_ids IS NOT NULL THEN
 -- 3. Append.
     LOOP
         INSERT INTO vehicle_telemetry_history
-            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
-        SELECT id, ts, received_at, kwh, battery_temp, soc
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
-            AS item (id, ts, received_at, kwh, battery_temp, soc)
+            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id)
+        SELECT id, ts, received_at, kwh, battery_temp, soc, meter
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
         ORDER BY id COLLATE "C", ts, received_at
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS inserted = ROW_COUNT;
@@ -539,12 +824,12 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         INTO received_ats, collided
         FROM (
             SELECT item.received_at, item.position,
-                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc)
-                   IS DISTINCT FROM (item.kwh::numeric, item.battery_temp::numeric, item.soc)
-                   AS other
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc, stored.meter_id)
+                   IS DISTINCT FROM
+                   (item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter) AS other
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
                 WITH ORDINALITY
-                AS item (id, ts, received_at, kwh, battery_temp, soc, position)
+                AS item (id, ts, received_at, kwh, battery_temp, soc, meter, position)
             CROSS JOIN LATERAL (
                 SELECT * FROM vehicle_telemetry_history h
                 WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
@@ -608,30 +893,57 @@ UPDATE vehicle_live_status live
     )
     SELECT count(*) INTO distinct_new FROM counted;
 
--- 5. Sum days anew.
+-- 5. The meters that readings name now and did not before, or no longer.
+    IF meter_ids IS NOT NULL OR array_remove(old_meters, NULL) != '{}' THEN
+        SELECT array_agg(id), array_agg(ts), array_agg(old_meter), array_agg(meter)
+        INTO claiming, claimed_at, given_up, claimed
+        FROM (
+            SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
+                   item.id, item.ts, old.meter AS old_meter, item.meter
+            FROM unnest(vehicle_ids, timestamps, received_ats, meter_ids)
+                AS item (id, ts, received_at, meter)
+            LEFT JOIN unnest(old_ids, old_timestamps, old_receipts, old_meters)
+                AS old (id, ts, received_at, meter) ON old.id = item.id AND old.ts = item.ts
+            WHERE old.id IS NULL OR item.received_at > old.received_at
+            ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
+        ) AS counted
+        WHERE meter IS DISTINCT FROM old_meter;
+        IF claiming IS NOT NULL THEN
+            PERFORM claim_meters(claiming, claimed_at, given_up, claimed);
+        END IF;
+    END IF;
+
+-- 6. Sum days anew.
     IF late_ids IS NOT NULL
        OR (SELECT min(ts) FROM unnest(timestamps) AS ts)
           <= (SELECT max(summed_to) FROM unnest(summed) AS summed_to) THEN
         PERFORM change_vehicle_summaries(vehicle_ids, timestamps);
     END IF;
 
--- 6. Tell re-sent readings from new ones.
+-- 7. Tell re-sent readings from new ones.
     duplicates := 0;
     corrections := 0;
     IF distinct_new < cardinality(vehicle_ids) OR old_ids IS NOT NULL THEN
         SELECT count(*) FILTER (WHERE was = came), count(*) FILTER (WHERE was != came)
         INTO duplicates, corrections
         FROM (
-            SELECT ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc)::text AS came,
-                   coalesce(
-                       lag(ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc)::text) OVER (
-                           PARTITION BY item.id COLLATE "C", item.ts ORDER BY item.received_at),
-                       CASE WHEN old.id IS NOT NULL THEN ROW(old.kwh, old.battery_temp, old.soc)::text END
-                   ) AS was
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
-                AS item (id, ts, received_at, kwh, battery_temp, soc)
-            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs)
-                AS old (id, ts, kwh, battery_temp, soc) ON old.id = item.id AND old.ts = item.ts
+            SELECT came,
+                   coalesce(lag(came) OVER (PARTITION BY id COLLATE "C", ts ORDER BY received_at),
+                            before) AS was
+            FROM (
+                SELECT item.id, item.ts, item.received_at,
+                       ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter)::text
+                           AS came,
+                       CASE WHEN old.id IS NOT NULL
+                           THEN ROW(old.kwh, old.battery_temp, old.soc, old.meter)::text
+                       END AS before
+                FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
+                            meter_ids)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+                LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs, old_meters)
+                    AS old (id, ts, kwh, battery_temp, soc, meter)
+                    ON old.id = item.id AND old.ts = item.ts
+            ) AS item
         ) AS compared;
     END IF;
 END
@@ -708,6 +1020,26 @@ INSERT INTO vehicle_summary
         stale = false, kwh_delivered_dc = excluded.kwh_delivered_dc,
         battery_temp_sum = excluded.battery_temp_sum, kwh_consumed_ac = excluded.kwh_consumed_ac,
         meter_ids = excluded.meter_ids;
+END
+$$;
+
+CREATE FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    ended record;
+BEGIN
+    PERFORM lock_links(ARRAY[id]);
+    SELECT * INTO ended FROM links_of(id, until - interval '1 microsecond', until);
+    IF FOUND THEN
+        IF ended.valid_to IS DISTINCT FROM until THEN
+            PERFORM claim_by_api(id, until, NULL);
+        END IF;
+        RETURN QUERY SELECT ended.meter_id, ended.valid_from, until, ended.source;
+    END IF;
 END
 $$;
 
@@ -930,6 +1262,12 @@ CREATE TABLE public.fleet_window (
     window_end timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.link_locks (
+    device_id text NOT NULL COLLATE pg_catalog."C"
+);
+
+COMMENT ON TABLE public.link_locks IS 'A row for each vehicle and meter that was ever linked, to be locked.';
+
 CREATE TABLE public.links (
     valid_from timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -1136,6 +1474,9 @@ COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading or a link in the wi
 ALTER TABLE ONLY public.fleet_window
     ADD CONSTRAINT fleet_window_pkey PRIMARY KEY (window_end);
 
+ALTER TABLE ONLY public.link_locks
+    ADD CONSTRAINT link_locks_pkey PRIMARY KEY (device_id);
+
 ALTER TABLE ONLY public.links
     ADD CONSTRAINT links_pkey PRIMARY KEY (vehicle_id, valid_from);
 
@@ -1175,6 +1516,8 @@ CREATE INDEX vehicle_summary_window ON public.vehicle_summary USING btree (windo
 
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 
+CREATE TRIGGER links_change_summaries AFTER INSERT OR DELETE OR UPDATE ON public.links FOR EACH ROW EXECUTE FUNCTION public.mark_summaries_of_link();
+
 REVOKE ALL ON FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.change_vehicle_summaries(vehicle_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
@@ -1182,10 +1525,34 @@ REVOKE ALL ON FUNCTION public.change_vehicle_summaries(vehicle_ids text[], times
 REVOKE ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) TO telemetry_read;
 
+REVOKE ALL ON FUNCTION public.claim_by_api(id text, since timestamp with time zone, meter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.claim_meter(id text, ts timestamp with time zone, meter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.claim_meters(ids text[], timestamps timestamp with time zone[], olds text[], news text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.mark_summaries_of_link() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meters text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.settle_next_claim(id text, after timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
@@ -1193,17 +1560,20 @@ GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time
 REVOKE ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_readings(meter_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], voltages double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
-REVOKE ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, meter text, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, battery_temp double precision, charge double precision, meter text, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
 
-REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], meter_ids text[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], meter_ids text[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) TO telemetry_read;

@@ -213,7 +213,6 @@ def _link(
         """,
         (vehicle, START + offset, meter),
     )
-    owner.execute("UPDATE vehicle_summary SET stale = true")
 
 
 def _delete_all(owner: psycopg.Connection[Row]) -> None:

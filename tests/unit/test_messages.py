@@ -35,6 +35,7 @@ vehicles = st.builds(
     st.none() | st.floats(0, 100),
     kwhs,
     st.floats(-60, 150),
+    st.none() | ids,
     times,
 )
 

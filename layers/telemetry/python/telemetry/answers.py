@@ -118,6 +118,37 @@ class Health(Answer):
     partitions: Check = Field(description="History has partitions ahead of the readings to come")
 
 
+class Link(Answer):
+    """A meter feeds a vehicle over the interval (validFrom, validTo]."""
+
+    meter_id: str = Field(examples=["METER-001"])
+    valid_from: datetime = Field(
+        description="The meter's energy is the vehicle's after this instant",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+    valid_to: datetime | None = Field(
+        description="Up to and including this instant: then the vehicle got another link, the "
+        "meter another vehicle, or it was ended; null while it goes on. The same as validFrom "
+        "where another vehicle was linked to the meter at that very instant.",
+        examples=[None],
+    )
+    source: Literal["api", "reading"] = Field(
+        description="Who said so: this API, or a reading of the vehicle that names its meter",
+        examples=["api"],
+    )
+
+
+class Links(Answer):
+    """The links of a vehicle, the newest first."""
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+    links: list[Link] = Field(examples=[[]])
+    next_cursor: str | None = Field(
+        description="Passed as `cursor`, it gets those before; null where there are none",
+        examples=[None],
+    )
+
+
 class Heard(Answer):
     """How much of the time a device was heard from."""
 

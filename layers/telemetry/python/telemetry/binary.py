@@ -66,6 +66,12 @@ def encode_ids(ids: Sequence[str]) -> bytes:
     return _HEADER.pack(1, 0, TEXT, len(ids), 1) + elements.encode()
 
 
+def encode_optional_ids(ids: Sequence[str | None]) -> bytes:
+    """Encode device ids, of which some are not there, as text[]."""
+    elements = [_NULL if one is None else _pack_length(len(one)) + one.encode() for one in ids]
+    return _HEADER.pack(1, 1, TEXT, len(ids), 1) + b"".join(elements)
+
+
 def encode_floats(values: Sequence[float]) -> bytes:
     """Encode numbers as float8[]."""
     return _HEADER.pack(1, 0, FLOAT8, len(values), 1) + _elements("d", values)

@@ -56,6 +56,15 @@ class VehicleNotFound(TelemetryError):
         super().__init__("Vehicle not found")
 
 
+class LinkNotFound(TelemetryError):
+    """No meter feeds the vehicle at that instant, so there is no link to end."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("No link to end")
+
+
 class MeterNotFound(TelemetryError):
     """No reading of this meter was ever received."""
 

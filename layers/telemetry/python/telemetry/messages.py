@@ -4,7 +4,8 @@
      "readings": {"meterId": ["METER-001"], "kwhConsumedAc": [5.5], "voltage": [240.5],
                   "timestamp": ["2026-02-10T10:00:00Z"]}}
 
-Columns take half the bytes of objects: 10,000 readings fit into one message.
+Columns take half the bytes of objects: 10,000 readings fit into one message. One that no reading has
+is left out.
 """
 
 import json
@@ -57,8 +58,9 @@ def pack(
         field.alias or name: [getattr(reading, name) for reading in readings]
         for name, field in stream.kind.model_fields.items()
     }
+    there = {name: column for name, column in columns.items() if column.count(None) < len(column)}
     body = json.dumps(
-        {"stream": stream.name, "receivedAt": received_at, "readings": columns},
+        {"stream": stream.name, "receivedAt": received_at, "readings": there},
         separators=(",", ":"),
         default=_format_time,
     )

@@ -134,6 +134,13 @@ class VehicleReading(_Message):
         examples=[28.3],
         json_schema_extra={"unit": "°C"},
     )
+    meter_id: str | None = Field(
+        default=None,
+        pattern=DEVICE_ID,
+        description="The meter that feeds the vehicle: links them from a minute before the "
+        "timestamp on; left out, links stay as they are",
+        examples=["METER-001"],
+    )
     timestamp: DeviceTime
 
 

@@ -1,6 +1,6 @@
-"""The write path: history, live row and hourly rollup in one transaction and one round trip.
+"""The write path: history, live row, hourly rollup and links in one transaction and round trip.
 
-The work is done by the stored functions of migrations 0002 and 0003.
+The work is done by the stored functions of migrations 0002, 0003 and 0006.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from telemetry.binary import (
     encode_floats,
     encode_ids,
     encode_optional_floats,
+    encode_optional_ids,
     encode_rollup_place,
     encode_time,
     encode_times,
@@ -29,13 +30,16 @@ from telemetry.readings import MeterReading, VehicleReading
 
 _STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5, $6, $7)"
 _STORE_METER_READINGS = b"SELECT * FROM store_meter_readings($1, $2, $3, $4, $5)"
-_STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6, $7, $8)"
-_STORE_VEHICLE_READINGS = b"SELECT * FROM store_vehicle_readings($1, $2, $3, $4, $5, $6)"
+_STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_STORE_VEHICLE_READINGS = b"SELECT * FROM store_vehicle_readings($1, $2, $3, $4, $5, $6, $7)"
 
 _METER_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8, TIMESTAMPTZ, INT8)
-_VEHICLE_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8, FLOAT8, TIMESTAMPTZ, INT8)
+_VEHICLE_TYPES = (
+    *(TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8, FLOAT8, TEXT),
+    *(TIMESTAMPTZ, INT8),
+)
 _METER_ARRAYS = (TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, FLOAT8_ARRAY, FLOAT8_ARRAY)
-_VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY)
+_VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY, TEXT_ARRAY)
 
 
 # What a call with many readings is given beyond the time limit of one.
@@ -86,6 +90,7 @@ def store_vehicle_reading(
             encode_float(reading.kwh_delivered_dc),
             encode_float(reading.battery_temp),
             None if reading.soc is None else encode_float(reading.soc),
+            None if reading.meter_id is None else reading.meter_id.encode(),
             *encode_rollup_place(reading.timestamp),
         ),
     )
@@ -118,6 +123,7 @@ def store_vehicle_readings(
     database: Database, readings: Sequence[VehicleReading], received_at: Receipts
 ) -> Resent:
     """Store readings in one transaction, as store_meter_readings does."""
+    meters = [reading.meter_id for reading in readings]
     row = database.call(
         _STORE_VEHICLE_READINGS,
         _VEHICLE_ARRAYS,
@@ -128,6 +134,7 @@ def store_vehicle_readings(
             encode_floats([reading.kwh_delivered_dc for reading in readings]),
             encode_floats([reading.battery_temp for reading in readings]),
             encode_optional_floats([reading.soc for reading in readings]),
+            encode_optional_ids(meters) if any(meters) else None,
         ),
         len(readings) * SECONDS_A_READING,
     )

@@ -1,4 +1,4 @@
-"""Proves that what is derived is what history says: live rows, rollups, summaries, computed anew.
+"""Proves that what is derived is what history says: rollups, summaries, links, computed anew.
 
 The computation shares nothing with the stored functions that maintain them. It reads all of
 history: for an operator who wants to know, not for the path of a request.
@@ -126,6 +126,52 @@ _DIFFERENCES = """
     LIMIT %s
 """
 
+# All claims, of the API and of the readings that count. A reading's is left out of links where the
+# vehicle's claim before it and the meter's claim before it are one: the vehicle has the meter still.
+_LINKS = """
+    WITH counted AS (
+        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, meter_id,
+               "timestamp" - interval '60 seconds' AS valid_from
+        FROM vehicle_telemetry_history
+        ORDER BY vehicle_id, "timestamp", received_at DESC
+    ), claim AS (
+        SELECT vehicle_id, valid_from, meter_id, source FROM links WHERE source = 'api'
+        UNION ALL
+        SELECT vehicle_id, valid_from, meter_id, 'reading'
+        FROM counted
+        WHERE meter_id IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM links
+              WHERE (vehicle_id, valid_from, source)
+                  = (counted.vehicle_id, counted.valid_from, 'api'))
+    ), placed AS (
+        SELECT *,
+               lag(meter_id) OVER (PARTITION BY vehicle_id ORDER BY valid_from) AS meter_before,
+               lag(vehicle_id) OVER (PARTITION BY meter_id ORDER BY valid_from, vehicle_id)
+                   AS vehicle_before
+        FROM claim
+    ), expected AS (
+        SELECT vehicle_id AS device, valid_from AS hour, ROW(meter_id, source)::text AS state
+        FROM placed
+        WHERE source = 'api'
+           OR (meter_before = meter_id AND vehicle_before = vehicle_id) IS NOT TRUE
+    ), stored AS (
+        SELECT vehicle_id AS device, valid_from AS hour, ROW(meter_id, source)::text AS state
+        FROM links
+    )
+"""
+# What no row of links can bring about.
+_OVERLAPS = """
+    SELECT {device}, valid_from::text, 'ends by ' || next_from, coalesce(valid_to::text, 'goes on')
+    FROM (
+        SELECT *, lead(valid_from) OVER (PARTITION BY {device} ORDER BY valid_from) AS next_from
+        FROM link_periods
+    ) AS period
+    WHERE valid_to > next_from IS NOT FALSE AND next_from IS NOT NULL
+    ORDER BY 1, 2
+    LIMIT %s
+"""
+
 _METER = {
     "device": "meter_id",
     "history": "meter_telemetry_history",
@@ -152,7 +198,10 @@ _VEHICLE = {
 
 @dataclass(frozen=True)
 class Difference:
-    """A row that is not what history says; None stands for a row that is not there."""
+    """A row that is not what history says; None stands for a row that is not there.
+
+    hour is that of a rollup; of a link, where it begins.
+    """
 
     table: str
     device: str
@@ -165,10 +214,11 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
     """Compare every derived row with history; return at most `most` per table."""
     by_hour = _DIFFERENCES.format(hour="hour::text", key="device, hour")
     by_device = _DIFFERENCES.format(hour="NULL::text", key="device")
-    statements = [("vehicle_live_status", _CHARGE + by_device)]
+    statements = [("vehicle_live_status", _CHARGE + by_device), ("links", _LINKS + by_hour)]
     for stream in (_METER, _VEHICLE):
         statements.append((stream["live"], _LIVE.format(**stream) + by_device))
         statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
+        statements.append(("link_periods", _OVERLAPS.format(**stream)))
         statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))
     with connection.transaction():

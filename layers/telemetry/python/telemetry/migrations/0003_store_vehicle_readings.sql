@@ -1,6 +1,7 @@
 -- The same for vehicle events; 0002 says why each step is as it is. What differs is the state of
 -- charge, which a reading may leave out: the live row shows that of the newest receipt that has
--- one, also where that receipt is not the newest of all.
+-- one, also where that receipt is not the newest of all. And a reading may name the meter that feeds
+-- the vehicle, which 0006 makes links of; meter_ids is null where not one does.
 CREATE FUNCTION store_vehicle_readings(
     vehicle_ids   text[],
     timestamps    timestamptz[],
@@ -8,6 +9,7 @@ CREATE FUNCTION store_vehicle_readings(
     kwhs          double precision[],
     battery_temps double precision[],
     socs          double precision[],
+    meter_ids     text[],
     OUT duplicates  bigint,
     OUT corrections bigint
 ) LANGUAGE plpgsql SECURITY DEFINER
@@ -31,6 +33,11 @@ DECLARE
     old_kwhs        numeric[];
     old_temps       numeric[];
     old_socs        double precision[];
+    old_meters      text[];
+    claiming        text[];
+    claimed_at      timestamptz[];
+    given_up        text[];
+    claimed         text[];
 BEGIN
     -- 1. Lock the devices and update their live rows.
     WITH newest AS (
@@ -100,11 +107,11 @@ BEGIN
     IF late_ids IS NOT NULL THEN
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
-               array_agg(counted.soc)
-        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs
+               array_agg(counted.soc), array_agg(counted.meter_id)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs, old_meters
         FROM unnest(late_ids, late_timestamps) AS late (id, ts)
         CROSS JOIN LATERAL (
-            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc
+            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc, h.meter_id
             FROM vehicle_telemetry_history h
             WHERE h.vehicle_id = late.id AND h."timestamp" = late.ts
               AND h."timestamp" >= first_late AND h."timestamp" <= last_late
@@ -116,10 +123,10 @@ BEGIN
     -- 3. Append.
     LOOP
         INSERT INTO vehicle_telemetry_history
-            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
-        SELECT id, ts, received_at, kwh, battery_temp, soc
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
-            AS item (id, ts, received_at, kwh, battery_temp, soc)
+            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id)
+        SELECT id, ts, received_at, kwh, battery_temp, soc, meter
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
         ORDER BY id COLLATE "C", ts, received_at
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS inserted = ROW_COUNT;
@@ -131,12 +138,12 @@ BEGIN
         INTO received_ats, collided
         FROM (
             SELECT item.received_at, item.position,
-                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc)
-                   IS DISTINCT FROM (item.kwh::numeric, item.battery_temp::numeric, item.soc)
-                   AS other
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
+                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc, stored.meter_id)
+                   IS DISTINCT FROM
+                   (item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter) AS other
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
                 WITH ORDINALITY
-                AS item (id, ts, received_at, kwh, battery_temp, soc, position)
+                AS item (id, ts, received_at, kwh, battery_temp, soc, meter, position)
             CROSS JOIN LATERAL (
                 SELECT * FROM vehicle_telemetry_history h
                 WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
@@ -200,30 +207,57 @@ BEGIN
     )
     SELECT count(*) INTO distinct_new FROM counted;
 
-    -- 5. Sum days anew.
+    -- 5. The meters that readings name now and did not before, or no longer.
+    IF meter_ids IS NOT NULL OR array_remove(old_meters, NULL) != '{}' THEN
+        SELECT array_agg(id), array_agg(ts), array_agg(old_meter), array_agg(meter)
+        INTO claiming, claimed_at, given_up, claimed
+        FROM (
+            SELECT DISTINCT ON (item.id COLLATE "C", item.ts)
+                   item.id, item.ts, old.meter AS old_meter, item.meter
+            FROM unnest(vehicle_ids, timestamps, received_ats, meter_ids)
+                AS item (id, ts, received_at, meter)
+            LEFT JOIN unnest(old_ids, old_timestamps, old_receipts, old_meters)
+                AS old (id, ts, received_at, meter) ON old.id = item.id AND old.ts = item.ts
+            WHERE old.id IS NULL OR item.received_at > old.received_at
+            ORDER BY item.id COLLATE "C", item.ts, item.received_at DESC
+        ) AS counted
+        WHERE meter IS DISTINCT FROM old_meter;
+        IF claiming IS NOT NULL THEN
+            PERFORM claim_meters(claiming, claimed_at, given_up, claimed);
+        END IF;
+    END IF;
+
+    -- 6. Sum days anew.
     IF late_ids IS NOT NULL
        OR (SELECT min(ts) FROM unnest(timestamps) AS ts)
           <= (SELECT max(summed_to) FROM unnest(summed) AS summed_to) THEN
         PERFORM change_vehicle_summaries(vehicle_ids, timestamps);
     END IF;
 
-    -- 6. Tell re-sent readings from new ones.
+    -- 7. Tell re-sent readings from new ones.
     duplicates := 0;
     corrections := 0;
     IF distinct_new < cardinality(vehicle_ids) OR old_ids IS NOT NULL THEN
         SELECT count(*) FILTER (WHERE was = came), count(*) FILTER (WHERE was != came)
         INTO duplicates, corrections
         FROM (
-            SELECT ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc)::text AS came,
-                   coalesce(
-                       lag(ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc)::text) OVER (
-                           PARTITION BY item.id COLLATE "C", item.ts ORDER BY item.received_at),
-                       CASE WHEN old.id IS NOT NULL THEN ROW(old.kwh, old.battery_temp, old.soc)::text END
-                   ) AS was
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs)
-                AS item (id, ts, received_at, kwh, battery_temp, soc)
-            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs)
-                AS old (id, ts, kwh, battery_temp, soc) ON old.id = item.id AND old.ts = item.ts
+            SELECT came,
+                   coalesce(lag(came) OVER (PARTITION BY id COLLATE "C", ts ORDER BY received_at),
+                            before) AS was
+            FROM (
+                SELECT item.id, item.ts, item.received_at,
+                       ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter)::text
+                           AS came,
+                       CASE WHEN old.id IS NOT NULL
+                           THEN ROW(old.kwh, old.battery_temp, old.soc, old.meter)::text
+                       END AS before
+                FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
+                            meter_ids)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+                LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs, old_meters)
+                    AS old (id, ts, kwh, battery_temp, soc, meter)
+                    ON old.id = item.id AND old.ts = item.ts
+            ) AS item
         ) AS compared;
     END IF;
 END
@@ -236,6 +270,7 @@ CREATE FUNCTION store_vehicle_reading(
     kwh          double precision,
     battery_temp double precision,
     charge       double precision,
+    meter        text,
     in_hour      timestamptz,
     minute       bigint
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -250,13 +285,14 @@ BEGIN
     WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
-                                       ARRAY[battery_temp], ARRAY[charge]);
+                                       ARRAY[battery_temp], ARRAY[charge],
+                                       CASE WHEN meter IS NOT NULL THEN ARRAY[meter] END);
         RETURN;
     END IF;
 
     INSERT INTO public.vehicle_telemetry_history
-        (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc)
-    VALUES (id, ts, received_at, kwh, battery_temp, charge);
+        (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id)
+    VALUES (id, ts, received_at, kwh, battery_temp, charge, meter);
 
     UPDATE public.vehicle_hourly_rollup
     SET readings = readings + 1,
@@ -268,6 +304,10 @@ BEGIN
         INSERT INTO public.vehicle_hourly_rollup
             (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
         VALUES (id, in_hour, 1, minute, kwh, battery_temp);
+    END IF;
+
+    IF meter IS NOT NULL THEN
+        PERFORM public.claim_meter(id, ts, meter);
     END IF;
 END
 $$;

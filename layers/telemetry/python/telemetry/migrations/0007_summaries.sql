@@ -196,8 +196,31 @@ BEGIN
 END
 $$;
 
+-- A link that is made, moved or taken away changes what its vehicle consumed, that of any vehicle
+-- that had the meter before or after, and of the one that was paired with the meter by its name.
+CREATE FUNCTION mark_summaries_of_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+DECLARE
+    changed links := coalesce(NEW, OLD);
+    meters  text[] := ARRAY[NEW.meter_id, OLD.meter_id];
+BEGIN
+    UPDATE vehicle_summary SET stale = true
+    WHERE NOT stale AND vehicle_id IN (
+        SELECT changed.vehicle_id
+        UNION ALL
+        SELECT vehicle_id FROM links WHERE meter_id = ANY (meters)
+        UNION ALL
+        SELECT 'VEH' || substring(meter_id FROM '^(?:METER|MTR)([._:-].+)$')
+        FROM unnest(meters) AS meter_id
+    );
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER links_change_summaries AFTER INSERT OR UPDATE OR DELETE ON links
+    FOR EACH ROW EXECUTE FUNCTION mark_summaries_of_link();
+
 REVOKE EXECUTE ON FUNCTION
     change_meter_summaries, change_vehicle_summaries, sum_meters, sum_vehicles, summarize_vehicles,
-    finish_fleet_window
+    finish_fleet_window, mark_summaries_of_link
 FROM PUBLIC;
 GRANT SELECT ON vehicle_summary, fleet_window TO telemetry_read;

@@ -1,0 +1,71 @@
+"""Which meter feeds which vehicle: links made, ended and listed.
+
+The work is done by the stored functions of migration 0006, which also says what a link is.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from telemetry.answers import Link, Links
+from telemetry.database import Database
+from telemetry.errors import LinkNotFound, VehicleNotFound
+
+# psycopg reads times in the session's time zone; the answers' are in UTC.
+_LINK = "SELECT * FROM link_vehicle(%s, %s, %s, %s)"
+_UNLINK = "SELECT * FROM unlink_vehicle(%s, %s)"
+_LIST = "SELECT * FROM list_links(%s, %s, %s)"
+
+
+def link_vehicle(
+    database: Database, vehicle_id: str, meter_id: str, valid_from: datetime | None = None
+) -> tuple[Link, bool]:
+    """Link a vehicle to a meter from valid_from on, or from now on where that is None.
+
+    Return the link as it holds, and whether it is new: it is not where the API had linked the
+    vehicle at that instant (then to this meter from now on), nor where from now on is asked for
+    and the meter feeds the vehicle already. Raises DatabaseUnavailable.
+    """
+    since = valid_from or datetime.now(UTC)
+    params = (vehicle_id, since, meter_id, valid_from is None)
+    [(created, *link)] = database.fetch(_LINK, params)
+    return _link(*link), created
+
+
+def unlink_vehicle(database: Database, vehicle_id: str, valid_to: datetime) -> Link:
+    """End the link that a vehicle has at an instant there, and return it.
+
+    To end it there again changes nothing. Raises LinkNotFound and DatabaseUnavailable.
+    """
+    rows = database.fetch(_UNLINK, (vehicle_id, valid_to))
+    if not rows:
+        raise LinkNotFound
+    return _link(*rows[0])
+
+
+def list_links(
+    database: Database, vehicle_id: str, before: datetime | None = None, limit: int = 100
+) -> Links:
+    """Return at most so many links of a vehicle that began before an instant, the newest first.
+
+    Raises VehicleNotFound where it has neither reported nor was ever linked, and
+    DatabaseUnavailable.
+    """
+    rows = database.fetch(_LIST, (vehicle_id, before, limit + 1))
+    if not rows:
+        raise VehicleNotFound
+    links = [_link(*row) for row in rows[:limit] if row[0] is not None]
+    more = len(rows) > limit
+    return Links(
+        vehicle_id=vehicle_id,
+        links=links,
+        next_cursor=links[-1].valid_from.isoformat().replace("+00:00", "Z") if more else None,
+    )
+
+
+def _link(meter_id: str, valid_from: datetime, valid_to: datetime | None, source: Any) -> Link:
+    return Link(
+        meter_id=meter_id,
+        valid_from=valid_from.astimezone(UTC),
+        valid_to=valid_to and valid_to.astimezone(UTC),
+        source=source,
+    )

@@ -1,0 +1,299 @@
+"""Links between vehicles and meters under disorder, against an oracle in plain Python.
+
+Random claims by readings and by the API, late, corrected, given up, re-sent and at equal instants,
+over several connections, some at once, with connections killed. After every step the rows of links
+and the periods that follow from them are those of the claims, whatever the order they came in.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from local.databases import DatabaseUrls
+from telemetry.database import Database, connect
+from telemetry.errors import LinkNotFound
+from telemetry.links import link_vehicle, unlink_vehicle
+from telemetry.readings import VehicleReading
+from telemetry.store import store_vehicle_reading, store_vehicle_readings
+from telemetry.verification import find_differences
+
+START = datetime(2026, 2, 10, 12, tzinfo=UTC)
+ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
+MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
+CONNECTIONS = 3
+
+
+class Named(NamedTuple):
+    """A reading of a vehicle, with the meter that it names or None."""
+
+    vehicle: str
+    offset: float  # minutes after START
+    meter: str | None
+
+    @property
+    def time(self) -> datetime:
+        return START + timedelta(minutes=self.offset)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Readings accepted together, the first of them at `accepted`."""
+
+    readings: Sequence[Named]
+    accepted: datetime
+
+
+def write(database: Database, call: Call) -> None:
+    readings = [
+        VehicleReading.model_construct(
+            vehicle_id=named.vehicle,
+            soc=50.0,
+            kwh_delivered_dc=0.1,
+            battery_temp=25.0,
+            meter_id=named.meter,
+            timestamp=named.time,
+        )
+        for named in call.readings
+    ]
+    if len(readings) == 1:
+        store_vehicle_reading(database, readings[0], call.accepted)
+    else:
+        store_vehicle_readings(database, readings, call.accepted)
+
+
+class Claim(NamedTuple):
+    """From since on, the meter feeds the vehicle. In the order in which claims hold."""
+
+    since: datetime
+    vehicle: str
+    meter: str | None
+    source: str
+
+
+class Oracle:
+    """What readings and the API have claimed."""
+
+    def __init__(self) -> None:
+        self.receipts: dict[tuple[str, datetime, datetime], str | None] = {}
+        self.said: dict[tuple[str, datetime], str | None] = {}
+
+    def take(self, call: Call) -> None:
+        for position, named in enumerate(call.readings):
+            key = (named.vehicle, named.time, call.accepted + position * MICROSECOND)
+            self.receipts[key] = named.meter
+
+    def claims(self) -> list[Claim]:
+        counted = {key[:2]: self.receipts[key] for key in sorted(self.receipts)}
+        claims = {
+            (vehicle, time - MINUTE): Claim(time - MINUTE, vehicle, meter, "reading")
+            for (vehicle, time), meter in counted.items()
+            if meter is not None
+        }
+        for (vehicle, since), meter in self.said.items():
+            claims[vehicle, since] = Claim(since, vehicle, meter, "api")
+        return sorted(claims.values(), key=lambda claim: claim[:2])
+
+    def kept(self) -> list[Claim]:
+        """Return the claims without those of readings that change nothing."""
+        kept = []
+        last_of_vehicle: dict[str, Claim] = {}
+        last_of_meter: dict[str | None, Claim] = {}
+        for claim in self.claims():
+            before = last_of_vehicle.get(claim.vehicle)
+            changes = before is None or last_of_meter.get(claim.meter) is not before
+            if changes or claim.source == "api":
+                kept.append(claim)
+            last_of_vehicle[claim.vehicle] = last_of_meter[claim.meter] = claim
+        return kept
+
+    def end(self, claim: Claim) -> datetime | None:
+        """Return where the link ends that a claim made: at the next one kept of either side."""
+        later = [
+            other.since
+            for other in self.kept()
+            if (other.vehicle == claim.vehicle and other.since > claim.since)
+            or (other.meter == claim.meter and other.vehicle != claim.vehicle and other > claim)
+        ]
+        return min(later, default=None)
+
+    def fed(self, vehicle: str, at: datetime) -> str | None:
+        """Return the meter that feeds a vehicle at an instant."""
+        before = [claim for claim in self.claims() if claim.since < at]
+        own = [claim for claim in before if claim.vehicle == vehicle]
+        if not own or own[-1].meter is None:
+            return None
+        return own[-1].meter if _last_on(before, own[-1].meter) == own[-1] else None
+
+
+def _last_on(claims: list[Claim], meter: str) -> Claim:
+    return [claim for claim in claims if claim.meter == meter][-1]
+
+
+vehicles = st.sampled_from(["VEH-1", "VEH-2", "VEH-3"])
+meters = st.sampled_from(["METER-1", "METER-2", "METER-3"])
+# Few, so that claims meet in one instant; now and then a microsecond beside.
+offsets = st.integers(0, 12).map(float) | st.sampled_from([3.0, 3.0 + 1 / 60e6, 6.0 - 1 / 60e6])
+readings = st.builds(Named, vehicles, offsets, st.none() | meters)
+batches = st.lists(readings, min_size=1, max_size=8)
+
+
+class Claims(RuleBasedStateMachine):
+    """One database, several connections, and claims in any order."""
+
+    urls: DatabaseUrls
+    superuser_url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admin = connect(self.superuser_url)
+        for table in ("telemetry_history", "live_status", "hourly_rollup"):
+            self.admin.execute(f"DELETE FROM vehicle_{table}".encode())
+        self.admin.execute("DELETE FROM links")
+        self.admin.execute("DELETE FROM link_locks")
+        self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
+        self.oracle = Oracle()
+        self.calls: list[Call] = []
+
+    def teardown(self) -> None:
+        for database in self.databases:
+            database.close()
+        self.admin.close()
+
+    def accept(self, batch: Sequence[Named]) -> Call:
+        call = Call(batch, ACCEPTED + timedelta(seconds=len(self.calls)))
+        self.calls.append(call)
+        self.oracle.take(call)
+        return call
+
+    @rule(batch=batches, connection=st.integers(0, CONNECTIONS - 1))
+    def send(self, batch: list[Named], connection: int) -> None:
+        write(self.databases[connection], self.accept(batch))
+
+    @rule(reading=readings, connection=st.integers(0, CONNECTIONS - 1))
+    def send_one(self, reading: Named, connection: int) -> None:
+        write(self.databases[connection], self.accept([reading]))
+
+    @rule(vehicle=vehicles, meter=meters, count=st.integers(1, 5))
+    def send_on(self, vehicle: str, meter: str, count: int) -> None:
+        times = [time for _, time, _ in self.oracle.receipts] or [START]
+        next_minute = (max(times) - START) // MINUTE + 1
+        for offset in range(next_minute, next_minute + count):
+            write(self.databases[0], self.accept([Named(vehicle, float(offset), meter)]))
+
+    @rule(data=st.data(), meter=st.none() | meters)
+    def correct(self, data: st.DataObject, meter: str | None) -> None:
+        if self.oracle.receipts:
+            vehicle, time, _ = data.draw(st.sampled_from(sorted(self.oracle.receipts)))
+            corrected = Named(vehicle, (time - START) / MINUTE, meter)
+            write(self.databases[0], self.accept([corrected]))
+
+    @rule(data=st.data())
+    def redeliver(self, data: st.DataObject) -> None:
+        if self.calls:
+            write(self.databases[1], data.draw(st.sampled_from(self.calls)))
+
+    @rule(vehicle=vehicles, offset=offsets, meter=meters)
+    def link(self, vehicle: str, offset: float, meter: str) -> None:
+        since = Named(vehicle, offset, meter).time
+        created = (vehicle, since) not in self.oracle.said
+        self.oracle.said[vehicle, since] = meter
+        link, was_created = link_vehicle(self.databases[0], vehicle, meter, since)
+        assert was_created is created
+        assert (link.meter_id, link.valid_from, link.source) == (meter, since, "api")
+        assert link.valid_to == self.oracle.end(Claim(since, vehicle, meter, "api"))
+
+    @rule(vehicle=vehicles, offset=offsets)
+    def unlink(self, vehicle: str, offset: float) -> None:
+        until = Named(vehicle, offset, None).time
+        held = [claim for claim in self.oracle.kept() if claim.vehicle == vehicle]
+        held = [claim for claim in held if claim.since < until]
+        fed = self.oracle.fed(vehicle, until)
+        try:
+            link = unlink_vehicle(self.databases[1], vehicle, until)
+        except LinkNotFound:
+            assert fed is None
+            return
+        assert (link.meter_id, link.valid_from, link.valid_to) == (fed, held[-1].since, until)
+        if self.oracle.end(held[-1]) != until:
+            self.oracle.said[vehicle, until] = None
+
+    @rule(batch=batches, connection=st.integers(0, CONNECTIONS - 1))
+    def kill_connection_while_it_writes(self, batch: list[Named], connection: int) -> None:
+        [(pid,)] = self.databases[connection].fetch("SELECT pg_backend_pid()")
+        call = self.accept(batch)
+        killer = threading.Thread(
+            target=self.admin.execute, args=("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        )
+        killer.start()
+        write(self.databases[connection], call)
+        killer.join()
+
+    @rule(first=batches, second=batches, vehicle=vehicles, offset=offsets, meter=meters)
+    def claim_at_once(
+        self, first: list[Named], second: list[Named], vehicle: str, offset: float, meter: str
+    ) -> None:
+        calls = [self.accept(first), self.accept(second[::-1])]
+        since = Named(vehicle, offset, meter).time
+        self.oracle.said[vehicle, since] = meter
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            done = [
+                pool.submit(write, database, call)
+                for database, call in zip(self.databases, calls, strict=False)
+            ]
+            linked = pool.submit(link_vehicle, self.databases[2], vehicle, meter, since)
+        linked.result()
+        for future in done:
+            future.result()
+
+    @invariant()
+    def links_are_the_claims_that_change_something(self) -> None:
+        rows = self.admin.execute("SELECT valid_from, vehicle_id, meter_id, source FROM links")
+        assert sorted(rows.fetchall()) == [tuple(claim) for claim in self.oracle.kept()]
+        assert find_differences(self.admin) == []
+
+    @invariant()
+    def periods_are_those_of_all_claims(self) -> None:
+        periods = self.admin.execute(
+            "SELECT vehicle_id, meter_id, valid_from, valid_to FROM link_periods"
+        ).fetchall()
+        claims = self.oracle.claims()
+        for vehicle in {claim.vehicle for claim in claims}:
+            for at in _instants(claims):
+                fed = [
+                    period[1]
+                    for period in periods
+                    if period[0] == vehicle
+                    and period[2] < at
+                    and (period[3] is None or at <= period[3])
+                ]
+                assert fed == [meter for meter in [self.oracle.fed(vehicle, at)] if meter]
+
+
+def _instants(claims: Sequence[Claim]) -> Iterator[datetime]:
+    """Yield each instant at which a claim begins, and the first after it."""
+    for since in {claim.since for claim in claims}:
+        yield since
+        yield since + MICROSECOND
+
+
+def test_links_are_right_under_disorder(urls: DatabaseUrls, superuser_url: str) -> None:
+    here = {"urls": urls, "superuser_url": superuser_url}
+    machine = type("ClaimsHere", (Claims,), here)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=25, stateful_step_count=15, deadline=None, phases=[Phase.generate]
+        ),
+    )
