@@ -52,7 +52,7 @@ OVERSTEPS_OF_READ = [
     "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",
     "SELECT store_vehicle_reading('VEH-1', now(), now(), 1, 1, 1, 'M', now(), 1)",
     "SELECT store_meter_readings('{METER-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}')",
-    "SELECT store_vehicle_readings('{VEH-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}', '{1}', '{M}')",
+    "SELECT store_vehicle_readings('{V}', ARRAY[now()], ARRAY[now()], '{1}', '{1}', '{1}', '{M}')",
     "SELECT link_vehicle('VEH-1', now(), 'METER-1', false)",
     "SELECT unlink_vehicle('VEH-1', now())",
     "SELECT list_links('VEH-1', now(), 1)",

@@ -68,7 +68,9 @@ def encode_ids(ids: Sequence[str]) -> bytes:
 
 def encode_optional_ids(ids: Sequence[str | None]) -> bytes:
     """Encode device ids, of which some are not there, as text[]."""
-    elements = [_NULL if one is None else _pack_length(len(one)) + one.encode() for one in ids]
+    elements = [
+        _NULL if one is None else b"\0\0\0" + chr(len(one)).encode() + one.encode() for one in ids
+    ]
     return _HEADER.pack(1, 1, TEXT, len(ids), 1) + b"".join(elements)
 
 

@@ -127,7 +127,7 @@ _DIFFERENCES = """
 """
 
 # All claims, of the API and of the readings that count. A reading's is left out of links where the
-# vehicle's claim before it and the meter's claim before it are one: the vehicle has the meter still.
+# vehicle's claim before it and the meter's claim before it are one: it has the meter still.
 _LINKS = """
     WITH counted AS (
         SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, meter_id,
