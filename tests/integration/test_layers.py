@@ -101,6 +101,9 @@ def test_each_entry_point_loads_from_the_layers_alone(tmp_path: Path) -> None:
             cwd=function.file.parent,
             check=True,
         )
+    zone = "from telemetry.parameters import parse_zone; parse_zone('Asia/Kolkata')"
+    environment = {"PYTHONPATH": ":".join(layers), "PYTHONTZPATH": ""}  # no zones of the system
+    subprocess.run([python, "-S", "-c", zone], env=environment, check=True)
 
 
 def test_a_build_without_the_runtime_says_so(tmp_path: Path) -> None:

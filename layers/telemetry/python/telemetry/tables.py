@@ -98,7 +98,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(value)
 
 
 def _columns(kind: type[BaseModel]) -> dict[str, str | None]:
