@@ -80,6 +80,7 @@ def test_a_vehicles_receipt_has_its_own_charge_or_none(api: Api) -> None:
             "batteryTemp": -4.25,
             "soc": soc,
             "counts": True,
+            "meterId": None,
         }
         for time, kwh, soc in (("11:59:00", 0.5, 80.5), ("12:00:00", 1.0, None))
     ]

@@ -38,6 +38,11 @@ class MeterReceipt(Receipt, MeterValues):
 class VehicleReceipt(Receipt, VehicleValues):
     """A vehicle reading as it was received once; `soc` is null where it carried none."""
 
+    meter_id: str | None = Field(
+        description="The meter that the reading names; null where it names none",
+        examples=["METER-001"],
+    )
+
 
 class Receipts(Page[Item], Generic[Item]):
     """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
@@ -105,7 +110,7 @@ _RECEIPTS = """
     LIMIT %(limit)s + 1
 """
 _METER = {"stream": "meter", "values": "kwh_consumed_ac, voltage"}
-_VEHICLE = {"stream": "vehicle", "values": "kwh_delivered_dc, battery_temp, soc"}
+_VEHICLE = {"stream": "vehicle", "values": "kwh_delivered_dc, battery_temp, soc, meter_id"}
 _LATEST_OF_METER, _METER_RECEIPTS = _LATEST.format(**_METER), _RECEIPTS.format(**_METER)
 _LATEST_OF_VEHICLE, _VEHICLE_RECEIPTS = _LATEST.format(**_VEHICLE), _RECEIPTS.format(**_VEHICLE)
 
@@ -157,12 +162,21 @@ def list_vehicle_receipts(
                 vehicle_id=device_id,
                 timestamp=timestamp.astimezone(zone),
                 kwh_delivered_dc=kwh,
-                battery_temp=battery_temp,
+                battery_temp=temp,
                 soc=soc,
                 received_at=received_at.astimezone(zone),
                 counts=counts,
+                meter_id=meter_id,
             )
-            for (device_id, timestamp, received_at, kwh, battery_temp, soc), counts in rows
+            for (
+                device_id,
+                timestamp,
+                received_at,
+                kwh,
+                battery_temp,
+                soc,
+                meter_id,
+            ), counts in rows
         ],
         next_cursor=cursor,
     )
