@@ -105,19 +105,21 @@ def main() -> None:
     local.mkdir(exist_ok=True)
     binaries = embedded_binaries()
     measured: dict[str, Any] = {}
-    with ExitStack() as undo:
-        folder = Path(undo.enter_context(TemporaryDirectory(prefix="bench-", dir=local)))
-        server = start_postgres(folder / "postgres", binaries, options=SETTINGS)
-        undo.callback(server.stop)
-        site = Site(server, binaries, folder, say)
-        for name in only or PARTS:
-            say(name)
-            measured |= PARTS[name](site)
-        with connect(server.url) as connection:
-            [(version,)] = connection.execute("SHOW server_version")
-    print_report(console, measured)
-    if "import_packages" in measured:
-        print_cold_import(console, measured)
+    try:
+        with ExitStack() as undo:
+            folder = Path(undo.enter_context(TemporaryDirectory(prefix="bench-", dir=local)))
+            server = start_postgres(folder / "postgres", binaries, options=SETTINGS)
+            undo.callback(server.stop)
+            site = Site(server, binaries, folder, say)
+            for name in only or PARTS:
+                say(name)
+                measured |= PARTS[name](site)
+            with connect(server.url) as connection:
+                [(version,)] = connection.execute("SHOW server_version")
+    finally:  # also where a part failed, or all of them took too long
+        print_report(console, measured)
+        if "import_packages" in measured:
+            print_cold_import(console, measured)
     if not only:
         write_report(local / "bench.json", measured, SETTINGS, version)
         say("Wrote .local/bench.json")

@@ -17,7 +17,7 @@ from bench.workload import METERS, MINUTE, SHORT, START
 
 BATCHES = (100, 1_000)
 CONNECTIONS = 4
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 3
 # The minutes of device time that a run may use: twice of what 100,000 readings a second need.
 RUN_MINUTES = 60

@@ -13,7 +13,7 @@ from bench.workload import METERS, MINUTE, SHORT, START
 
 CONNECTIONS = (1, 8, 32)
 ROUNDS = 3
-SECONDS = 5
+SECONDS = 4
 WARM_UP_SECONDS = 1
 # The minutes of device time that a run may use: 20,000 requests a second.
 RUN_MINUTES = 10
