@@ -1,6 +1,6 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run sam-local sam-invoke status logs psql verify db-stop db-start dead-letters redrive \
+.PHONY: help run sam-local sam-invoke invoke status logs psql verify db-stop db-start dead-letters redrive \
   stop reset simulate test faults bench lint format openapi schema build lock
 
 PORT ?= 3000
@@ -30,6 +30,10 @@ sam-invoke: ## Invoke FUNCTION=… in a container, with EVENT=events/….json, o
 	@$(SAM) local invoke $(FUNCTION) --template .aws-sam/build/template.yaml --config-env local \
 		--event $(or $(EVENT),events/$(FUNCTION).json) --env-vars $${LOCAL_DIR:-.local}/sam-environment.json \
 		--skip-pull-image --parameter-overrides Architecture=$(HOST) QueueEndpointUrl=given
+
+invoke: .venv/run ## Ask a function directly: EVENT=events/analytics/fleet.json (FUNCTION=AnalyticsFunction)
+	@$(BIN)/python -m local invoke $(or $(FUNCTION),AnalyticsFunction) \
+		"$$(cat $(or $(EVENT),events/analytics/performance.json))"
 
 status: .venv/run ## Say what is running
 	@$(BIN)/python -m local status

@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -16,7 +17,8 @@ from telemetry.errors import (
 )
 from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, report_fleet
 from telemetry.health import check_health
-from telemetry.http import RETRY_AFTER_SECONDS, build_handler, build_resolver, documents
+from telemetry.http import RETRY_AFTER_SECONDS, Event, build_handler, build_resolver, documents
+from telemetry.invocation import answer_directly
 from telemetry.live import (
     DeviceSelection,
     LiveDevices,
@@ -263,4 +265,11 @@ def list_vehicle_readings(
     return answer_table(app, page, VehicleReceipt, page.items, page.next_cursor)
 
 
-handler = build_handler(app, logger)
+answer_http = build_handler(app, logger)
+
+
+def handler(event: Event, context: Any) -> dict[str, Any]:
+    """Answer the HTTP API, and questions that ops ask directly."""
+    if "requestContext" in event:
+        return answer_http(event, context)
+    return answer_directly(answer_http, event, context)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -63,6 +64,12 @@ class Api:
     def post(self, target: str, body: object) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", target, raw)
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Invoke the analytics function directly, as ops do."""
+        context = SimpleNamespace(aws_request_id="direct")
+        answer: dict[str, Any] = sys.modules["analytics_api"].handler(question, context)
+        return answer
 
     def close(self) -> None:
         """End the execution environments, whose connections would outlive the test."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 
 Event = dict[str, Any]
+Handler = Callable[[Event, Any], dict[str, Any]]
 Answer = TypeVar("Answer")
 Body = TypeVar("Body", bound=BaseModel)
 Parsed = TypeVar("Parsed")
@@ -227,9 +228,7 @@ def answer_batch(
     return _response(207 if rejections else all_taken, BatchIngested(**fields))
 
 
-def build_handler(
-    resolver: APIGatewayHttpResolver, logger: Logger
-) -> Callable[[Event, Any], dict[str, Any]]:
+def build_handler(resolver: APIGatewayHttpResolver, logger: Logger) -> Handler:
     """Return the Lambda handler: every answer and every log line carries the request's id."""
 
     def handler(event: Event, context: Any) -> dict[str, Any]:

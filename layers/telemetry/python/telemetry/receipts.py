@@ -162,7 +162,7 @@ def list_vehicle_receipts(
                 vehicle_id=device_id,
                 timestamp=timestamp.astimezone(zone),
                 kwh_delivered_dc=kwh,
-                battery_temp=temp,
+                battery_temp=battery_temp,
                 soc=soc,
                 received_at=received_at.astimezone(zone),
                 counts=counts,

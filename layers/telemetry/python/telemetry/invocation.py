@@ -1,0 +1,58 @@
+"""Direct invocation by ops: a question as a plain object, answered as the HTTP route answers it.
+
+    {"vehicleId": "VEH-001", "end": "now", "hours": 24}     its performance
+    {"vehicleIds": ["VEH-001", "VEH-002"]}                  a dashboard
+    {"fleet": {"status": "fault", "hours": 24, "limit": 10}}
+
+The other keys are the route's query parameters.
+"""
+
+import json
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from telemetry.errors import FieldError, InvalidRequest
+from telemetry.http import Event, Handler
+
+
+def answer_directly(handler: Handler, question: Event, context: Any) -> dict[str, Any]:
+    """Return the body that the HTTP API answers a question with, also where it is an error.
+
+    Raises InvalidRequest where it is no such question.
+    """
+    path, parameters = _route(question)
+    texts = {name: _text(value) for name, value in parameters.items()}
+    event = {
+        "version": "2.0",
+        "routeKey": f"GET {path}",
+        "rawPath": path,
+        "rawQueryString": urlencode(texts),
+        "queryStringParameters": texts,
+        "headers": {"accept": "application/json"},
+        "requestContext": {
+            "http": {"method": "GET", "path": path},
+            "requestId": context.aws_request_id,
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }
+    answer: dict[str, Any] = json.loads(handler(event, context)["body"])
+    return answer
+
+
+def _route(question: Event) -> tuple[str, dict[str, Any]]:
+    others = {name: value for name, value in question.items() if name not in {"vehicleId", "fleet"}}
+    match question:
+        case {"vehicleId": str(vehicle_id)}:
+            return f"/v1/analytics/performance/{quote(vehicle_id, safe='')}", others
+        case {"vehicleIds": list(vehicle_ids)}:
+            return "/v1/analytics/performance", others | {"vehicleIds": vehicle_ids}
+        case {"fleet": dict(selection)}:
+            return "/v1/analytics/fleet", selection
+    raise InvalidRequest(
+        [FieldError("event", 'Input should have "vehicleId", "vehicleIds" or "fleet"')]
+    )
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,161 @@
+"""Dashboard, fleet, trend and direct invocation, through the real handler."""
+
+import csv
+import io
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from local.databases import DatabaseUrls
+from telemetry.database import connect
+from telemetry.summaries import refresh_summaries
+from telemetry.trends import bucket_bounds
+from tests.integration.conftest import Api
+
+END = datetime(2026, 2, 10, 12, tzinfo=UTC)
+FLEET_END = "2026-02-10T12:00:00Z"
+# kWh AC and DC of a day, by the suffix of vehicle and meter.
+CHARGED = {"A": (10, 9.2), "B": (10, 8.6), "C": (20, 16.4), "D": (10, 10.4), "E": (0.5, 0.4)}
+STATUSES = {"A": "healthy", "B": "degraded", "C": "fault", "D": "implausible", "E": "insufficient"}
+
+
+@pytest.fixture
+def fleet(api: Api) -> Api:
+    """A fleet that was heard from every second minute of a day."""
+    times = [END - timedelta(minutes=minute) for minute in range(0, 1440, 2)]
+    for suffix, (ac, dc) in CHARGED.items():
+        meters = [
+            {
+                "meterId": f"METER-{suffix}",
+                "kwhConsumedAc": ac / len(times),
+                "voltage": 230,
+                "timestamp": time.isoformat(),
+            }
+            for time in times
+        ]
+        vehicles = [
+            {
+                "vehicleId": f"VEH-{suffix}",
+                "kwhDeliveredDc": dc / len(times),
+                "batteryTemp": 25,
+                "timestamp": time.isoformat(),
+            }
+            for time in times
+        ]
+        assert api.post("/v1/ingestion/meter/batch", meters).status == 201
+        assert api.post("/v1/ingestion/vehicle/batch", vehicles).status == 201
+    return api
+
+
+def ids(body: dict[str, Any]) -> list[str]:
+    return [item["vehicleId"] for item in body["items"]]
+
+
+def test_the_fleet_is_ranked_by_what_it_loses(fleet: Api, urls: DatabaseUrls) -> None:
+    computed = fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body
+    assert ids(computed) == ["VEH-C", "VEH-B", "VEH-A", "VEH-E", "VEH-D"]
+    assert {item["vehicleId"][-1]: item["status"] for item in computed["items"]} == STATUSES
+    assert computed["items"][0]["lossKwh"] == 3.6
+    totals = computed["totals"]
+    assert (totals["vehicles"], totals["fault"], totals["healthy"]) == (5, 1, 1)
+    assert totals["totalEnergyConsumedAc"] == 50.5
+    assert totals["lossKwh"] == 5.5
+
+    with connect(urls.owner) as owner:
+        assert refresh_summaries(owner, END + timedelta(minutes=20), by_name=True) == 5
+    assert fleet.get("/v1/analytics/fleet").body == computed
+
+
+def test_a_late_reading_shows_in_the_fleet_at_once(fleet: Api, urls: DatabaseUrls) -> None:
+    with connect(urls.owner) as owner:
+        refresh_summaries(owner, END, by_name=True)
+    late = {"meterId": "METER-A", "kwhConsumedAc": 90, "voltage": 230}
+    late["timestamp"] = (END - timedelta(minutes=1)).isoformat()
+    assert fleet.post("/v1/ingestion/meter", late).status == 201
+    first = fleet.get("/v1/analytics/fleet?limit=1").body["items"][0]
+    assert (first["vehicleId"], first["lossKwh"]) == ("VEH-A", 90.8)
+
+
+def test_the_fleet_is_filtered_and_paged(fleet: Api) -> None:
+    query = f"end={FLEET_END}&limit=2"
+    assert ids(fleet.get(f"/v1/analytics/fleet?status=fault&{query}").body) == ["VEH-C"]
+    found: list[str] = []
+    page = fleet.get(f"/v1/analytics/fleet?{query}").body
+    while True:
+        found += ids(page)
+        if page["nextCursor"] is None:
+            break
+        page = fleet.get(f"/v1/analytics/fleet?limit=2&cursor={page['nextCursor']}").body
+    assert found == ["VEH-C", "VEH-B", "VEH-A", "VEH-E", "VEH-D"]
+
+
+def test_the_fleet_as_csv(fleet: Api) -> None:
+    answer = fleet.get(f"/v1/analytics/fleet?end={FLEET_END}", accept="text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.body)))
+    assert [(row["vehicleId"], row["lossKwh"]) for row in rows][:2] == [
+        ("VEH-C", "3.6"),
+        ("VEH-B", "1.4"),
+    ]
+
+
+def test_a_dashboard_names_what_it_does_not_know(fleet: Api) -> None:
+    found = fleet.get("/v1/analytics/performance?vehicleIds=VEH-B,VEH-404,VEH-A").body
+    assert found["unknown"] == ["VEH-404"]
+    assert [vehicle["vehicleId"] for vehicle in found["vehicles"]] == ["VEH-B", "VEH-A"]
+    alone = fleet.get("/v1/analytics/performance/VEH-A").body
+    assert found["vehicles"][1] == {name: value for name, value in alone.items() if name != "gaps"}
+
+
+@pytest.mark.parametrize("given", ["", "VEH 1", ",", ",".join(["VEH-1"] * 101)])
+def test_a_dashboard_refuses_what_are_no_ids(api: Api, given: str) -> None:
+    answer = api.get(f"/v1/analytics/performance?vehicleIds={given.replace(' ', '%20')}")
+    assert answer.status == 400
+    assert answer.body["errors"][0]["field"] == "vehicleIds"
+
+
+def test_days_are_those_of_the_zone(fleet: Api) -> None:
+    zone = "Asia/Kolkata"  # half past: 18:30 UTC is midnight
+    found = fleet.get(f"/v1/analytics/vehicles/VEH-A/trend?bucket=day&buckets=3&tz={zone}").body[
+        "items"
+    ]
+    assert [item["start"] for item in found] == [
+        f"2026-02-{day:02}T00:00:00+05:30" for day in (8, 9, 10)
+    ]
+    counted = [
+        sum(1 for minute in range(0, 1440, 2) if start < END - timedelta(minutes=minute) <= end)
+        for start, end in (
+            (datetime.fromisoformat(item["start"]), datetime.fromisoformat(item["end"]))
+            for item in found
+        )
+    ]
+    assert [item["dataPoints"] for item in found] == counted
+    assert sum(counted) == 720
+
+
+def test_days_change_their_length_with_the_clocks() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    end = datetime.combine(date(2026, 3, 30), datetime.min.time(), berlin)
+    bounds = bucket_bounds("day", 2, end, berlin)
+    lengths = [(b - a) // timedelta(hours=1) for a, b in pairwise(bounds)]
+    assert lengths == [24, 23]
+
+
+def test_the_trend_is_the_performance_of_each_hour(fleet: Api) -> None:
+    found = fleet.get("/v1/analytics/vehicles/VEH-C/trend?buckets=2").body["items"]
+    assert len(found) == 2
+    for item in found:
+        end = item["end"].replace("+", "%2B")
+        alone = fleet.get(f"/v1/analytics/performance/VEH-C?hours=1&end={end}").body
+        assert item["totalEnergyConsumedAc"] == alone["totalEnergyConsumedAc"] == 0.833
+        assert item["status"] == alone["status"]
+
+
+def test_ops_ask_the_function_directly(fleet: Api) -> None:
+    assert fleet.ask({"vehicleId": "VEH-A"}) == (fleet.get("/v1/analytics/performance/VEH-A").body)
+    asked = {"fleet": {"status": "fault", "end": FLEET_END}}
+    assert ids(fleet.ask(asked)) == ["VEH-C"]
+    refused = fleet.ask({"vehicleId": "VEH-404"})
+    assert (refused["statusCode"], refused["message"]) == (404, "Vehicle not found")
