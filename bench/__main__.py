@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.analytics import measure_analytics
 from bench.bulk import measure_bulk
 from bench.cold_import import measure_cold_import, print_cold_import
 from bench.http_batch import measure_http_batch
@@ -25,7 +26,7 @@ from bench.report import print_report, write_report
 from bench.single import measure_single
 from bench.size import measure_size
 from local import ROOT
-from local.databases import database_urls, make_database
+from local.databases import admit_users, database_urls, make_database
 from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import connect
 from telemetry.migrate import apply_migrations
@@ -62,6 +63,12 @@ class Site:
         urls = {name: self.make_database(name) for name in names}
         return measure_single(self.binaries / "pgbench", urls, self.say)
 
+    def measure_analytics(self) -> dict[str, float]:
+        """Measure as the role that reads."""
+        owner = self.make_database("reported")
+        admit_users(self.server)
+        return measure_analytics(owner, database_urls(self.server, "reported").read, self.say)
+
     def measure_served(
         self, measure: Callable[[Path, str, Callable[[str], None]], dict[str, Any]]
     ) -> dict[str, Any]:
@@ -80,6 +87,7 @@ PARTS: dict[str, Callable[[Site], dict[str, Any]]] = {
     "http_batch": lambda site: site.measure_served(measure_http_batch),
     "drain": lambda site: site.measure_served(measure_drain),
     "burst": lambda site: site.measure_served(measure_burst),
+    "analytics": Site.measure_analytics,
     "size": lambda site: measure_size(site.make_database("sized")),
     "cold_import": lambda site: measure_cold_import(site.say),
 }

@@ -22,6 +22,13 @@ RATIOS = (
     ("single_sql", "single_sql", "bare_insert", None),
     ("growth", "single_grown", "single", 0.90),
 )
+# name, ours, beside what, at most
+TIMES = (
+    ("performance_24h", "performance_24h_ms", "bare_select_ms", 2.5),
+    ("performance_year", "performance_year_ms", "performance_24h_ms", 5),
+    ("dashboard_100", "dashboard_100_ms", "performance_24h_ms", 12),
+    ("fleet_10000", "fleet_10000_ms", "bare_select_ms", 60),
+)
 SIZES = (("bytes_meter", 150), ("bytes_vehicle", 160))
 _SPREAD = "{0_lowest:,.0f} to {0_highest:,.0f}, p99 {0_p99_ms:.0f} ms, {0_queued:.0%} queued"
 # name, how it is shown, goal, what belongs to it
@@ -42,7 +49,7 @@ FIGURES = (
 
 def print_report(console: Console, measured: Mapping[str, Any]) -> None:
     """Print tables of what was measured, and what was skipped."""
-    for table in (_ratios(measured), _figures(measured), _http_single(measured)):
+    for table in (_ratios(measured), _times(measured), _figures(measured), _http_single(measured)):
         if table.row_count:
             console.print(table)
     for name, value in measured.items():
@@ -65,6 +72,28 @@ def _ratios(measured: Mapping[str, Any]) -> Table:
         if name in measured:
             closed = f"{measured[f'{name}_closed']:.0f} B closed"
             table.add_row(name, f"{measured[name]:.0f} B", "", closed, f"≤ {most}")
+    return table
+
+
+def _times(measured: Mapping[str, Any]) -> Table:
+    table = Table("ratio", "ours", "beside", "ours / beside", "goal")
+    if "bare_select_ms" not in measured:
+        return table
+    for name, ours, beside, most in TIMES:
+        table.add_row(
+            name,
+            f"{measured[ours]:.2f} ms",
+            f"{measured[beside]:.2f} ms",
+            f"{measured[ours] / measured[beside]:.1f}",
+            f"≤ {most:g}",
+        )
+    before, after = (
+        measured[f"performance_24h{grown}_ms"] / measured[f"bare_select{grown}_ms"]
+        for grown in ("", "_grown")
+    )
+    table.add_row(
+        "performance_growth", f"{after:.2f}", f"{before:.2f}", f"{after / before:.2f}", "≤ 1.1"
+    )
     return table
 
 

@@ -212,8 +212,11 @@ CREATE FUNCTION public.cut_window(window_start timestamp with time zone, window_
                             ELSE date_bin('1 hour', window_end,
                                           timestamptz '2000-01-01 00:00:00+00') END
                    ) AS last_hour
+            OFFSET 0
         ) AS hours
+        OFFSET 0
     ) AS days
+    OFFSET 0
 $$;
 
 CREATE FUNCTION public.day_of(hour timestamp with time zone) RETURNS timestamp with time zone
@@ -349,6 +352,21 @@ CREATE FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour tim
     RETURN ((1)::bigint << ((ceil((date_part('epoch'::text, ("timestamp" - hour)) / (60)::double precision)))::integer - 1));
 
 COMMENT ON FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) IS 'The bit of the minute (of the hour that starts at the second argument) in which a timestamp falls.';
+
+CREATE FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) RETURNS json
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RETURN json_agg(charging ORDER BY position)
+    FROM (
+        SELECT *, charging_status(
+            kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+            extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+            least_kwh::numeric, least_coverage::numeric) AS status
+        FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
+    ) AS charging;
+END
+$$;
 
 CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1512,8 +1530,6 @@ ALTER TABLE ONLY public.vehicle_telemetry_history
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
-CREATE INDEX vehicle_summary_window ON public.vehicle_summary USING btree (window_end, stale);
-
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 
 CREATE TRIGGER links_change_summaries AFTER INSERT OR DELETE OR UPDATE ON public.links FOR EACH ROW EXECUTE FUNCTION public.mark_summaries_of_link();
@@ -1547,6 +1563,9 @@ GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone
 REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.mark_summaries_of_link() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 

@@ -39,6 +39,7 @@ _SUMMARIZED = b"""
         FROM vehicle_summary WHERE window_end = $2 AND stale
     ) AS late
     CROSS JOIN LATERAL vehicle_performance(ids, starts, ends, NULL, $3)
+    WHERE ids IS NOT NULL
 """
 _COMPUTED = b"""
     SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,

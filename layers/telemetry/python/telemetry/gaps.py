@@ -1,5 +1,6 @@
 """Silence: the runs of minutes in which nothing was heard from a device."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -7,6 +8,7 @@ from telemetry.answers import Gap
 
 LONGEST_SILENCE = 5  # minutes that are no gap yet
 _MINUTE = 60
+_SILENCE = re.compile(f"0{{{LONGEST_SILENCE + 1},}}")
 
 
 def find_gaps(hours: Iterable[tuple[int, int]] | None, start: datetime, end: datetime) -> list[Gap]:
@@ -22,17 +24,13 @@ def find_gaps(hours: Iterable[tuple[int, int]] | None, start: datetime, end: dat
     for hour, minutes in hours or ():
         offset = hour // _MINUTE - first
         heard |= minutes << offset if offset >= 0 else minutes >> -offset
-    # The lowest bit is the first minute; one more, always heard, ends the last run.
-    bits = bin((heard & ((1 << length) - 1)) | 1 << length)[:1:-1]
-    gaps, position = [], 0
-    for silence in bits.split("1"):
-        if len(silence) > LONGEST_SILENCE:
-            gaps.append(
-                Gap(
-                    start=datetime.fromtimestamp((first + position) * _MINUTE, UTC),
-                    end=datetime.fromtimestamp((first + position + len(silence)) * _MINUTE, UTC),
-                    minutes=len(silence),
-                )
-            )
-        position += len(silence) + 1
-    return gaps
+    # The lowest bit is the first minute.
+    bits = f"{heard & ((1 << length) - 1):0{length}b}"[::-1] if length else ""
+    return [
+        Gap(
+            start=datetime.fromtimestamp((first + silence.start()) * _MINUTE, UTC),
+            end=datetime.fromtimestamp((first + silence.end()) * _MINUTE, UTC),
+            minutes=silence.end() - silence.start(),
+        )
+        for silence in _SILENCE.finditer(bits)
+    ]

@@ -35,16 +35,7 @@ MOST_GAPS = 100
 # Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
 _VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
 
-_CHARGING = b"""
-    SELECT json_agg(charging ORDER BY position)
-    FROM (
-        SELECT *, charging_status(
-            kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-            extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
-            $7::numeric, $8::numeric) AS status
-        FROM vehicle_performance($1, $2, $3, $4, $5, $6)
-    ) AS charging
-"""
+_CHARGING = b"SELECT report_charging($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHARGING_TYPES = (
     *(TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, INTERVAL),
     *(BOOL, BOOL, FLOAT8, FLOAT8),
@@ -121,7 +112,7 @@ def fetch_charging(
     length: timedelta = DAY,
     with_hours: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return the rows of vehicle_performance (migration 0004), numbers exact, times as text.
+    """Return the rows of report_charging (migration 0004), numbers exact, times as text.
 
     One round trip for any number of windows. Raises DatabaseUnavailable.
     """

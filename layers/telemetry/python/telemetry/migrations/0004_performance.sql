@@ -19,6 +19,9 @@ CREATE FUNCTION ceil_hour("timestamp" timestamptz) RETURNS timestamptz
     RETURN date_bin('1 hour', $1 + interval '1 hour - 1 microsecond',
                     timestamptz '2000-01-01 00:00:00+00');
 
+-- OFFSET 0 keeps each expression to one place: merged into the caller's query they would be repeated
+-- in every column that uses them, and be made ready at every call.
+--
 -- How a window is put together: history (window_start, first_hour], hours up to first_day, days up
 -- to last_day, hours up to last_hour, history (last_hour, until]. Nothing is newer than the live
 -- row's reading: from there on its last hour is as good as over, and the rest is empty.
@@ -46,8 +49,11 @@ CREATE FUNCTION cut_window(
                             ELSE date_bin('1 hour', window_end,
                                           timestamptz '2000-01-01 00:00:00+00') END
                    ) AS last_hour
+            OFFSET 0
         ) AS hours
+        OFFSET 0
     ) AS days
+    OFFSET 0
 $$;
 
 -- What reached each vehicle's battery in its window, and what the meters that fed the vehicle
@@ -295,3 +301,21 @@ RETURN CASE
     WHEN kwh_delivered_dc >= 0.85 * kwh_consumed_ac THEN 'degraded'
     ELSE 'fault'
 END;
+
+-- The rows of vehicle_performance with their status, as one JSON array: a caller's statement is
+-- planned at every call, this one is not.
+CREATE FUNCTION report_charging(
+    vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
+    with_hours boolean, least_kwh double precision, least_coverage double precision
+) RETURNS json LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN json_agg(charging ORDER BY position)
+    FROM (
+        SELECT *, charging_status(
+            kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+            extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+            least_kwh::numeric, least_coverage::numeric) AS status
+        FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
+    ) AS charging;
+END
+$$;

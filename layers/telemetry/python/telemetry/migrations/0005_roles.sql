@@ -35,14 +35,14 @@ $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION
     store_meter_readings, store_meter_reading, store_vehicle_readings, store_vehicle_reading,
-    vehicle_performance, charging_status
+    vehicle_performance, charging_status, report_charging
 FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     store_meter_readings, store_meter_reading, store_vehicle_readings, store_vehicle_reading
 TO telemetry_ingest;
 
-GRANT EXECUTE ON FUNCTION vehicle_performance, charging_status TO telemetry_read;
+GRANT EXECUTE ON FUNCTION vehicle_performance, charging_status, report_charging TO telemetry_read;
 GRANT SELECT ON
     meter_telemetry_history, meter_live_status, meter_hourly_rollup, meter_daily_rollup,
     vehicle_telemetry_history, vehicle_live_status, vehicle_hourly_rollup, vehicle_daily_rollup,

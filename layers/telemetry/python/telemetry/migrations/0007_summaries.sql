@@ -18,7 +18,6 @@ CREATE TABLE vehicle_summary (
     meter_ids        text[],
     PRIMARY KEY (vehicle_id, window_end)
 );
-CREATE INDEX vehicle_summary_window ON vehicle_summary (window_end, stale);
 COMMENT ON COLUMN vehicle_summary.stale IS
     'A reading or a link in the window came later: to be computed when asked for.';
 COMMENT ON COLUMN vehicle_summary.linked_minutes IS

@@ -1,0 +1,119 @@
+"""Reports beside a bare SELECT of one row by its key, over the same connection."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+from statistics import median
+
+from bench.workload import PARTITION, START
+from telemetry.database import Database, connect
+from telemetry.fleet import FleetSelection, report_fleet
+from telemetry.reports import Rules, report_dashboard, report_performance
+from telemetry.summaries import refresh_summaries
+
+VEHICLES, WITH_HISTORY = 10_000, 100
+DAYS, YEAR = 366, timedelta(hours=8784)
+ROUNDS, CALLS = 5, 100
+# Ragged at both ends.
+END = START + timedelta(hours=30, minutes=23)
+RULES = Rules()
+
+_BARE = """
+    SELECT vehicle_id, last_timestamp, last_kwh_delivered_dc, last_battery_temp
+    FROM vehicle_live_status WHERE vehicle_id = %s
+"""
+# A year of hours of the first vehicles and their meters, a day of all; readings of the first.
+_FILL = """
+    INSERT INTO {stream}_telemetry_history
+        ("timestamp", received_at, {stream}_id, {kwh}, {value})
+    SELECT at, at, '{prefix}_' || lpad(device::text, 6, '0'), 0.125, 25
+    FROM generate_series(1, {with_history}) AS device,
+         generate_series('{start}'::timestamptz, '{end}', '1 minute') AS at;
+    INSERT INTO {stream}_hourly_rollup ({stream}_id, hour, readings, minutes, {sums})
+    SELECT '{prefix}_' || lpad(device::text, 6, '0'), hour, 60, (1::bigint << 60) - 1, {totals}
+    FROM generate_series(1, {vehicles}) AS device,
+         generate_series('{first}'::timestamptz, '{end}', '1 hour') AS hour
+    WHERE device <= {with_history} OR hour >= '{start}';
+    INSERT INTO {stream}_live_status ({stream}_id, last_timestamp, updated_at, last_{kwh}, {last})
+    SELECT '{prefix}_' || lpad(device::text, 6, '0'), '{end}', '{end}', 0.125, 25
+    FROM generate_series(1, {vehicles}) AS device;
+"""
+_GROW = f"""
+    SET synchronous_commit = off;
+    INSERT INTO {PARTITION} ("timestamp", received_at, voltage, meter_id, kwh_consumed_ac)
+    SELECT at, at, 230, 'OTHER_' || lpad(device::text, 6, '0'), 0.125
+    FROM generate_series(1, 5000) AS device,
+         generate_series('{START}'::timestamptz, '{END}', '1 minute') AS at;
+"""
+
+
+def measure_analytics(url: str, read_url: str, say: Callable[[str], None]) -> dict[str, float]:
+    """Return median times (ms) by name: of each report, and of the bare SELECT beside it.
+
+    The database is empty; read_url is that of telemetry_read.
+    """
+    say(f"analytics: {VEHICLES:,} vehicles, a year of {WITH_HISTORY}")
+    _fill(url)
+    with connect(url) as connection:
+        began = time.perf_counter()
+        refresh_summaries(connection, END, by_name=True)
+        connection.execute("VACUUM (ANALYZE)")
+        measured = {"refresh_seconds": time.perf_counter() - began}
+    reader = Database(read_url)
+    vehicles = [f"VEH_{number:06}" for number in range(1, WITH_HISTORY + 1)]
+    acts: dict[str, Callable[[], object]] = {
+        "bare_select": lambda: reader.fetch(_BARE, (vehicles[0],)),
+        "performance_24h": lambda: report_performance(reader, vehicles[0], RULES, END),
+        "performance_year": lambda: report_performance(reader, vehicles[0], RULES, END, YEAR),
+        "dashboard_100": lambda: report_dashboard(reader, vehicles, RULES, END),
+        "fleet_10000": lambda: report_fleet(reader, RULES, FleetSelection(), END),
+    }
+    measured |= _time(acts, say)
+    say("analytics: 9 million readings of other meters")
+    with connect(url) as connection:
+        connection.execute(_GROW.encode())
+        connection.execute(f"VACUUM (ANALYZE) {PARTITION}".encode())
+    grown = _time({name: acts[name] for name in ("bare_select", "performance_24h")}, say)
+    reader.close()
+    return measured | {name.replace("_ms", "_grown_ms"): value for name, value in grown.items()}
+
+
+def _fill(url: str) -> None:
+    kinds = (
+        ("meter", "MTR", "kwh_consumed_ac", "voltage", "last_voltage", "7.5"),
+        ("vehicle", "VEH", "kwh_delivered_dc", "battery_temp", "last_battery_temp", "7, 1500"),
+    )
+    with connect(url) as connection:
+        connection.execute("SET synchronous_commit = off")
+        for stream, prefix, kwh, value, last, totals in kinds:
+            connection.execute(
+                _FILL.format(
+                    stream=stream,
+                    prefix=prefix,
+                    kwh=kwh,
+                    value=value,
+                    last=last,
+                    totals=totals,
+                    sums=kwh + (", battery_temp_sum" if stream == "vehicle" else ""),
+                    vehicles=VEHICLES,
+                    with_history=WITH_HISTORY,
+                    first=END - timedelta(days=DAYS),
+                    start=START,
+                    end=END,
+                ).encode()
+            )
+
+
+def _time(acts: dict[str, Callable[[], object]], say: Callable[[str], None]) -> dict[str, float]:
+    """Return the median time of each act (ms), over interleaved rounds."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for number in range(ROUNDS + 1):
+        say(f"analytics, round {number} of {ROUNDS}")
+        for name, act in acts.items():
+            for _ in range(CALLS if name in {"bare_select", "performance_24h"} else CALLS // 10):
+                began = time.perf_counter()
+                act()
+                if number:
+                    times[name].append((time.perf_counter() - began) * 1000)
+    return {f"{name}_ms": median(values) for name, values in times.items()}
