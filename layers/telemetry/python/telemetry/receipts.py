@@ -101,7 +101,7 @@ _LATEST = "SELECT last_timestamp FROM {stream}_live_status WHERE {stream}_id = %
 
 # The bounds are repeated as plain comparisons because partitions are not pruned by a pair.
 _RECEIPTS = """
-    SELECT {stream}_id, "timestamp", received_at, {values}
+    SELECT "timestamp", received_at, {values}
     FROM {stream}_telemetry_history
     WHERE {stream}_id = %(device_id)s
       AND "timestamp" >= %(timestamp)s AND "timestamp" <= %(end)s
@@ -132,14 +132,14 @@ def list_meter_receipts(
         end=begin.end.astimezone(zone),
         items=[
             MeterReceipt(
-                meter_id=device_id,
+                meter_id=meter_id,
                 timestamp=timestamp.astimezone(zone),
                 kwh_consumed_ac=kwh,
                 voltage=voltage,
                 received_at=received_at.astimezone(zone),
                 counts=counts,
             )
-            for (device_id, timestamp, received_at, kwh, voltage), counts in rows
+            for (timestamp, received_at, kwh, voltage), counts in rows
         ],
         next_cursor=cursor,
     )
@@ -159,7 +159,7 @@ def list_vehicle_receipts(
         end=begin.end.astimezone(zone),
         items=[
             VehicleReceipt(
-                vehicle_id=device_id,
+                vehicle_id=vehicle_id,
                 timestamp=timestamp.astimezone(zone),
                 kwh_delivered_dc=kwh,
                 battery_temp=battery_temp,
@@ -168,15 +168,7 @@ def list_vehicle_receipts(
                 counts=counts,
                 meter_id=meter_id,
             )
-            for (
-                device_id,
-                timestamp,
-                received_at,
-                kwh,
-                battery_temp,
-                soc,
-                meter_id,
-            ), counts in rows
+            for (timestamp, received_at, kwh, battery_temp, soc, meter_id), counts in rows
         ],
         next_cursor=cursor,
     )
@@ -204,13 +196,13 @@ def _fetch(
     row more than asked for tells that of the page's last row too.
     """
     rows = database.fetch(statement, {"device_id": device_id, "limit": limit, **begin.model_dump()})
-    next_timestamps = [row[1] for row in rows[1:]] + [None]
+    next_timestamps = [row[0] for row in rows[1:]] + [None]
     page = [
-        (row, row[1] != next_timestamp)
+        (row, row[0] != next_timestamp)
         for row, next_timestamp in zip(rows[:limit], next_timestamps, strict=False)
     ]
     if len(rows) <= limit:
         return page, None
-    _, timestamp, received_at, *_ = rows[limit - 1]
+    timestamp, received_at, *_ = rows[limit - 1]
     end = begin.model_copy(update={"timestamp": timestamp, "received_at": received_at})
     return page, encode_cursor(end)
