@@ -67,9 +67,9 @@ def test_receipts_of_a_meter_are_in_device_time_and_the_last_of_each_reading_cou
     }
 
 
-def test_a_vehicles_receipt_has_its_own_charge_or_none(api: Api) -> None:
+def test_a_vehicles_receipt_has_its_own_charge_and_meter_or_none(api: Api) -> None:
     post(api, "vehicle", NOON - MINUTE, 0.5, soc=80.5)
-    post(api, "vehicle", NOON)
+    post(api, "vehicle", NOON, meterId="METER-9")
     items = api.get("/v1/vehicles/-1/readings").body["items"]
     assert [item.pop("receivedAt") for item in items]
     assert items == [
@@ -80,9 +80,12 @@ def test_a_vehicles_receipt_has_its_own_charge_or_none(api: Api) -> None:
             "batteryTemp": -4.25,
             "soc": soc,
             "counts": True,
-            "meterId": None,
+            "meterId": meter_id,
         }
-        for time, kwh, soc in (("11:59:00", 0.5, 80.5), ("12:00:00", 1.0, None))
+        for time, kwh, soc, meter_id in (
+            ("11:59:00", 0.5, 80.5, None),
+            ("12:00:00", 1.0, None, "METER-9"),
+        )
     ]
 
 
