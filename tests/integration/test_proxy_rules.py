@@ -171,7 +171,16 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
     report = "/v1/analytics/performance/{vehicleId}"
     for query in ("", "?end=now", "?end=2026-02-10T10:00:00Z"):
         get(report, f"/v1/analytics/performance/VEH-1{query}", 200)
+    get(report, "/v1/analytics/performance/VEH-1?hours=8784", 200)
     get(report, "/v1/analytics/performance/VEH-2", 404)
+    dashboard = "/v1/analytics/performance"
+    get(dashboard, f"{dashboard}?vehicleIds={','.join(f'VEH-{n}' for n in range(100))}", 200)
+    fleet = "/v1/analytics/fleet"
+    get(fleet, fleet, 200)
+    get(fleet, f"{fleet}?status=fault&hours=48&limit=1", 200)
+    trend = "/v1/analytics/vehicles/{vehicleId}/trend"
+    get(trend, "/v1/analytics/vehicles/VEH-1/trend?bucket=day&buckets=366&tz=Asia/Kolkata", 200)
+    get(trend, "/v1/analytics/vehicles/VEH-2/trend", 404)
     get(report, "/v1/analytics/performance/VEH-1?end=soon", 400)
     for stream, device in (("meter", "METER-1"), ("vehicle", "VEH-1")):
         get(f"/v1/live/{stream}s", f"/v1/live/{stream}s?status=offline&limit=1", 200)

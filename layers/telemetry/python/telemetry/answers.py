@@ -300,7 +300,8 @@ class Performance(Vehicle):
     """How a vehicle charged, and when it or its meter was silent."""
 
     gaps: Silence | None = Field(
-        description="Gaps of more than five minutes; null for windows of more than 744 hours"
+        description="Gaps of more than five minutes; null for windows of more than 744 hours",
+        examples=[None],
     )
 
 
