@@ -32,7 +32,7 @@ began = time.process_time()
 {code}
 print(time.process_time() - began)
 """
-RUNS = 15
+RUNS = 7
 GOAL = 1.15
 
 
