@@ -34,10 +34,10 @@ def queue_references(endpoint: str) -> dict[str, str]:
 
 
 def read_local_template(environ: Mapping[str, str]) -> Template:
-    """Return template.yaml with the databases, the queues and the mode that the variables name.
+    """Return template.yaml with the databases, the queues and the modes that the variables name.
 
-    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE and REPLICA_DATABASE_URL.
-    Raises LocalError.
+    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE, PAIRING and
+    REPLICA_DATABASE_URL. Raises LocalError.
     """
     values = {
         **DatabaseUrls.from_environment(environ).parameters,
@@ -45,6 +45,7 @@ def read_local_template(environ: Mapping[str, str]) -> Template:
         "ReplicaDatabaseUrl": environ.get("REPLICA_DATABASE_URL", ""),
         "AWS::StackName": "local",
     }
-    if environ.get("INGEST_MODE"):
-        values["IngestMode"] = environ["INGEST_MODE"]
+    for variable, parameter in (("INGEST_MODE", "IngestMode"), ("PAIRING", "Pairing")):
+        if environ.get(variable):
+            values[parameter] = environ[variable]
     return read_template(TEMPLATE, values)

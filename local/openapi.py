@@ -13,6 +13,7 @@ from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     InvalidRequest,
+    LinkNotFound,
     MeterNotFound,
     NotAcceptable,
     NothingTaken,
@@ -81,6 +82,8 @@ def build_document() -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _finish(operation, path)
+    unlink = document["paths"]["/v1/links/{vehicleId}"]["delete"]["responses"]["404"]
+    unlink["content"]["application/json"]["example"]["message"] = str(LinkNotFound())
     _drop_unused_schemas(document)
     _check_routes(document, template)
     return document

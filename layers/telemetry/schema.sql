@@ -109,7 +109,7 @@ BEGIN
     ON CONFLICT (vehicle_id, valid_from) DO UPDATE
     SET meter_id = excluded.meter_id, source = excluded.source, created_at = excluded.created_at
     WHERE (link.meter_id, link.source) IS DISTINCT FROM (excluded.meter_id, excluded.source);
-    PERFORM settle_neighbours(id, since, concerned);
+    PERFORM settle_neighbours(id, since, meter, concerned);
 END
 $$;
 
@@ -164,14 +164,12 @@ PERFORM lock_links(ids);
         FROM unnest(ids, timestamps, olds, news) AS claim (id, ts, old, new)
         ORDER BY id COLLATE "C", ts
     LOOP
-        -- Those of one batch may continue each other.
-        CONTINUE WHEN claimed.old IS NULL
-            AND (SELECT continues FROM continues_link(claimed.id, claimed.since, claimed.new));
+        -- One of a later turn may be found here as the next already: its own turn settles what follows.
         CONTINUE WHEN EXISTS (
             SELECT FROM links
             WHERE vehicle_id = claimed.id AND valid_from = claimed.since AND source = 'api');
         PERFORM settle_claim(claimed.id, claimed.since, claimed.new);
-        PERFORM settle_neighbours(claimed.id, claimed.since, ARRAY[claimed.old, claimed.new]);
+        PERFORM settle_neighbours(claimed.id, claimed.since, claimed.new, ARRAY[claimed.old]);
     END LOOP;
 END
 $$;
@@ -353,6 +351,44 @@ CREATE FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour tim
 
 COMMENT ON FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) IS 'The bit of the minute (of the hour that starts at the second argument) in which a timestamp falls.';
 
+CREATE FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_column
+DECLARE
+    cadence constant interval := '60 seconds';
+    kept  record;
+    first timestamptz := after + cadence;
+    last  timestamptz;
+BEGIN
+    SELECT link.valid_from, link.meter_id, link.source INTO kept
+    FROM links link
+    WHERE link.vehicle_id = id AND link.valid_from > after
+    ORDER BY link.valid_from
+    LIMIT 1;
+    last := coalesce(kept.valid_from + cadence, 'infinity');
+
+-- The bounds are repeated as plain values, so that partitions are pruned once.
+    SELECT named."timestamp" - cadence, named.meter_id INTO next_claim.valid_from, next_claim.meter_id
+    FROM vehicle_telemetry_history named
+    WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
+      AND named."timestamp" > first AND named."timestamp" < last
+      AND named.received_at = (
+          SELECT counted.received_at
+          FROM vehicle_telemetry_history counted
+          WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
+            AND counted."timestamp" > first AND counted."timestamp" < last
+          ORDER BY counted.received_at DESC
+          LIMIT 1)
+    ORDER BY named."timestamp"
+    LIMIT 1;
+    IF NOT FOUND AND kept.source = 'reading' THEN
+        next_claim.valid_from := kept.valid_from;
+        next_claim.meter_id := kept.meter_id;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
@@ -391,73 +427,45 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meters text[]) RETURNS void
+CREATE FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    meter  text;
     holder text;
-    taker  record;
+    next   record;
+    old    text;
 BEGIN
-    PERFORM settle_next_claim(id, since);
-    FOR meter IN SELECT DISTINCT unnest FROM unnest(meters) WHERE unnest IS NOT NULL LOOP
-        SELECT vehicle_id INTO holder
-        FROM links
-        WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
-        ORDER BY valid_from DESC, vehicle_id DESC
-        LIMIT 1;
-        IF holder != id THEN
-            PERFORM settle_next_claim(holder, CASE WHEN holder COLLATE "C" > id
-                                              THEN since - interval '1 microsecond' ELSE since END);
+    -- 1. Who held the meter has it again by the next claim on it, if that is the next at all.
+    SELECT vehicle_id INTO holder
+    FROM links
+    WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
+    ORDER BY valid_from DESC, vehicle_id DESC
+    LIMIT 1;
+    IF holder != id THEN
+        next := next_claim(holder, CASE WHEN holder COLLATE "C" > id
+                                   THEN since - interval '1 microsecond' ELSE since END);
+        IF next.meter_id = meter THEN
+            PERFORM settle_claim(holder, next.valid_from, meter);
         END IF;
-        SELECT vehicle_id, valid_from, source INTO taker
+    END IF;
+
+-- 2. The vehicle's own next claim.
+    next := next_claim(id, since);
+    IF next.valid_from IS NOT NULL THEN
+        PERFORM settle_claim(id, next.valid_from, next.meter_id);
+    END IF;
+
+-- 3. Who claims a meter next that was given up may have held it all along.
+    FOR old IN SELECT DISTINCT unnest FROM unnest(olds) WHERE unnest IS NOT NULL LOOP
+        SELECT vehicle_id, valid_from, source INTO next
         FROM links
-        WHERE meter_id = meter AND (valid_from, vehicle_id) > (since, id)
+        WHERE meter_id = old AND (valid_from, vehicle_id) > (since, id)
         ORDER BY valid_from, vehicle_id
         LIMIT 1;
-        IF taker.vehicle_id != id AND taker.source = 'reading' THEN
-            PERFORM settle_claim(taker.vehicle_id, taker.valid_from, meter);
+        IF next.vehicle_id != id AND next.source = 'reading' THEN
+            PERFORM settle_claim(next.vehicle_id, next.valid_from, old);
         END IF;
     END LOOP;
-END
-$$;
-
-CREATE FUNCTION public.settle_next_claim(id text, after timestamp with time zone) RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    cadence constant interval := '60 seconds';
-    kept    record;
-    claimed record;
-    first   timestamptz := after + cadence;
-    last    timestamptz;
-BEGIN
-    SELECT valid_from, meter_id, source INTO kept
-    FROM links
-    WHERE vehicle_id = id AND valid_from > after
-    ORDER BY valid_from
-    LIMIT 1;
-    last := coalesce(kept.valid_from + cadence, 'infinity');
-
--- The bounds are repeated as plain values, so that partitions are pruned once.
-    SELECT named."timestamp" - cadence AS valid_from, named.meter_id INTO claimed
-    FROM vehicle_telemetry_history named
-    WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
-      AND named."timestamp" > first AND named."timestamp" < last
-      AND named.received_at = (
-          SELECT counted.received_at
-          FROM vehicle_telemetry_history counted
-          WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
-            AND counted."timestamp" > first AND counted."timestamp" < last
-          ORDER BY counted.received_at DESC
-          LIMIT 1)
-    ORDER BY named."timestamp"
-    LIMIT 1;
-    IF FOUND THEN
-        PERFORM settle_claim(id, claimed.valid_from, claimed.meter_id);
-    ELSIF kept.source = 'reading' THEN
-        PERFORM settle_claim(id, kept.valid_from, kept.meter_id);
-    END IF;
 END
 $$;
 
@@ -1564,14 +1572,14 @@ REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.mark_summaries_of_link() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meters text[]) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION public.settle_next_claim(id text, after timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;

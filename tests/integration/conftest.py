@@ -31,7 +31,8 @@ class Api:
 
     def __init__(self, urls: DatabaseUrls) -> None:
         self._gateway = Gateway(read_local_template({**os.environ, **urls.environment}))
-        self._environments = ("ingest_meter_api", "ingest_vehicle_api", "analytics_api")
+        functions = ("ingest_meter", "ingest_vehicle", "links", "analytics")
+        self._environments = [f"{function}_api" for function in functions]
 
     def request(
         self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -64,6 +65,12 @@ class Api:
     def post(self, target: str, body: object) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", target, raw)
+
+    def put(self, target: str, body: object) -> Answer:
+        return self.request("PUT", target, json.dumps(body).encode())
+
+    def delete(self, target: str) -> Answer:
+        return self.request("DELETE", target)
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Invoke the analytics function directly, as ops do."""

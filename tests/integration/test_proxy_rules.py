@@ -4,6 +4,7 @@ A session that pins keeps its server connection to itself. The rules are those o
 an RDS Proxy" in the guide of Amazon Aurora; stored functions do not pin, whatever they do inside.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -168,6 +169,9 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         many = [reading | change for change in ({}, {}, correction, LATE, LATE)]
         post(f"/v1/ingestion/{stream}/batch", many, 201)
         post(f"/v1/ingestion/{stream}/batch", [reading | BAD], 400)
+    for minute, meter in enumerate(("METER-1", "METER-1", "METER-2")):
+        named = {"meterId": meter, "timestamp": f"2026-02-10T11:0{minute}:00Z"}
+        post("/ingest/vehicle", VEHICLE | named, 201)
     report = "/v1/analytics/performance/{vehicleId}"
     for query in ("", "?end=now", "?end=2026-02-10T10:00:00Z"):
         get(report, f"/v1/analytics/performance/VEH-1{query}", 200)
@@ -190,6 +194,18 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         for query in ("", "?from=2026-02-10T09:00:00Z&to=now", f"?cursor={first}"):
             get(readings, f"/v1/{stream}s/{device}/readings{query}", 200)
         get(readings, f"/v1/{stream}s/none/readings", 404)
+    for route, query, method, body, expected in (
+        ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "METER-3"}, 201),
+        ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "METER-3"}, 200),
+        ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "?"}, 400),
+        ("/v1/links/{vehicleId}", "?limit=1", "GET", None, 200),
+        ("/v1/links/{vehicleId}", "?limit=0", "GET", None, 400),
+        ("/v1/links/{vehicleId}", "", "DELETE", None, 200),
+        ("/v1/links/{vehicleId}", "", "DELETE", None, 404),
+    ):
+        called.add(f"{method} {route}")
+        target = route.replace("{vehicleId}", "VEH-1") + query
+        assert api.request(method, target, json.dumps(body).encode()).status == expected
     get("/health", "/health", 200)
     get("/", "/", 200)
 

@@ -8,6 +8,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from local.databases import OWNER, DatabaseUrls, database_urls
 from telemetry.database import Database, Row, connect
+from telemetry.links import link_vehicle
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_reading
 from telemetry.verification import find_differences
@@ -20,10 +21,16 @@ TABLES = [
     for table in ("telemetry_history", "live_status", "hourly_rollup")
 ]
 VIEWS = ["meter_history", "vehicle_history", "meter_live_state", "vehicle_live_state"]
+LINKS = ["links", "link_periods"]
 # What neither role may do.
 OVERSTEPS = [
     *(f"INSERT INTO {table} DEFAULT VALUES" for table in TABLES),
-    *(f"DELETE FROM {table}" for table in [*TABLES, *VIEWS, "schema_migrations"]),
+    *(f"DELETE FROM {table}" for table in [*TABLES, *VIEWS, *LINKS, "schema_migrations"]),
+    "INSERT INTO links DEFAULT VALUES",
+    "SELECT count(*) FROM link_locks",
+    "SELECT lock_links('{VEH-1}')",
+    "SELECT claim_by_api('VEH-1', now(), 'METER-1')",
+    "SELECT claim_meter('VEH-1', now(), 'METER-1')",
     *(f"TRUNCATE {table}" for table in TABLES),
     *(f"DROP TABLE {table} CASCADE" for table in TABLES),
     "INSERT INTO meter_telemetry_history_default DEFAULT VALUES",
@@ -43,10 +50,11 @@ OVERSTEPS = [
     "INSERT INTO schema_migrations VALUES ('mine', '')",
 ]
 OVERSTEPS_OF_INGEST = [
-    *(f"SELECT count(*) FROM {table}" for table in [*TABLES, *VIEWS, "schema_migrations"]),
+    *(f"SELECT count(*) FROM {table}" for table in [*TABLES, *VIEWS, *LINKS, "schema_migrations"]),
     "SELECT count(*) FROM meter_telemetry_history_default",
     "SELECT meter_energy('METER-1', now() - interval '1 day', now())",
     "SELECT vehicle_energy('VEH-1', now() - interval '1 day', now())",
+    "SELECT links_of('VEH-1', now() - interval '1 day', now())",
 ]
 OVERSTEPS_OF_READ = [
     "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",
@@ -91,6 +99,9 @@ def test_ingest_writes_what_read_reads(urls: DatabaseUrls) -> None:
     for table in [*TABLES, *VIEWS]:
         [(count,)] = read.fetch(f"SELECT count(*) FROM {table}")
         assert count == table.startswith("meter"), table
+    link_vehicle(ingest, "VEH-1", "METER-1", NOON)
+    assert read.fetch("SELECT meter_id FROM links_of('VEH-1', now(), now())") == [("METER-1",)]
+    assert read.fetch("SELECT meter_id FROM link_periods") == [("METER-1",)]
     with connect(urls.read) as connection:
         assert find_differences(connection) == []
     ingest.close()

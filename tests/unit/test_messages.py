@@ -73,6 +73,20 @@ def test_a_batch_is_cut_where_it_does_not_fit_into_a_message(id_length: int, mes
     assert receipts == [ACCEPTED + number * MICROSECOND for number in range(10_000)]
 
 
+def test_a_field_that_no_reading_has_takes_no_room_and_an_older_message_lacks_it() -> None:
+    bare = VehicleReading.model_construct(
+        vehicle_id="VEH-1", kwh_delivered_dc=1.0, battery_temp=2.0, timestamp=ACCEPTED
+    )
+    named = bare.model_copy(update={"meter_id": "METER-1"})
+    [(_, body)] = pack(VEHICLES, [bare], ACCEPTED)
+    assert set(json.loads(body)["readings"]) == {
+        *("vehicleId", "kwhDeliveredDc", "batteryTemp", "timestamp")
+    }
+    assert unpack(VEHICLES, body).readings == [bare]
+    [(_, body)] = pack(VEHICLES, [bare, named], ACCEPTED)
+    assert unpack(VEHICLES, body).readings == [bare, named]
+
+
 GOOD: dict[str, Any] = {
     "stream": "meter",
     "receivedAt": "2026-02-10T12:00:00Z",

@@ -39,6 +39,7 @@ def test_the_template_routes_both_contracts() -> None:
         "IngestVehicleFunction": URLS.ingest,
         "MeterWorkerFunction": URLS.ingest,
         "VehicleWorkerFunction": URLS.ingest,
+        "LinksFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "MigrateFunction": URLS.owner,
     }

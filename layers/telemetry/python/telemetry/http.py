@@ -25,17 +25,22 @@ from telemetry.answers import (
     BatchRefused,
     ErrorAnswer,
     Ingested,
+    Link,
+    Links,
     Queued,
     RejectedItem,
 )
 from telemetry.batches import Batch, Rejection
 from telemetry.errors import (
     BodyTooLarge,
+    DatabaseUnavailable,
     FieldError,
     InvalidRequest,
+    LinkNotFound,
     NothingTaken,
     TelemetryError,
     UnsupportedEncoding,
+    VehicleNotFound,
 )
 from telemetry.ingestion import Taken
 from telemetry.readings import Reading
@@ -115,6 +120,22 @@ READING_DOCUMENTATION: Any = {
     "responses": documents(Ingested, 201, InvalidRequest, UnsupportedEncoding, NothingTaken)
     | documents(Queued, 202),
 }
+LINK_DOCUMENTATION: Any = {
+    "tags": ["Links"],
+    "status_code": 201,
+    "responses": documents(
+        Link, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
+    )
+    | documents(Link, 200),
+}
+LINKS_DOCUMENTATION: Any = {
+    "tags": ["Links"],
+    "responses": documents(Links, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
+}
+UNLINK_DOCUMENTATION: Any = {
+    "tags": ["Links"],
+    "responses": documents(Link, 200, InvalidRequest, LinkNotFound, DatabaseUnavailable),
+}
 BATCH_DOCUMENTATION: Any = {
     "tags": ["Ingestion"],
     "status_code": 201,
@@ -134,16 +155,18 @@ def receives(
     parse: Callable[[type[Reading], str | bytes], Parsed],
     kind: type[Reading],
     resolver: APIGatewayHttpResolver,
-) -> Callable[[Callable[[Parsed], Answer]], Callable[[], Answer]]:
+) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """Decorate a route so that it gets the request's body parsed, or is not called at all.
+
+    Before it come the variables of the route's path, as they were sent.
 
     Powertools' own body parsing reads JSON leniently and costs twice as much as the whole request.
     """
 
-    def decorate(route: Callable[[Parsed], Answer]) -> Callable[[], Answer]:
+    def decorate(route: Callable[..., Answer]) -> Callable[..., Answer]:
         @functools.wraps(route)
-        def call() -> Answer:
-            return route(parse(kind, body_of(resolver.current_event.raw_event)))
+        def call(**path: str) -> Answer:
+            return route(*path.values(), parse(kind, body_of(resolver.current_event.raw_event)))
 
         return call
 

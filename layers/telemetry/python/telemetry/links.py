@@ -10,6 +10,8 @@ from telemetry.answers import Link, Links
 from telemetry.database import Database
 from telemetry.errors import LinkNotFound, VehicleNotFound
 
+MOST_LINKS = 1_000
+
 # psycopg reads times in the session's time zone; the answers' are in UTC.
 _LINK = "SELECT * FROM link_vehicle(%s, %s, %s, %s)"
 _UNLINK = "SELECT * FROM unlink_vehicle(%s, %s)"

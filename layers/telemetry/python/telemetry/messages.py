@@ -4,8 +4,8 @@
      "readings": {"meterId": ["METER-001"], "kwhConsumedAc": [5.5], "voltage": [240.5],
                   "timestamp": ["2026-02-10T10:00:00Z"]}}
 
-Columns take half the bytes of objects: 10,000 readings fit into one message. One that no
-reading has is left out.
+Columns take half the bytes of objects: 10,000 readings fit into one message. A field that none of
+them has is left out.
 """
 
 import json

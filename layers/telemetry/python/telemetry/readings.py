@@ -1,4 +1,4 @@
-"""The two streams: what a meter reading and a vehicle reading are, and how they are recognised."""
+"""What comes in and how it is recognised: meter and vehicle readings, and links between the two."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -77,6 +77,25 @@ DeviceTime = Annotated[
 ]
 
 
+def _instant(value: object) -> datetime:
+    time = parse_time(value)
+    if not OLDEST_TIMESTAMP <= time <= datetime.now(UTC) + CLOCK_TOLERANCE:
+        raise PydanticCustomError(
+            "instant", "Input should be from 2000-01-01T00:00:00Z to 5 minutes from now"
+        )
+    return time
+
+
+AnyTime = Annotated[
+    datetime, PlainValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Instant = Annotated[
+    datetime,
+    PlainValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -144,6 +163,18 @@ class VehicleReading(_Message):
     timestamp: DeviceTime
 
 
+class LinkRequest(_Message):
+    """A meter that feeds a vehicle."""
+
+    meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
+    valid_from: Instant | None = Field(
+        default=None,
+        description="From when on (RFC 3339, offset required), from 2000-01-01 to 5 minutes from "
+        "now; left out, from now on",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+
+
 Reading = TypeVar("Reading", bound=_Message)
 
 
@@ -157,6 +188,14 @@ def parse_reading(kind: type[Reading], body: str | bytes) -> Reading:
         return kind.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(field_errors(error)) from None
+
+
+def check_id(vehicle_id: str) -> str:
+    """Return a vehicle's id; raise InvalidRequest where it cannot be one."""
+    if not re.fullmatch(DEVICE_ID, vehicle_id):
+        message = f"String should match pattern '{DEVICE_ID}'"
+        raise InvalidRequest([FieldError("vehicleId", message)])
+    return vehicle_id
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

@@ -66,26 +66,27 @@ BEGIN
 END
 $$;
 
--- Settles the first claim that a reading of the vehicle makes after an instant and before the
--- vehicle's next kept one; where there is none and the kept one is a reading's, that one.
-CREATE FUNCTION settle_next_claim(id text, after timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Finds the first claim that a reading of the vehicle makes after an instant and before the vehicle's
+-- next kept one; where there is none and the kept one is a reading's, that one.
+CREATE FUNCTION next_claim(
+    id text, after timestamptz, OUT valid_from timestamptz, OUT meter_id text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     cadence constant interval := '60 seconds';
-    kept    record;
-    claimed record;
-    first   timestamptz := after + cadence;
-    last    timestamptz;
+    kept  record;
+    first timestamptz := after + cadence;
+    last  timestamptz;
 BEGIN
-    SELECT valid_from, meter_id, source INTO kept
-    FROM links
-    WHERE vehicle_id = id AND valid_from > after
-    ORDER BY valid_from
+    SELECT link.valid_from, link.meter_id, link.source INTO kept
+    FROM links link
+    WHERE link.vehicle_id = id AND link.valid_from > after
+    ORDER BY link.valid_from
     LIMIT 1;
     last := coalesce(kept.valid_from + cadence, 'infinity');
 
     -- The bounds are repeated as plain values, so that partitions are pruned once.
-    SELECT named."timestamp" - cadence AS valid_from, named.meter_id INTO claimed
+    SELECT named."timestamp" - cadence, named.meter_id INTO next_claim.valid_from, next_claim.meter_id
     FROM vehicle_telemetry_history named
     WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
       AND named."timestamp" > first AND named."timestamp" < last
@@ -98,41 +99,51 @@ BEGIN
           LIMIT 1)
     ORDER BY named."timestamp"
     LIMIT 1;
-    IF FOUND THEN
-        PERFORM settle_claim(id, claimed.valid_from, claimed.meter_id);
-    ELSIF kept.source = 'reading' THEN
-        PERFORM settle_claim(id, kept.valid_from, kept.meter_id);
+    IF NOT FOUND AND kept.source = 'reading' THEN
+        next_claim.valid_from := kept.valid_from;
+        next_claim.meter_id := kept.meter_id;
     END IF;
 END
 $$;
 
--- Settles what a claim that came, changed or went concerns beside itself. meters: those that it
--- names or named.
-CREATE FUNCTION settle_neighbours(id text, since timestamptz, meters text[]) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Settles what a claim concerns beside itself that came, changed or went: meter is the one it names,
+-- if any, and olds are those it may have named. In this order: each step relies on the ones before.
+CREATE FUNCTION settle_neighbours(id text, since timestamptz, meter text, olds text[])
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    meter  text;
     holder text;
-    taker  record;
+    next   record;
+    old    text;
 BEGIN
-    PERFORM settle_next_claim(id, since);
-    FOR meter IN SELECT DISTINCT unnest FROM unnest(meters) WHERE unnest IS NOT NULL LOOP
-        SELECT vehicle_id INTO holder
-        FROM links
-        WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
-        ORDER BY valid_from DESC, vehicle_id DESC
-        LIMIT 1;
-        IF holder != id THEN
-            PERFORM settle_next_claim(holder, CASE WHEN holder COLLATE "C" > id
-                                              THEN since - interval '1 microsecond' ELSE since END);
+    -- 1. Who held the meter has it again by the next claim on it, if that is the next at all.
+    SELECT vehicle_id INTO holder
+    FROM links
+    WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
+    ORDER BY valid_from DESC, vehicle_id DESC
+    LIMIT 1;
+    IF holder != id THEN
+        next := next_claim(holder, CASE WHEN holder COLLATE "C" > id
+                                   THEN since - interval '1 microsecond' ELSE since END);
+        IF next.meter_id = meter THEN
+            PERFORM settle_claim(holder, next.valid_from, meter);
         END IF;
-        SELECT vehicle_id, valid_from, source INTO taker
+    END IF;
+
+    -- 2. The vehicle's own next claim.
+    next := next_claim(id, since);
+    IF next.valid_from IS NOT NULL THEN
+        PERFORM settle_claim(id, next.valid_from, next.meter_id);
+    END IF;
+
+    -- 3. Who claims a meter next that was given up may have held it all along.
+    FOR old IN SELECT DISTINCT unnest FROM unnest(olds) WHERE unnest IS NOT NULL LOOP
+        SELECT vehicle_id, valid_from, source INTO next
         FROM links
-        WHERE meter_id = meter AND (valid_from, vehicle_id) > (since, id)
+        WHERE meter_id = old AND (valid_from, vehicle_id) > (since, id)
         ORDER BY valid_from, vehicle_id
         LIMIT 1;
-        IF taker.vehicle_id != id AND taker.source = 'reading' THEN
-            PERFORM settle_claim(taker.vehicle_id, taker.valid_from, meter);
+        IF next.vehicle_id != id AND next.source = 'reading' THEN
+            PERFORM settle_claim(next.vehicle_id, next.valid_from, old);
         END IF;
     END LOOP;
 END
@@ -175,14 +186,12 @@ BEGIN
         FROM unnest(ids, timestamps, olds, news) AS claim (id, ts, old, new)
         ORDER BY id COLLATE "C", ts
     LOOP
-        -- Those of one batch may continue each other.
-        CONTINUE WHEN claimed.old IS NULL
-            AND (SELECT continues FROM continues_link(claimed.id, claimed.since, claimed.new));
+        -- One of a later turn may be found here as the next already: its own turn settles what follows.
         CONTINUE WHEN EXISTS (
             SELECT FROM links
             WHERE vehicle_id = claimed.id AND valid_from = claimed.since AND source = 'api');
         PERFORM settle_claim(claimed.id, claimed.since, claimed.new);
-        PERFORM settle_neighbours(claimed.id, claimed.since, ARRAY[claimed.old, claimed.new]);
+        PERFORM settle_neighbours(claimed.id, claimed.since, claimed.new, ARRAY[claimed.old]);
     END LOOP;
 END
 $$;
@@ -221,7 +230,7 @@ BEGIN
     ON CONFLICT (vehicle_id, valid_from) DO UPDATE
     SET meter_id = excluded.meter_id, source = excluded.source, created_at = excluded.created_at
     WHERE (link.meter_id, link.source) IS DISTINCT FROM (excluded.meter_id, excluded.source);
-    PERFORM settle_neighbours(id, since, concerned);
+    PERFORM settle_neighbours(id, since, meter, concerned);
 END
 $$;
 
@@ -308,7 +317,7 @@ END
 $$;
 
 REVOKE EXECUTE ON FUNCTION
-    links_of, continues_link, lock_links, settle_claim, settle_next_claim, settle_neighbours,
+    links_of, continues_link, lock_links, settle_claim, next_claim, settle_neighbours,
     claim_meters, claim_meter, claim_by_api, link_vehicle, unlink_vehicle, list_links
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION link_vehicle, unlink_vehicle, list_links TO telemetry_ingest;

@@ -1,0 +1,60 @@
+"""Which meter feeds which vehicle: links made, listed and ended over HTTP."""
+
+import os
+from datetime import UTC, datetime
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+
+from telemetry import http, links
+from telemetry.answers import Link, Links
+from telemetry.database import Database
+from telemetry.observability import build_logger
+from telemetry.readings import DEVICE_ID, AnyTime, Instant, LinkRequest, check_id, parse_reading
+from telemetry.settings import Settings
+
+logger = build_logger("links")
+settings = Settings(os.environ)
+database = Database(settings.database_url, password=settings.database_password)
+app = http.build_resolver(logger, enable_validation=True)
+
+PATH = "/v1/links/<vehicleId>"
+VehicleId = Annotated[
+    str,
+    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
+]
+Limit = Annotated[int, Query(ge=1, le=links.MOST_LINKS, description="How many at most")]
+Cursor = Annotated[AnyTime | None, Query(description="`nextCursor` of the answer before")]
+ValidTo = Annotated[
+    Instant | None,
+    Query(alias="validTo", description="When, from 2000-01-01 on; left out, now"),
+]
+
+
+@app.put(PATH, summary="Link a vehicle", enable_validation=False, **http.LINK_DOCUMENTATION)
+@http.receives(parse_reading, LinkRequest, app)
+def link(vehicle_id: VehicleId, request: LinkRequest) -> Response[Link]:
+    """Say which meter feeds a vehicle from an instant on; either may be yet to report.
+
+    It ends what the vehicle and the meter were linked to until then. Sent again it changes nothing;
+    with another meter for the same instant it replaces what was sent before.
+    """
+    since = request.valid_from
+    made, new = links.link_vehicle(database, check_id(vehicle_id), request.meter_id, since)
+    return Response(201 if new else 200, "application/json", made)
+
+
+@app.get(PATH, summary="The links of a vehicle", **http.LINKS_DOCUMENTATION)
+def history(vehicle_id: VehicleId, limit: Limit = 100, cursor: Cursor = None) -> Links:
+    """List the links of a vehicle, the newest first, whether made here or by readings."""
+    return links.list_links(database, vehicle_id, cursor, limit)
+
+
+@app.delete(PATH, summary="End the link of a vehicle", **http.UNLINK_DOCUMENTATION)
+def unlink(vehicle_id: VehicleId, valid_to: ValidTo = None) -> Link:
+    """End the link that a vehicle has at an instant; a reading that names a meter opens another."""
+    return links.unlink_vehicle(database, vehicle_id, valid_to or datetime.now(UTC))
+
+
+handler = http.build_handler(app, logger)
