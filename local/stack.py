@@ -206,4 +206,4 @@ def function_environ(queues: Mapping[str, str]) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
-    } | {**queues, "POWERTOOLS_METRICS_DISABLED": "true"}
+    } | dict(queues)

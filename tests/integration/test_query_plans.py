@@ -6,6 +6,7 @@ history read here is in two of some fifty partitions, which meet at MIDNIGHT.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -20,7 +21,7 @@ from telemetry.receipts import (
     list_meter_receipts,
     list_vehicle_receipts,
 )
-from telemetry.reports import report_performance
+from telemetry.reports import Rules, fetch_charging, report_performance
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,
@@ -34,7 +35,7 @@ from tests.integration.plans import Explained, report_plans
 pytestmark = unpooled
 
 MIDNIGHT = datetime(2025, 1, 1, tzinfo=UTC)
-LIVE, ROLLUP = "live_status", "hourly_rollup"
+LIVE, ROLLUP, DAYS = "live_status", "hourly_rollup", "daily_rollup"
 OLDEST, OLD, NEW = (f"telemetry_history_{part}" for part in ("2010_2019", "2024", "2025"))
 
 # Times are minutes after MIDNIGHT. Every device has sent each minute of these hours. The idle ones
@@ -137,23 +138,24 @@ class Case(NamedTuple):
 
 
 # A reading that is not newer than all before looks for the receipt that counted so far. One that
-# is not inserted, because it is there, is then compared with what is.
-SIX = {LIVE: 3, ROLLUP: 6, OLD: 3, NEW: 3}
+# is not inserted, because it is there, is then compared with what is. Whether its day is summed
+# already, its live row tells.
+SIX = {LIVE: 9, ROLLUP: 6, OLD: 3, NEW: 3}
 CASES = {
     "in order": Case([(0, NEXT)], {LIVE: 1, ROLLUP: 1}),
     "first of its hour": Case([(0, NEXT + 1)], {LIVE: 1, ROLLUP: 1}),
-    "late": Case([(0, -89.5)], {LIVE: 2, ROLLUP: 1, OLD: 1}),
-    "corrected": Case([(0, -90)], {LIVE: 2, ROLLUP: 1, OLD: 1}),
-    "re-sent": Case([(0, -89.5)], {LIVE: 2, OLD: 2}, before=1),
+    "late": Case([(0, -89.5)], {LIVE: 3, ROLLUP: 1, OLD: 1}),
+    "corrected": Case([(0, -90)], {LIVE: 3, ROLLUP: 1, OLD: 1}),
+    "re-sent": Case([(0, -89.5)], {LIVE: 3, OLD: 2}, before=1),
     "batch": Case(three(NEXT, NEXT + 1), {LIVE: 3, ROLLUP: 6}),
     "late batch": Case(three(-89.5, 90.5), SIX),
     "corrected batch": Case(three(-90, 90), SIX),
-    "re-sent batch": Case(three(-89.5, 90.5), {LIVE: 3, OLD: 6, NEW: 6}, before=1),
+    "re-sent batch": Case(three(-89.5, 90.5), {LIVE: 9, OLD: 6, NEW: 6}, before=1),
     "batch of other events of the same instants": Case(
-        three(-89.5, 90.5), {LIVE: 9, ROLLUP: 6, OLD: 6, NEW: 6}, before=2
+        three(-89.5, 90.5), {LIVE: 15, ROLLUP: 6, OLD: 6, NEW: 6}, before=2
     ),
     "batch of readings that are years apart": Case(
-        [(0, -89.5), (0, -8 * 365 * 24 * 60)], {LIVE: 1, ROLLUP: 2, OLD: 1, OLDEST: 1}
+        [(0, -89.5), (0, -8 * 365 * 24 * 60)], {LIVE: 3, ROLLUP: 2, OLD: 1, OLDEST: 1}
     ),
 }
 
@@ -171,15 +173,22 @@ def test_storing_touches_the_readings_stored(
     check(touched, case.bounds, stream)
 
 
-# Before the window's first whole hour and after its last one, in a window that ends then.
-@pytest.mark.parametrize(("end", "first", "last"), [(None, 1, 59), (12.5 * 60, 30, 30)])
+# What comes before the first whole hour of a window that ends then, and after its last one. Nothing
+# comes after the latest reading, so that its hour counts as whole.
+@pytest.mark.parametrize(("end", "edges"), [(None, {OLD: 1}), (12.5 * 60, {OLD: 30, NEW: 30})])
 def test_a_report_touches_rollups_and_two_edges_of_history(
-    explained: Explained, end: float | None, first: int, last: int
+    explained: Explained, end: float | None, edges: dict[str, int]
 ) -> None:
     window_end = None if end is None else MIDNIGHT + timedelta(minutes=end)
     vehicle_id = f"VEH-{DEVICES[-1]}"
-    touched = explained.touched_by(report_performance, explained.read, vehicle_id, window_end)
-    check(touched, {LIVE: 2, ROLLUP: 23, OLD: first, NEW: last}, *STORES)
+    touched = explained.touched_by(
+        report_performance, explained.read, vehicle_id, Rules(), window_end
+    )
+    # Without links, these were looked for once each; and days, of which there are none.
+    for index in ("links_pkey", "links_meter"):
+        assert touched.pop(index) <= 3
+    # Hours once for their energy, once for the minutes heard from.
+    check(touched, {LIVE: 3, ROLLUP: 50, DAYS: 1} | edges, *STORES)
 
 
 LIST_RECEIPTS = {"meter": list_meter_receipts, "vehicle": list_vehicle_receipts}
@@ -266,8 +275,9 @@ def test_every_index_is_in_the_order_of_device_and_time(seeded: Seeded) -> None:
                                pg_get_indexdef(indexrelid, 2, false)
                FROM pg_index WHERE indrelid::regclass::text ~ '^(meter|vehicle)_'"""
         ).fetchall()
-    times = {'"timestamp"', "hour", ""}  # a live row has just the device
-    assert set(found) == {(device, time) for device in ("meter_id", "vehicle_id") for time in times}
+    times = {'"timestamp"', "hour", "day", ""}  # a live row has just the device
+    expected = {(device, time) for device in ("meter_id", "vehicle_id") for time in times}
+    assert set(found) == expected | {("vehicle_id", "window_end")}
 
 
 # A session keeps its plans, and tomorrow's partition is empty when it makes them.
@@ -279,18 +289,23 @@ def test_a_plan_made_while_a_partition_was_empty_uses_its_index_once_it_has_fill
         connection.execute("ANALYZE")  # of all tables, such as after an upgrade of the server
     report_plans(server, urls.owner.rpartition("/")[2])
     explained = Explained(urls, "force_generic_plan", monkeypatch)
-    energy, device = f"SELECT {stream}_energy(%s, %s, %s)", DEVICE_NAMES[stream].format(0)
     try:
         for time, history in ((-90, OLD), (90, NEW)):
             sent = three(time, time + 1, time + 2)
             send(explained.ingest, stream, sent)
             touched = explained.touched_by(send, explained.ingest, stream, sent)
-            check(touched, {LIVE: 3, history: 18}, stream)
+            check(touched, {LIVE: 12, history: 18}, stream)
 
-            window = [MIDNIGHT + timedelta(minutes=time + edge) for edge in (-1, 1)]
-            touched = explained.touched_by(explained.read.fetch, energy, [device, *window])
-            check(
-                touched, {ROLLUP: 1, history: 3}, stream
-            )  # two readings and an edge that is empty
+            if stream == "vehicle":
+                start, end = (MIDNIGHT + timedelta(minutes=time + edge) for edge in (-1, 1))
+                touched = explained.touched_by(
+                    partial(fetch_charging, starts=[start], ends=[end]),
+                    explained.read,
+                    ["VEH-0"],
+                    Rules(by_name=False),
+                )
+                assert touched.pop("links_pkey") <= 2
+                # Two readings, the edge that is empty, and looks at hours and days there are not.
+                check(touched, {LIVE: 1, ROLLUP: 2, DAYS: 1, history: 3}, stream)
     finally:
         explained.close()

@@ -30,22 +30,34 @@ CREATE TABLE fleet_window (
 );
 
 
--- After a write: sums the summed days of these readings anew.
+-- After a write: of readings up to summed_to, sums the days anew and marks the summaries.
 CREATE FUNCTION change_meter_summaries(meter_ids text[], timestamps timestamptz[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
+DECLARE
+    ids   text[];
+    times timestamptz[];
+    days  timestamptz[];  -- null where the day is not summed yet
 BEGIN
+    SELECT array_agg(item.id), array_agg(item.ts),
+           array_agg(CASE WHEN item.ts <= day_of(summed_to) THEN day_of(rollup_hour(item.ts)) END)
+    INTO ids, times, days
+    FROM unnest(meter_ids, timestamps) AS item (id, ts)
+    CROSS JOIN LATERAL (  -- LIMIT: whatever the plan was made for, one look-up each
+        SELECT summed_to FROM meter_live_status live
+        WHERE live.meter_id = item.id AND live.summed_to >= item.ts
+        LIMIT 1
+    ) AS live;
+    IF ids IS NULL THEN
+        RETURN;
+    END IF;
+
     INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
     SELECT hourly.meter_id, changed.day, sum(hourly.readings),
            sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
-    FROM (
-        SELECT DISTINCT item.id, day_of(rollup_hour(item.ts)) AS day
-        FROM unnest(meter_ids, timestamps) AS item (id, ts)
-        JOIN meter_live_status live ON live.meter_id = item.id
-        WHERE item.ts <= day_of(live.summed_to)
-    ) AS changed
+    FROM (SELECT DISTINCT id, day FROM unnest(ids, days) AS item (id, day)) AS changed
     JOIN meter_hourly_rollup hourly ON hourly.meter_id = changed.id
         AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
     GROUP BY hourly.meter_id, changed.day
@@ -58,11 +70,11 @@ BEGIN
     SET stale = true
     FROM (
         SELECT link.vehicle_id, item.ts
-        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        FROM unnest(ids, times) AS item (id, ts)
         JOIN links link ON link.meter_id = item.id
         UNION
         SELECT 'VEH' || substring(item.id FROM '^(?:METER|MTR)([._:-].+)$'), item.ts
-        FROM unnest(meter_ids, timestamps) AS item (id, ts)
+        FROM unnest(ids, times) AS item (id, ts)
     ) AS fed
     WHERE summary.vehicle_id = fed.vehicle_id AND NOT summary.stale
       AND summary.window_end >= fed.ts AND summary.window_end - interval '24 hours' < fed.ts;
@@ -92,22 +104,34 @@ BEGIN
 END
 $$;
 
--- After a write: sums the summed days of these readings anew.
+-- After a write: of readings up to summed_to, sums the days anew and marks the summaries.
 CREATE FUNCTION change_vehicle_summaries(vehicle_ids text[], timestamps timestamptz[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
+DECLARE
+    ids   text[];
+    times timestamptz[];
+    days  timestamptz[];  -- null where the day is not summed yet
 BEGIN
+    SELECT array_agg(item.id), array_agg(item.ts),
+           array_agg(CASE WHEN item.ts <= day_of(summed_to) THEN day_of(rollup_hour(item.ts)) END)
+    INTO ids, times, days
+    FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+    CROSS JOIN LATERAL (  -- LIMIT: whatever the plan was made for, one look-up each
+        SELECT summed_to FROM vehicle_live_status live
+        WHERE live.vehicle_id = item.id AND live.summed_to >= item.ts
+        LIMIT 1
+    ) AS live;
+    IF ids IS NULL THEN
+        RETURN;
+    END IF;
+
     INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
     SELECT hourly.vehicle_id, changed.day, sum(hourly.readings),
            sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
-    FROM (
-        SELECT DISTINCT item.id, day_of(rollup_hour(item.ts)) AS day
-        FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
-        JOIN vehicle_live_status live ON live.vehicle_id = item.id
-        WHERE item.ts <= day_of(live.summed_to)
-    ) AS changed
+    FROM (SELECT DISTINCT id, day FROM unnest(ids, days) AS item (id, day)) AS changed
     JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = changed.id
         AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
     GROUP BY hourly.vehicle_id, changed.day
@@ -118,7 +142,7 @@ BEGIN
 
     UPDATE vehicle_summary summary
     SET stale = true
-    FROM unnest(vehicle_ids, timestamps) AS item (id, ts)
+    FROM unnest(ids, times) AS item (id, ts)
     WHERE summary.vehicle_id = item.id AND NOT summary.stale
       AND summary.window_end >= item.ts AND summary.window_end - interval '24 hours' < item.ts;
 END
