@@ -381,32 +381,37 @@ CREATE FUNCTION public.next_claim(id text, after timestamp with time zone, OUT v
 #variable_conflict use_column
 DECLARE
     cadence constant interval := '60 seconds';
-    kept  record;
-    first timestamptz := after + cadence;
+    first constant timestamptz := after + cadence;
     last  timestamptz;
+    kept  record;
 BEGIN
     SELECT link.valid_from, link.meter_id, link.source INTO kept
     FROM links link
     WHERE link.vehicle_id = id AND link.valid_from > after
     ORDER BY link.valid_from
     LIMIT 1;
-    last := coalesce(kept.valid_from + cadence, 'infinity');
+    SELECT least(live.last_timestamp, kept.valid_from + cadence - interval '1 microsecond') INTO last
+    FROM vehicle_live_status live
+    WHERE live.vehicle_id = id;
 
--- The bounds are repeated as plain values, so that partitions are pruned once.
-    SELECT named."timestamp" - cadence, named.meter_id INTO next_claim.valid_from, next_claim.meter_id
-    FROM vehicle_telemetry_history named
-    WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
-      AND named."timestamp" > first AND named."timestamp" < last
-      AND named.received_at = (
-          SELECT counted.received_at
-          FROM vehicle_telemetry_history counted
-          WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
-            AND counted."timestamp" > first AND counted."timestamp" < last
-          ORDER BY counted.received_at DESC
-          LIMIT 1)
-    ORDER BY named."timestamp"
-    LIMIT 1;
-    IF NOT FOUND AND kept.source = 'reading' THEN
+IF last > first THEN  -- mostly there is no later reading
+        -- The bounds are repeated as plain values, so that partitions are pruned once.
+        SELECT named."timestamp" - cadence, named.meter_id
+        INTO next_claim.valid_from, next_claim.meter_id
+        FROM vehicle_telemetry_history named
+        WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
+          AND named."timestamp" > first AND named."timestamp" <= last
+          AND named.received_at = (
+              SELECT counted.received_at
+              FROM vehicle_telemetry_history counted
+              WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
+                AND counted."timestamp" > first AND counted."timestamp" <= last
+              ORDER BY counted.received_at DESC
+              LIMIT 1)
+        ORDER BY named."timestamp"
+        LIMIT 1;
+    END IF;
+    IF next_claim.valid_from IS NULL AND kept.source = 'reading' THEN
         next_claim.valid_from := kept.valid_from;
         next_claim.meter_id := kept.meter_id;
     END IF;

@@ -343,7 +343,7 @@ def test_a_reading_being_written_and_a_link_that_cuts_in_before_it_see_each_othe
     with connect(urls.owner, autocommit=False) as writer, ThreadPoolExecutor(1) as pool:
         # Continues the link, so it writes none; and it is not committed yet.
         writer.execute(
-            "SELECT store_vehicle_reading('VEH-1', %s, %s, 1, 1, NULL, 'METER-1', %s, 1)",
+            "SELECT store_vehicle_reading('VEH-1', %s, %s, 1, 1, NULL, 'METER-1', %s, 1 << 9)",
             (START + 10 * MINUTE, ACCEPTED + MINUTE, START),
         )
         linked = pool.submit(link_vehicle, database, "VEH-2", "METER-1", START + 5 * MINUTE)

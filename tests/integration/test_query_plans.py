@@ -7,7 +7,7 @@ history read here is in two of some fifty partitions, which meet at MIDNIGHT.
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -98,6 +98,16 @@ def seeded(server: Server) -> Iterator[Seeded]:
             send(database, stream, corrected, second=second)
     database.close()
     with connect(urls.owner) as connection:
+        idle = "generate_series(%s::integer, %s) AS device"
+        connection.execute(
+            f"""INSERT INTO links (vehicle_id, valid_from, meter_id, source)
+                SELECT 'VEH-' || device, %s, 'METER-' || device, 'api' FROM {idle}
+                UNION ALL
+                SELECT 'VEH-LINKED', %s + device * interval '1 minute', 'METER-LINKED', 'api'
+                FROM generate_series(1, 1000) AS device""".encode(),
+            [MIDNIGHT, IDLE_DEVICES.start, IDLE_DEVICES.stop - 1, MIDNIGHT],
+        )
+        connection.execute("VACUUM (ANALYZE) links")
         for stream in STORES:
             for changed in (LIVE, ROLLUP, OLD, NEW):  # as autovacuum does
                 connection.execute(f"VACUUM (ANALYZE) {stream}_{changed}".encode())
@@ -265,6 +275,44 @@ def test_a_page_of_live_devices_touches_no_more_than_it_may(
     index = f"all of {stream}_live_status_pkey"
     assert touched.keys() == {index}
     assert most <= touched[index] <= most + 1  # PostgreSQL 15 numbers rows one ahead
+
+
+LINKS, LINKS_METER, LOCKS = "links_pkey", "links_meter", "link_locks_pkey"
+
+
+# Where the link goes on: twice the vehicle's and the meter's claims before, and a lock between.
+# Where it moves, also the claims and readings after it, of which there are none.
+@pytest.mark.parametrize(
+    ("moves", "bounds"),
+    [
+        (False, {"vehicle_live_status_pkey": 1, LINKS: 2, LINKS_METER: 2, LOCKS: 1}),
+        (True, {"vehicle_live_status_pkey": 3, LINKS: 9, LINKS_METER: 6, LOCKS: 5}),
+    ],
+)
+def test_a_reading_that_names_its_meter_finds_its_link_among_many(
+    explained: Explained, seeded: Seeded, moves: bool, bounds: dict[str, int]
+) -> None:
+    vehicle = next(seeded.unused_devices["vehicle"])
+    first, second = (make_reading("vehicle", vehicle, time, 1.0) for time in (NEXT, NEXT + 1))
+    meters = [f"METER-{IDLE_DEVICES[vehicle]}", f"METER-{IDLE_DEVICES[vehicle + moves]}"]
+    accepted = MIDNIGHT + timedelta(days=1)
+    named = first.model_copy(update={"meter_id": meters[0]})
+    store_vehicle_reading(explained.ingest, cast("VehicleReading", named), accepted)
+    named = second.model_copy(update={"meter_id": meters[1]})
+    touched = explained.touched_by(store_vehicle_reading, explained.ingest, named, accepted)
+    bounds = {f"vehicle_{ROLLUP}_pkey": 1, **bounds}
+    assert touched.keys() == bounds.keys()
+    assert {index: rows for index, rows in touched.items() if rows > bounds[index]} == {}
+
+
+def test_links_are_read_within_the_window(explained: Explained) -> None:
+    window = [MIDNIGHT + timedelta(minutes=minute) for minute in (100, 103)]
+    statement = "SELECT count(*) FROM links_of(%s, %s, %s)"
+    assert explained.read.fetch(statement, ["VEH-LINKED", *window]) == [(3,)]
+    touched = explained.touched_by(explained.read.fetch, statement, ["VEH-LINKED", *window])
+    assert touched.keys() == {LINKS, LINKS_METER}
+    assert touched[LINKS] <= 9
+    assert touched[LINKS_METER] <= 8
 
 
 # A plan does not tell how much of an index it skipped: what it looks for has to be one range.
