@@ -16,7 +16,7 @@ from telemetry.summaries import refresh_summaries
 
 settings = Settings(os.environ)
 database_url, password = settings.database_url, settings.database_password
-stack_name = settings.stack_name
+stack_name, by_name = settings.stack_name, settings.pairs_by_name
 logger = build_logger("migrate")
 
 
@@ -51,7 +51,7 @@ def bring_up_to_date() -> dict[str, Any]:
 def summarize() -> int:
     """Make the summaries of the last whole hour; return the number of vehicles."""
     with connect(database_url, password=password) as connection:
-        return refresh_summaries(connection, datetime.now(UTC), by_name=settings.pairs_by_name)
+        return refresh_summaries(connection, datetime.now(UTC), by_name=by_name)
 
 
 def report_strays(count: int) -> None:

@@ -18,7 +18,7 @@ NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
 TABLES = [
     f"{stream}_{table}"
     for stream in ("meter", "vehicle")
-    for table in ("telemetry_history", "live_status", "hourly_rollup")
+    for table in ("telemetry_history", "live_status", "hourly_rollup", "daily_rollup")
 ]
 VIEWS = ["meter_history", "vehicle_history", "meter_live_state", "vehicle_live_state"]
 LINKS = ["links", "link_periods"]
@@ -28,6 +28,11 @@ OVERSTEPS = [
     *(f"DELETE FROM {table}" for table in [*TABLES, *VIEWS, "links", "schema_migrations"]),
     "INSERT INTO links DEFAULT VALUES",
     "SELECT count(*) FROM link_locks",
+    "SELECT sum_meters('{METER-1}', now())",
+    "SELECT summarize_vehicles('{VEH-1}', now(), true)",
+    "SELECT change_meter_summaries('{METER-1}', ARRAY[now()])",
+    "UPDATE vehicle_summary SET stale = false",
+    "DELETE FROM fleet_window",
     "SELECT lock_links('{VEH-1}')",
     "SELECT claim_by_api('VEH-1', now(), 'METER-1')",
     "SELECT claim_meter('VEH-1', now(), 'METER-1')",
@@ -52,8 +57,8 @@ OVERSTEPS = [
 OVERSTEPS_OF_INGEST = [
     *(f"SELECT count(*) FROM {table}" for table in [*TABLES, *VIEWS, *LINKS, "schema_migrations"]),
     "SELECT count(*) FROM meter_telemetry_history_default",
-    "SELECT meter_energy('METER-1', now() - interval '1 day', now())",
-    "SELECT vehicle_energy('VEH-1', now() - interval '1 day', now())",
+    "SELECT vehicle_performance('{VEH-1}', '{NULL}', '{NULL}', '1 day', true)",
+    "SELECT report_charging('{VEH-1}', '{NULL}', '{NULL}', '1 day', true, false, 1, 0.5)",
     "SELECT links_of('VEH-1', now() - interval '1 day', now())",
 ]
 OVERSTEPS_OF_READ = [
