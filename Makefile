@@ -45,7 +45,7 @@ psql: .venv/run ## A SQL prompt on the local database; SQL="..." for one stateme
 	@$(BIN)/python -m local psql $(if $(SQL),"$$SQL")
 psql: export SQL := $(value SQL)
 
-verify: .venv/run ## Compare live rows and rollups with history
+verify: .venv/run ## Compare live rows, rollups and links with history
 	@$(BIN)/python -m local verify
 
 db-stop: .venv/run ## Stop the database alone: readings wait in the queues

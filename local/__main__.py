@@ -196,8 +196,10 @@ def _verify(folder: Path, _options: Options) -> None:
         where = f"{found.table} {found.device} {found.hour or ''}".rstrip()
         say(f"{where}: history says {found.expected}, stored is {found.stored}")
     if differences:
-        raise LocalError("live rows or rollups are not what history says: see the lines above")
-    say("Live rows and rollups are what history says.")
+        raise LocalError(
+            "live rows, rollups or links are not what history says: see the lines above"
+        )
+    say("Live rows, rollups and links are what history says.")
 
 
 def _database_url(folder: Path) -> str:
