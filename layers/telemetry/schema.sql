@@ -143,11 +143,12 @@ CREATE FUNCTION public.claim_meter(id text, ts timestamp with time zone, meter t
 DECLARE
     since constant timestamptz := ts - interval '60 seconds';
 BEGIN
-    IF (SELECT continues FROM public.continues_link(id, since, meter)) THEN
-        PERFORM FROM public.link_locks WHERE device_id = meter FOR SHARE;
-        IF (SELECT continues FROM public.continues_link(id, since, meter)) THEN
-            RETURN;
-        END IF;
+    PERFORM
+    FROM public.link_locks lock CROSS JOIN public.continues_link(id, since, meter)
+    WHERE lock.device_id = meter AND continues
+    FOR SHARE OF lock;
+    IF FOUND AND (SELECT continues FROM public.continues_link(id, since, meter)) THEN
+        RETURN;
     END IF;
     PERFORM public.claim_meters(ARRAY[id], ARRAY[ts], ARRAY[NULL::text], ARRAY[meter]);
 END

@@ -294,7 +294,7 @@ def test_a_reading_that_names_its_meter_finds_its_link_among_many(
 ) -> None:
     vehicle = next(seeded.unused_devices["vehicle"])
     first, second = (make_reading("vehicle", vehicle, time, 1.0) for time in (NEXT, NEXT + 1))
-    meters = [f"METER-{IDLE_DEVICES[vehicle]}", f"METER-{IDLE_DEVICES[vehicle + moves]}"]
+    meters = [f"METER-{IDLE_DEVICES[vehicle]}", f"METER-{IDLE_DEVICES[vehicle + 1000 * moves]}"]
     accepted = MIDNIGHT + timedelta(days=1)
     named = first.model_copy(update={"meter_id": meters[0]})
     store_vehicle_reading(explained.ingest, cast("VehicleReading", named), accepted)
