@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -61,7 +60,8 @@ class Stack:
         self._given_database = given_database
         self._database = OwnDatabase(folder, database_port)
         self._through_sam = through_sam
-        self._stopping = threading.Event()
+        # No threading.Event: a signal that comes while its lock is held would wait for itself.
+        self._stopping = False
 
     @property
     def url(self) -> str:
@@ -79,21 +79,27 @@ class Stack:
             log = undo.enter_context((self.folder / "server.log").open("a", encoding="utf-8"))
             queues, environ = self._start_stores(undo)
             write_file(self.folder, "url", self.url + "\n")
-            if not self._stopping.is_set():
+            if not self._stopping:
                 self._migrate(environ, log)
                 queues.await_queues()
-            if not self._stopping.is_set():
+            if not self._stopping:
                 self._serve(environ, undo, log)
             say("Stopping …")
         say("Stopped.")
 
     def _follow_signals(self) -> None:
         def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stopping.set()
+            self._stopping = True
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, stop)
         self._database.follow_signals()
+
+    def _rests(self, seconds: float) -> bool:
+        """Wait; return whether it was told to stop."""
+        if not self._stopping:
+            time.sleep(seconds)
+        return self._stopping
 
     def _start_stores(self, undo: ExitStack) -> tuple[QueueServer, dict[str, str]]:
         """Start what keeps readings; return the queues and the environment of what uses both."""
@@ -163,7 +169,7 @@ class Stack:
     def _await_health(self, server: Process) -> bool:
         """Return whether the system became healthy; False where it was told to stop before."""
         deadline = time.monotonic() + (sam.READY_SECONDS if self._through_sam else READY_SECONDS)
-        while not self._stopping.wait(0.2):
+        while not self._rests(0.2):
             status, answer = get_health(self.url)
             if status == 200:
                 return True
@@ -175,7 +181,7 @@ class Stack:
 
     def _keep_running(self, server: Process, environ: Mapping[str, str], log: IO[str]) -> None:
         migrate_at = time.monotonic() + DAY_SECONDS
-        while not self._stopping.wait(0.2):
+        while not self._rests(0.2):
             if server.ended:
                 raise LocalError(f"the server ended: see {self.folder / 'server.log'}")
             if not self._given_database:
@@ -194,7 +200,7 @@ class Stack:
         try:
             print(text, flush=True)
         except OSError:
-            self._stopping.set()  # the terminal is gone, and with it who could press Ctrl-C
+            self._stopping = True  # the terminal is gone, and with it who could press Ctrl-C
 
 
 def function_environ(queues: Mapping[str, str]) -> dict[str, str]:

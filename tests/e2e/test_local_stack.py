@@ -80,6 +80,14 @@ def test_data_survive_a_restart(system: LocalSystem) -> None:
     assert not system.folder.exists()
 
 
+def test_it_stops_however_often_it_is_told_to(system: LocalSystem) -> None:
+    system.start()
+    assert system.process is not None
+    for _ in range(300):
+        system.process.send_signal(signal.SIGTERM)
+    assert system.finish().endswith("Stopped.\n")
+
+
 def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
     system.start()
     assert system.process is not None
