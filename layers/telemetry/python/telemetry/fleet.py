@@ -24,7 +24,7 @@ from telemetry.database import Database
 from telemetry.pages import Page, encode_cursor
 from telemetry.reports import DAY, Rules, coverage_ratio, rounded_energy, rounded_ratio
 
-# Made ahead for the fleet's current window (migration 0007); what was marked since is computed.
+# Made ahead for the fleet's current window (migration 0006); what was marked since is computed.
 _SUMMARIZED = b"""
     SELECT summary.vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
            meter_minutes, linked_minutes, battery_temp_sum, meter_ids
@@ -55,10 +55,12 @@ _RANKED = b"""
     WITH fleet AS (%s), judged AS MATERIALIZED (
         SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
                coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
-               charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-                               extract(epoch FROM $2 - $1) / 60, meter_minutes, linked_minutes,
-                               $4::numeric, $5::numeric) AS status
-        FROM fleet
+               charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard, window_minutes,
+                               meter_minutes, linked_minutes, least_kwh, least_coverage) AS status
+        -- As columns: with expressions for arguments the function would be called, not inlined.
+        FROM fleet, (SELECT extract(epoch FROM $2 - $1) / 60 AS window_minutes,
+                            $4::numeric AS least_kwh, $5::numeric AS least_coverage
+                     OFFSET 0) AS rules
     ), page AS (
         SELECT * FROM judged
         WHERE ($6 IS NULL OR status = $6)
