@@ -292,10 +292,12 @@ BEGIN
     -- Not from link_periods: it may have no time to hold at all, where another claims the meter.
     RETURN QUERY
     SELECT is_new, meter, since,
-           least((SELECT min(valid_from) FROM links WHERE vehicle_id = id AND valid_from > since),
-                 (SELECT min(valid_from) FROM links
+           least((SELECT valid_from FROM links WHERE vehicle_id = id AND valid_from > since
+                  ORDER BY valid_from LIMIT 1),
+                 (SELECT valid_from FROM links
                   WHERE meter_id = meter AND vehicle_id != id
-                    AND (valid_from, vehicle_id) > (since, id))),
+                    AND (valid_from, vehicle_id) > (since, id)
+                  ORDER BY valid_from, vehicle_id LIMIT 1)),
            'api';
 END
 $$;
@@ -308,8 +310,9 @@ CREATE FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with
     WHERE period.vehicle_id = for_vehicle_id
       AND period.valid_from < window_end
       AND period.valid_from >= coalesce(
-          (SELECT max(link.valid_from) FROM links link
-           WHERE link.vehicle_id = for_vehicle_id AND link.valid_from <= window_start), '-infinity')
+          (SELECT link.valid_from FROM links link
+           WHERE link.vehicle_id = for_vehicle_id AND link.valid_from <= window_start
+           ORDER BY link.valid_from DESC LIMIT 1), '-infinity')
       AND period.valid_to > window_start IS NOT FALSE
     ORDER BY period.valid_from
 $$;

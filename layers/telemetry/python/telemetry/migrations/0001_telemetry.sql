@@ -210,8 +210,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WHERE period.vehicle_id = for_vehicle_id
       AND period.valid_from < window_end
       AND period.valid_from >= coalesce(
-          (SELECT max(link.valid_from) FROM links link
-           WHERE link.vehicle_id = for_vehicle_id AND link.valid_from <= window_start), '-infinity')
+          (SELECT link.valid_from FROM links link
+           WHERE link.vehicle_id = for_vehicle_id AND link.valid_from <= window_start
+           ORDER BY link.valid_from DESC LIMIT 1), '-infinity')
       AND period.valid_to > window_start IS NOT FALSE
     ORDER BY period.valid_from
 $$;

@@ -270,10 +270,12 @@ BEGIN
     -- Not from link_periods: it may have no time to hold at all, where another claims the meter.
     RETURN QUERY
     SELECT is_new, meter, since,
-           least((SELECT min(valid_from) FROM links WHERE vehicle_id = id AND valid_from > since),
-                 (SELECT min(valid_from) FROM links
+           least((SELECT valid_from FROM links WHERE vehicle_id = id AND valid_from > since
+                  ORDER BY valid_from LIMIT 1),
+                 (SELECT valid_from FROM links
                   WHERE meter_id = meter AND vehicle_id != id
-                    AND (valid_from, vehicle_id) > (since, id))),
+                    AND (valid_from, vehicle_id) > (since, id)
+                  ORDER BY valid_from, vehicle_id LIMIT 1)),
            'api';
 END
 $$;
