@@ -437,6 +437,66 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.report_fleet(window_start timestamp with time zone, for_window_end timestamp with time zone, summarized boolean, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) RETURNS json
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+DECLARE
+    window_minutes constant numeric := extract(epoch FROM for_window_end - window_start) / 60;
+    kwh            constant numeric := least_kwh;
+    coverage       constant numeric := least_coverage;
+    rank_before    constant numeric := after_rank;
+    late           text[] := CASE WHEN summarized
+        THEN array(SELECT vehicle_id FROM vehicle_summary
+                   WHERE window_end = for_window_end AND stale)
+        ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
+    starts         timestamptz[] := array_fill(window_start, ARRAY[cardinality(late)]);
+    ends           timestamptz[] := array_fill(for_window_end, ARRAY[cardinality(late)]);
+BEGIN
+    RETURN (
+        WITH fleet AS (
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+            FROM vehicle_summary
+            WHERE summarized AND window_end = for_window_end AND NOT stale
+            UNION ALL
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+            FROM vehicle_performance(late, starts, ends, NULL, by_name)
+            WHERE late != '{}'
+        ), judged AS MATERIALIZED (
+            SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
+                   coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
+                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                                   window_minutes, meter_minutes, linked_minutes, kwh, coverage)
+                       AS status
+            FROM fleet
+        ), page AS (
+            SELECT * FROM judged
+            WHERE (of_status IS NULL OR status = of_status)
+              AND (rank_before IS NULL OR rank < rank_before
+                   OR rank = rank_before AND vehicle_id > after_id)
+            ORDER BY rank DESC, vehicle_id
+            LIMIT most
+        )
+        SELECT json_build_object(
+            'page', (SELECT json_agg(page) FROM page),
+            'totals', (
+                SELECT json_build_object(
+                    'vehicles', count(*),
+                    'ac', sum(kwh_consumed_ac) FILTER (WHERE loss IS NOT NULL),
+                    'dc', sum(kwh_delivered_dc) FILTER (WHERE loss IS NOT NULL),
+                    'loss', sum(loss),
+                    'healthy', count(*) FILTER (WHERE status = 'healthy'),
+                    'degraded', count(*) FILTER (WHERE status = 'degraded'),
+                    'fault', count(*) FILTER (WHERE status = 'fault'),
+                    'implausible', count(*) FILTER (WHERE status = 'implausible'),
+                    'insufficient', count(*) FILTER (WHERE status = 'insufficient'))
+                FROM judged))
+    );
+END
+$$;
+
 CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, ("timestamp" - '00:00:00.000001'::interval), '2000-01-01 00:00:00+00'::timestamp with time zone);
@@ -1148,7 +1208,11 @@ BEGIN
          last_hours, head_after, head_until, tail_after, tail_until
     FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
         AS w (id, window_start, window_end, position)
-    JOIN vehicle_live_status live ON live.vehicle_id = w.id
+    -- LIMIT: whatever the plan was made for, one look-up each.
+    CROSS JOIN LATERAL (
+        SELECT last_timestamp, summed_to FROM vehicle_live_status
+        WHERE vehicle_id = w.id LIMIT 1
+    ) AS live
     CROSS JOIN LATERAL (
         SELECT coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
                coalesce(w.window_end, last_timestamp)
@@ -1178,7 +1242,10 @@ SELECT array_agg(period.position), array_agg(period.meter_id), array_agg(valid_f
         CROSS JOIN LATERAL (
             SELECT min(meter.meter_id) AS meter_id
             FROM unnest(ARRAY['METER', 'MTR']) AS prefix
-            JOIN meter_live_status meter ON meter.meter_id = prefix || substr(w.id, 4)
+            CROSS JOIN LATERAL (
+                SELECT meter_id FROM meter_live_status
+                WHERE meter_id = prefix || substr(w.id, 4) LIMIT 1
+            ) AS meter
             HAVING count(*) = 1
         ) AS named
         WHERE by_name AND w.id ~ '^VEH[._:-].'
@@ -1189,7 +1256,10 @@ SELECT array_agg(period.position), array_agg(period.meter_id), array_agg(valid_f
     CROSS JOIN LATERAL (
         SELECT greatest(valid_from, window_start), least(valid_to, window_end)
     ) AS bounds (opened, closed)
-    LEFT JOIN meter_live_status live ON live.meter_id = period.meter_id
+    LEFT JOIN LATERAL (
+        SELECT last_timestamp, summed_to FROM meter_live_status
+        WHERE meter_id = period.meter_id LIMIT 1
+    ) AS live ON true
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
 RETURN QUERY
@@ -1609,6 +1679,9 @@ REVOKE ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone
 
 REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.report_fleet(window_start timestamp with time zone, for_window_end timestamp with time zone, summarized boolean, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.report_fleet(window_start timestamp with time zone, for_window_end timestamp with time zone, summarized boolean, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 

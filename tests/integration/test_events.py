@@ -36,6 +36,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls) -> None:
         "IngestMeterFunction": 201,
         "IngestVehicleFunction": 201,
         "AnalyticsFunction": 200,
+        "LinksFunction": 201,
     }
     for worker in ("MeterWorkerFunction", "VehicleWorkerFunction"):
         assert answers[worker] == {"batchItemFailures": []}

@@ -24,64 +24,8 @@ from telemetry.database import Database
 from telemetry.pages import Page, encode_cursor
 from telemetry.reports import DAY, Rules, coverage_ratio, rounded_energy, rounded_ratio
 
-# Made ahead for the fleet's current window (migration 0006); what was marked since is computed.
-_SUMMARIZED = b"""
-    SELECT summary.vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-           meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-    FROM vehicle_summary summary
-    WHERE summary.window_end = $2 AND NOT stale
-    UNION ALL
-    SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-           meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-    FROM (
-        SELECT array_agg(vehicle_id) AS ids, array_agg($1::timestamptz) AS starts,
-               array_agg($2::timestamptz) AS ends
-        FROM vehicle_summary WHERE window_end = $2 AND stale
-    ) AS late
-    CROSS JOIN LATERAL vehicle_performance(ids, starts, ends, NULL, $3)
-    WHERE ids IS NOT NULL
-"""
-_COMPUTED = b"""
-    SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-           meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-    FROM (
-        SELECT array_agg(vehicle_id) AS ids, array_agg($1::timestamptz) AS starts,
-               array_agg($2::timestamptz) AS ends
-        FROM vehicle_live_status
-    ) AS every
-    CROSS JOIN LATERAL vehicle_performance(ids, starts, ends, NULL, $3)
-"""
-_RANKED = b"""
-    WITH fleet AS (%s), judged AS MATERIALIZED (
-        SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
-               coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
-               charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard, window_minutes,
-                               meter_minutes, linked_minutes, least_kwh, least_coverage) AS status
-        -- As columns: with expressions for arguments the function would be called, not inlined.
-        FROM fleet, (SELECT extract(epoch FROM $2 - $1) / 60 AS window_minutes,
-                            $4::numeric AS least_kwh, $5::numeric AS least_coverage
-                     OFFSET 0) AS rules
-    ), page AS (
-        SELECT * FROM judged
-        WHERE ($6 IS NULL OR status = $6)
-          AND ($7 IS NULL OR rank < $7::numeric OR rank = $7::numeric AND vehicle_id > $8)
-        ORDER BY rank DESC, vehicle_id
-        LIMIT $9
-    )
-    SELECT json_build_object(
-        'page', (SELECT json_agg(page) FROM page),
-        'totals', (
-            SELECT json_build_object(
-                'vehicles', count(*), 'ac', sum(kwh_consumed_ac) FILTER (WHERE loss IS NOT NULL),
-                'dc', sum(kwh_delivered_dc) FILTER (WHERE loss IS NOT NULL), 'loss', sum(loss),
-                'healthy', count(*) FILTER (WHERE status = 'healthy'),
-                'degraded', count(*) FILTER (WHERE status = 'degraded'),
-                'fault', count(*) FILTER (WHERE status = 'fault'),
-                'implausible', count(*) FILTER (WHERE status = 'implausible'),
-                'insufficient', count(*) FILTER (WHERE status = 'insufficient'))
-            FROM judged))
-"""
-_TYPES = (TIMESTAMPTZ, TIMESTAMPTZ, BOOL, FLOAT8, FLOAT8, TEXT, TEXT, TEXT, INT8)
+_RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_TYPES = (*(TIMESTAMPTZ, TIMESTAMPTZ, BOOL, BOOL, FLOAT8, FLOAT8), *(TEXT, TEXT, TEXT, INT8))
 _WINDOW = "SELECT max(window_end), bool_or(window_end = %s) FROM fleet_window"
 
 
@@ -171,11 +115,12 @@ def report_fleet(
     start, end, summarized = _window(database, selection, now)
     after = selection.after
     [found] = database.call(
-        _RANKED % (_SUMMARIZED if summarized else _COMPUTED),
+        _RANKED,
         _TYPES,
         (
             encode_time(start),
             encode_time(end),
+            encode_bool(summarized),
             encode_bool(rules.by_name),
             encode_float(rules.least_kwh),
             encode_float(rules.least_coverage),

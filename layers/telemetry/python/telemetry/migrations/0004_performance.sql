@@ -119,7 +119,11 @@ BEGIN
          last_hours, head_after, head_until, tail_after, tail_until
     FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
         AS w (id, window_start, window_end, position)
-    JOIN vehicle_live_status live ON live.vehicle_id = w.id
+    -- LIMIT: whatever the plan was made for, one look-up each.
+    CROSS JOIN LATERAL (
+        SELECT last_timestamp, summed_to FROM vehicle_live_status
+        WHERE vehicle_id = w.id LIMIT 1
+    ) AS live
     CROSS JOIN LATERAL (
         SELECT coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
                coalesce(w.window_end, last_timestamp)
@@ -149,7 +153,10 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT min(meter.meter_id) AS meter_id
             FROM unnest(ARRAY['METER', 'MTR']) AS prefix
-            JOIN meter_live_status meter ON meter.meter_id = prefix || substr(w.id, 4)
+            CROSS JOIN LATERAL (
+                SELECT meter_id FROM meter_live_status
+                WHERE meter_id = prefix || substr(w.id, 4) LIMIT 1
+            ) AS meter
             HAVING count(*) = 1
         ) AS named
         WHERE by_name AND w.id ~ '^VEH[._:-].'
@@ -160,7 +167,10 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT greatest(valid_from, window_start), least(valid_to, window_end)
     ) AS bounds (opened, closed)
-    LEFT JOIN meter_live_status live ON live.meter_id = period.meter_id
+    LEFT JOIN LATERAL (
+        SELECT last_timestamp, summed_to FROM meter_live_status
+        WHERE meter_id = period.meter_id LIMIT 1
+    ) AS live ON true
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
     RETURN QUERY

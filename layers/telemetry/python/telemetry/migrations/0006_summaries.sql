@@ -219,6 +219,71 @@ BEGIN
 END
 $$;
 
+-- Vehicles by the energy they lost, most first, those of which it is not known last (rank
+-- '-Infinity'); and the fleet's totals. summarized: the rows made ahead, and what was marked since
+-- computed; otherwise all of it is computed. after_rank and after_id are of the last row before.
+CREATE FUNCTION report_fleet(
+    window_start timestamptz, for_window_end timestamptz, summarized boolean, by_name boolean,
+    least_kwh double precision, least_coverage double precision, of_status text,
+    after_rank text, after_id text, most bigint
+) RETURNS json LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    window_minutes constant numeric := extract(epoch FROM for_window_end - window_start) / 60;
+    kwh            constant numeric := least_kwh;
+    coverage       constant numeric := least_coverage;
+    rank_before    constant numeric := after_rank;
+    late           text[] := CASE WHEN summarized
+        THEN array(SELECT vehicle_id FROM vehicle_summary
+                   WHERE window_end = for_window_end AND stale)
+        ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
+    starts         timestamptz[] := array_fill(window_start, ARRAY[cardinality(late)]);
+    ends           timestamptz[] := array_fill(for_window_end, ARRAY[cardinality(late)]);
+BEGIN
+    RETURN (
+        WITH fleet AS (
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+            FROM vehicle_summary
+            WHERE summarized AND window_end = for_window_end AND NOT stale
+            UNION ALL
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
+            FROM vehicle_performance(late, starts, ends, NULL, by_name)
+            WHERE late != '{}'
+        ), judged AS MATERIALIZED (
+            SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
+                   coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
+                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                                   window_minutes, meter_minutes, linked_minutes, kwh, coverage)
+                       AS status
+            FROM fleet
+        ), page AS (
+            SELECT * FROM judged
+            WHERE (of_status IS NULL OR status = of_status)
+              AND (rank_before IS NULL OR rank < rank_before
+                   OR rank = rank_before AND vehicle_id > after_id)
+            ORDER BY rank DESC, vehicle_id
+            LIMIT most
+        )
+        SELECT json_build_object(
+            'page', (SELECT json_agg(page) FROM page),
+            'totals', (
+                SELECT json_build_object(
+                    'vehicles', count(*),
+                    'ac', sum(kwh_consumed_ac) FILTER (WHERE loss IS NOT NULL),
+                    'dc', sum(kwh_delivered_dc) FILTER (WHERE loss IS NOT NULL),
+                    'loss', sum(loss),
+                    'healthy', count(*) FILTER (WHERE status = 'healthy'),
+                    'degraded', count(*) FILTER (WHERE status = 'degraded'),
+                    'fault', count(*) FILTER (WHERE status = 'fault'),
+                    'implausible', count(*) FILTER (WHERE status = 'implausible'),
+                    'insufficient', count(*) FILTER (WHERE status = 'insufficient'))
+                FROM judged))
+    );
+END
+$$;
+
 -- A link that is made, moved or taken away changes what its vehicle consumed, that of any vehicle
 -- that had the meter before or after, and of the one that was paired with the meter by its name.
 CREATE FUNCTION mark_summaries_of_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -244,6 +309,7 @@ CREATE TRIGGER links_change_summaries AFTER INSERT OR UPDATE OR DELETE ON links
 
 REVOKE EXECUTE ON FUNCTION
     change_meter_summaries, change_vehicle_summaries, sum_meters, sum_vehicles, summarize_vehicles,
-    finish_fleet_window, mark_summaries_of_link
+    finish_fleet_window, mark_summaries_of_link, report_fleet
 FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION report_fleet TO telemetry_read;
 GRANT SELECT ON vehicle_summary, fleet_window TO telemetry_read;
