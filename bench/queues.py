@@ -38,7 +38,7 @@ DRAIN_MINUTE = 5_000
 
 # A database so busy that a transaction of the workers takes this long: two workers with ten
 # messages each then write at most CAP readings a second.
-TRANSACTION_SECONDS = 0.8
+TRANSACTION_SECONDS = 0.4
 CAP = 2 * 10 / TRANSACTION_SECONDS
 BURST = 10 * CAP
 BURST_SECONDS = 10

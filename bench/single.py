@@ -11,7 +11,7 @@ from bench.history import fill_history
 from bench.workload import METERS, SHORT
 from bench.writers import RUN_MINUTES, SECONDS, WRITERS, started_writers
 
-ROUNDS = 7
+ROUNDS = 5
 # The minutes after START that `grown` has before: 10 million readings, against 500,000.
 _LONG = range(1, SHORT.stop)
 
