@@ -621,8 +621,10 @@ BEGIN
     --    device time that was shown before, '-infinity' for a new device.
     WITH written AS (
         INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage, summed_to)
+        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage,
+               -- A new device counts as summed up to where the others are.
+               coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
         FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
             AS item (id, ts, received_at, kwh, voltage)
         ORDER BY id COLLATE "C", ts DESC, received_at DESC
@@ -859,10 +861,11 @@ BEGIN
     ), written AS (
         INSERT INTO vehicle_live_status AS live
             (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
-             soc, soc_timestamp, soc_received_at)
+             soc, soc_timestamp, soc_received_at, summed_to)
         SELECT newest.id, newest.ts, newest.received_at, newest.kwh, newest.battery_temp,
                charged.soc, coalesce(charged.ts, '-infinity'),
-               coalesce(charged.received_at, '-infinity')
+               coalesce(charged.received_at, '-infinity'),
+               coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
         FROM newest LEFT JOIN charged USING (id)
         ORDER BY newest.id COLLATE "C"
         ON CONFLICT (vehicle_id) DO UPDATE SET

@@ -79,6 +79,26 @@ def test_a_late_reading_shows_in_the_fleet_at_once(fleet: Api, urls: DatabaseUrl
     assert (first["vehicleId"], first["lossKwh"]) == ("VEH-A", 90.8)
 
 
+def test_the_newest_reading_shows_too_where_its_hour_was_summed(
+    fleet: Api, urls: DatabaseUrls
+) -> None:
+    with connect(urls.owner) as owner:
+        refresh_summaries(owner, END + timedelta(hours=3), by_name=True)
+    for suffix, kwh in (("A", 90), ("B", 50)):
+        newest = {"timestamp": (END + timedelta(hours=1)).isoformat()}
+        meter = {"meterId": f"METER-{suffix}", "kwhConsumedAc": kwh, "voltage": 230}
+        vehicle = {"vehicleId": f"VEH-{suffix}", "kwhDeliveredDc": kwh / 2, "batteryTemp": 25}
+        assert fleet.post("/v1/ingestion/meter", meter | newest).status == 201
+        assert fleet.post("/v1/ingestion/vehicle", vehicle | newest).status == 201
+    summarized = fleet.get("/v1/analytics/fleet").body["items"][:2]
+    alone = [
+        fleet.get(f"/v1/analytics/performance/VEH-{suffix}?end=2026-02-10T15:00:00Z").body
+        for suffix in "AB"
+    ]
+    assert [item["lossKwh"] for item in summarized] == [item["lossKwh"] for item in alone]
+    assert alone[0]["lossKwh"] > 45
+
+
 def test_the_fleet_is_filtered_and_paged(fleet: Api) -> None:
     query = f"end={FLEET_END}&limit=2"
     assert ids(fleet.get(f"/v1/analytics/fleet?status=fault&{query}").body) == ["VEH-C"]

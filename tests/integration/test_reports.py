@@ -22,7 +22,12 @@ from telemetry.reports import (
     report_performance,
     rounded_energy,
 )
-from telemetry.store import store_meter_readings, store_vehicle_readings
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
 
@@ -192,9 +197,14 @@ def _store(
                     timestamp=time,
                 )
             )
-    if meters:
+    # As the API does: one reading by the function for one.
+    if len(meters) == 1:
+        store_meter_reading(store, meters[0], accepted)
+    elif meters:
         store_meter_readings(store, meters, accepted)
-    if vehicles:
+    if len(vehicles) == 1:
+        store_vehicle_reading(store, vehicles[0], accepted)
+    elif vehicles:
         store_vehicle_readings(store, vehicles, accepted)
 
 

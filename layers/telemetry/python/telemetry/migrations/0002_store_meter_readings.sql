@@ -43,8 +43,10 @@ BEGIN
     --    device time that was shown before, '-infinity' for a new device.
     WITH written AS (
         INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage, summed_to)
+        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage,
+               -- A new device counts as summed up to where the others are.
+               coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
         FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
             AS item (id, ts, received_at, kwh, voltage)
         ORDER BY id COLLATE "C", ts DESC, received_at DESC

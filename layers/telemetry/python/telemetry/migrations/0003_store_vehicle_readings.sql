@@ -54,10 +54,11 @@ BEGIN
     ), written AS (
         INSERT INTO vehicle_live_status AS live
             (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
-             soc, soc_timestamp, soc_received_at)
+             soc, soc_timestamp, soc_received_at, summed_to)
         SELECT newest.id, newest.ts, newest.received_at, newest.kwh, newest.battery_temp,
                charged.soc, coalesce(charged.ts, '-infinity'),
-               coalesce(charged.received_at, '-infinity')
+               coalesce(charged.received_at, '-infinity'),
+               coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
         FROM newest LEFT JOIN charged USING (id)
         ORDER BY newest.id COLLATE "C"
         ON CONFLICT (vehicle_id) DO UPDATE SET
