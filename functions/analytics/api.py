@@ -7,7 +7,8 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from telemetry import __version__
-from telemetry.answers import Dashboard, Health, Performance, Service
+from telemetry.answers import Service
+from telemetry.charging import Dashboard, Performance
 from telemetry.database import Database
 from telemetry.errors import (
     DatabaseUnavailable,
@@ -16,7 +17,7 @@ from telemetry.errors import (
     VehicleNotFound,
 )
 from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, report_fleet
-from telemetry.health import check_health
+from telemetry.health import Health, check_health
 from telemetry.http import RETRY_AFTER_SECONDS, Event, build_handler, build_resolver, documents
 from telemetry.invocation import answer_directly
 from telemetry.live import (
@@ -38,18 +39,17 @@ from telemetry.parameters import (
     FleetEnd,
     Hours,
     Limit,
-    MeterId,
     OfBucket,
     OfChargingStatus,
     OfStatus,
     PerformanceEnd,
     TrendEnd,
-    VehicleId,
     VehicleIds,
     WindowEnd,
     WindowStart,
     Zone,
 )
+from telemetry.paths import MeterId, VehicleId
 from telemetry.receipts import (
     MeterReceipt,
     MeterReceipts,

@@ -5,13 +5,22 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from telemetry import http, links
-from telemetry.answers import Link, Links
 from telemetry.database import Database
+from telemetry.errors import (
+    BodyTooLarge,
+    DatabaseUnavailable,
+    InvalidRequest,
+    LinkNotFound,
+    UnsupportedEncoding,
+    VehicleNotFound,
+)
+from telemetry.links import Link, Links
 from telemetry.observability import build_logger
-from telemetry.readings import DEVICE_ID, AnyTime, Instant, LinkRequest, check_id, parse_reading
+from telemetry.paths import VehicleId
+from telemetry.readings import AnyTime, Instant, LinkRequest, check_id, parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("links")
@@ -20,10 +29,6 @@ database = Database(settings.database_url, password=settings.database_password)
 app = http.build_resolver(logger, enable_validation=True)
 
 PATH = "/v1/links/<vehicleId>"
-VehicleId = Annotated[
-    str,
-    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
-]
 Limit = Annotated[int, Query(ge=1, le=links.MOST_LINKS, description="How many at most")]
 Cursor = Annotated[AnyTime | None, Query(description="`nextCursor` of the answer before")]
 ValidTo = Annotated[
@@ -32,7 +37,17 @@ ValidTo = Annotated[
 ]
 
 
-@app.put(PATH, summary="Link a vehicle", enable_validation=False, **http.LINK_DOCUMENTATION)
+@app.put(
+    PATH,
+    summary="Link a vehicle",
+    enable_validation=False,
+    tags=["Links"],
+    status_code=201,
+    responses=http.documents(
+        Link, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
+    )
+    | http.documents(Link, 200),
+)
 @http.receives(parse_reading, LinkRequest, app)
 def link(vehicle_id: VehicleId, request: LinkRequest) -> Response[Link]:
     """Say which meter feeds a vehicle from an instant on; either may be yet to report.
@@ -45,13 +60,23 @@ def link(vehicle_id: VehicleId, request: LinkRequest) -> Response[Link]:
     return Response(201 if new else 200, "application/json", made)
 
 
-@app.get(PATH, summary="The links of a vehicle", **http.LINKS_DOCUMENTATION)
+@app.get(
+    PATH,
+    summary="The links of a vehicle",
+    tags=["Links"],
+    responses=http.documents(Links, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
+)
 def history(vehicle_id: VehicleId, limit: Limit = 100, cursor: Cursor = None) -> Links:
     """List the links of a vehicle, the newest first, whether made here or by readings."""
     return links.list_links(database, vehicle_id, cursor, limit)
 
 
-@app.delete(PATH, summary="End the link of a vehicle", **http.UNLINK_DOCUMENTATION)
+@app.delete(
+    PATH,
+    summary="End the link of a vehicle",
+    tags=["Links"],
+    responses=http.documents(Link, 200, InvalidRequest, LinkNotFound, DatabaseUnavailable),
+)
 def unlink(vehicle_id: VehicleId, valid_to: ValidTo = None) -> Link:
     """End the link that a vehicle has at an instant; a reading that names a meter opens another."""
     return links.unlink_vehicle(database, vehicle_id, valid_to or datetime.now(UTC))

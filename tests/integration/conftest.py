@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.gateway import Gateway
-from telemetry.database import Database
+from telemetry.database import Database, Row
 from tests.wire import Wire
 
 
@@ -84,6 +86,17 @@ class Api:
             environment = sys.modules.pop(name)
             environment.database.close()
             getattr(environment, "replica", environment.database).close()
+
+
+def delete_all(connection: psycopg.Connection[Row]) -> None:
+    """Empty every table but that of the migrations; connection is an owner's or a superuser's."""
+    rows = connection.execute(
+        """SELECT relname FROM pg_class
+           WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+             AND NOT relispartition AND relname != 'schema_migrations'"""
+    ).fetchall()
+    for (table,) in rows:
+        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from local.databases import DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.verification import find_differences
+from tests.integration.conftest import delete_all
 from tests.integration.oracle import ACCEPTED, START, Call, Event, Oracle, write
 
 CONNECTIONS = 3
@@ -56,9 +57,7 @@ class Disorder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.admin = connect(self.superuser_url)
-        for stream in ("meter", "vehicle"):
-            for table in ("telemetry_history", "live_status", "hourly_rollup"):
-                self.admin.execute(f"DELETE FROM {stream}_{table}".encode())
+        delete_all(self.admin)
         self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
         self.oracle = Oracle()
         self.calls: list[Call] = []

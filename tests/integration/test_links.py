@@ -31,6 +31,7 @@ from telemetry.readings import VehicleReading
 from telemetry.store import store_vehicle_reading, store_vehicle_readings
 from telemetry.streams import VEHICLES
 from telemetry.verification import find_differences
+from tests.integration.conftest import delete_all
 
 START = datetime(2026, 2, 10, 12, tzinfo=UTC)
 ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
@@ -162,10 +163,7 @@ class Claims(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.admin = connect(self.superuser_url)
-        for table in ("telemetry_history", "live_status", "hourly_rollup"):
-            self.admin.execute(f"DELETE FROM vehicle_{table}".encode())
-        self.admin.execute("DELETE FROM links")
-        self.admin.execute("DELETE FROM link_locks")
+        delete_all(self.admin)
         self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
         self.oracle = Oracle()
         self.calls: list[Call] = []

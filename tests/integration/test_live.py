@@ -16,7 +16,7 @@ from telemetry.live import DeviceSelection, LiveDevices, Liveness, Status
 from telemetry.pages import decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import store_meter_readings, store_vehicle_readings
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, delete_all
 
 NOW = datetime(2026, 2, 10, 12, tzinfo=UTC)
 MICROSECOND, MINUTE, HOUR = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -227,9 +227,3 @@ def test_a_device_that_reports_while_pages_are_read_is_listed_once(api: Api) -> 
             post_vehicle(api, now, vehicleId=name)
         post_vehicle(api, now, vehicleId="VEH-0a")  # before where the first page ended
     assert listed == names
-
-
-def delete_all(connection: psycopg.Connection[Row]) -> None:
-    for stream in ("meter", "vehicle"):
-        for table in ("telemetry_history", "live_status", "hourly_rollup"):
-            connection.execute(f"DELETE FROM {stream}_{table}".encode())

@@ -4,17 +4,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.databases import DatabaseUrls
-from telemetry.database import Database, Row, connect
+from telemetry.database import Database, connect
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import Rules, possible_meters, report_performance
 from telemetry.store import store_meter_readings, store_vehicle_readings
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, delete_all
 
 END = datetime(2026, 2, 10, 12, 34, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -142,7 +141,7 @@ def test_energy_of_any_window_is_the_sum_of_its_readings(
     start = datetime(2026, 1, 31, tzinfo=UTC)
     database, reader = Database(urls.ingest), Database(urls.read)
     with connect(urls.owner) as connection:
-        _delete_all(connection)
+        delete_all(connection)
         for number, (offset, watt_hours) in enumerate(readings):
             accepted = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
             time = start + timedelta(seconds=offset)
@@ -175,9 +174,3 @@ def test_energy_of_any_window_is_the_sum_of_its_readings(
     assert found.ac_energy_consumed == expected
     if inside:
         assert found.avg_battery_temp == pytest.approx(float(sum(inside)) / len(inside), abs=0.006)
-
-
-def _delete_all(connection: psycopg.Connection[Row]) -> None:
-    for stream in ("meter", "vehicle"):
-        for table in ("telemetry_history", "live_status", "hourly_rollup"):
-            connection.execute(f"DELETE FROM {stream}_{table}".encode())

@@ -21,7 +21,7 @@ from telemetry.receipts import (
     list_meter_receipts,
     list_vehicle_receipts,
 )
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, delete_all
 from tests.integration.oracle import START, Call, Event, Oracle, write
 
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
@@ -232,9 +232,7 @@ def test_the_pages_of_any_window_make_up_its_receipts(
     end: float | None,
     limit: int,
 ) -> None:
-    for stream in STREAMS:
-        for table in ("telemetry_history", "live_status", "hourly_rollup"):
-            connection.execute(f"DELETE FROM {stream}_{table}".encode())
+    delete_all(connection)
     oracle = Oracle()
     for sent, seconds in calls:
         call = Call(sent, START + 3 * DAY + timedelta(seconds=seconds))

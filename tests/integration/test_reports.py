@@ -30,6 +30,7 @@ from telemetry.store import (
 )
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
+from tests.integration.conftest import delete_all
 
 START = datetime(2024, 2, 28, tzinfo=UTC)  # before a leap day
 HOUR = timedelta(hours=1)
@@ -119,7 +120,7 @@ def test_every_number_is_what_history_says(
 ) -> None:
     oracle, store = Oracle(), Database(urls.ingest)
     with connect(urls.owner) as owner:
-        _delete_all(owner)
+        delete_all(owner)
         for number, (kind, what) in enumerate(history):
             accepted = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
             if kind == "store":
@@ -223,15 +224,6 @@ def _link(
         """,
         (vehicle, START + offset, meter),
     )
-
-
-def _delete_all(owner: psycopg.Connection[Row]) -> None:
-    owner.execute("DELETE FROM links")
-    owner.execute("DELETE FROM vehicle_summary")
-    owner.execute("DELETE FROM fleet_window")
-    for stream in ("meter", "vehicle"):
-        for table in ("telemetry_history", "live_status", "hourly_rollup", "daily_rollup"):
-            owner.execute(f"DELETE FROM {stream}_{table}".encode())
 
 
 def test_gaps_are_found(reader: Database, urls: DatabaseUrls) -> None:

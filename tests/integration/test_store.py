@@ -28,6 +28,7 @@ from telemetry.store import (
 )
 from telemetry.verification import find_differences
 from tests.conftest import unpooled
+from tests.integration.conftest import delete_all
 
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
 ACCEPTED = datetime(2026, 2, 10, 13, tzinfo=UTC)
@@ -101,12 +102,6 @@ def count_history(connection: psycopg.Connection[Row]) -> int:
     [(count,)] = connection.execute("SELECT count(*) FROM meter_telemetry_history")
     assert isinstance(count, int)
     return count
-
-
-def empty(connection: psycopg.Connection[Row]) -> None:
-    for stream in ("meter", "vehicle"):
-        for table in ("telemetry_history", "live_status", "hourly_rollup"):
-            connection.execute(f"DELETE FROM {stream}_{table}".encode())
 
 
 def test_energy_belongs_to_the_hour_it_ends_in(
@@ -253,7 +248,7 @@ def test_the_newest_state_of_charge_is_shown(
             for number, reading in enumerate(sent):
                 store_vehicle_reading(database, reading, ACCEPTED + timedelta(seconds=number))
         assert connection.execute("SELECT soc FROM vehicle_live_status").fetchall() == [(shown,)]
-        empty(connection)
+        delete_all(connection)
 
 
 def test_a_broken_connection_neither_loses_nor_doubles(
@@ -335,7 +330,7 @@ def test_verification_finds_what_is_wrong(
         assert find_differences(connection) == []
         connection.execute(tampering.encode())
         assert find_differences(connection), tampering
-        empty(connection)
+        delete_all(connection)
 
 
 def test_nothing_of_a_failed_write_is_visible(

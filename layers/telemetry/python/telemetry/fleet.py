@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from telemetry.answers import Answer, ChargingStatus
+from telemetry.answers import Answer
 from telemetry.binary import (
     BOOL,
     FLOAT8,
@@ -20,9 +20,19 @@ from telemetry.binary import (
     encode_integer,
     encode_time,
 )
+from telemetry.charging import ChargingStatus
 from telemetry.database import Database
 from telemetry.pages import Page, encode_cursor
-from telemetry.reports import DAY, Rules, coverage_ratio, rounded_energy, rounded_ratio
+from telemetry.reports import (
+    DAY,
+    Rules,
+    coverage_ratio,
+    divide,
+    efficiency_ratio,
+    rounded_energy,
+    rounded_ratio,
+)
+from telemetry.summaries import last_whole_hour
 
 _RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _TYPES = (*(TIMESTAMPTZ, TIMESTAMPTZ, BOOL, BOOL, FLOAT8, FLOAT8), *(TEXT, TEXT, TEXT, INT8))
@@ -153,7 +163,7 @@ def _window(
     end = selection.after.end if selection.after else selection.end
     start = selection.after.start if selection.after else None
     [(newest, made)] = database.fetch(_WINDOW, (end,))
-    end = end or newest or now.replace(minute=0, second=0, microsecond=0)
+    end = end or newest or last_whole_hour(now)
     start = start or end - selection.length
     return start, end, (made or end == newest) and end - start == DAY
 
@@ -168,7 +178,7 @@ def _totals(totals: dict[str, Any]) -> FleetTotals:
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
         loss_kwh=rounded_energy(totals["loss"]),
-        efficiency_ratio=rounded_ratio(Decimal(dc) / ac * 100 if ac else None),
+        efficiency_ratio=efficiency_ratio(ac, dc),
         **counts,
     )
 
@@ -179,12 +189,10 @@ def _vehicle(row: dict[str, Any], minutes: int) -> FleetVehicle:
         vehicle_id=row["vehicle_id"],
         status=row["status"],
         loss_kwh=rounded_energy(row["loss"]),
-        efficiency_ratio=rounded_ratio(Decimal(dc) / ac * 100 if ac and dc is not None else None),
+        efficiency_ratio=efficiency_ratio(ac, dc),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        average_battery_temp=rounded_ratio(
-            Decimal(row["battery_temp_sum"]) / readings if readings else None
-        ),
+        average_battery_temp=rounded_ratio(divide(row["battery_temp_sum"], readings)),
         vehicle_coverage=coverage_ratio(row["minutes_heard"], minutes),
         meter_coverage=coverage_ratio(row["meter_minutes"], row["linked_minutes"]),
         meter_ids=list(dict.fromkeys(row["meter_ids"] or ())),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from telemetry.answers import Gap
+from telemetry.charging import Gap
 
 LONGEST_SILENCE = 5  # minutes that are no gap yet
 _MINUTE = 60

@@ -1,10 +1,12 @@
 """Whether the system can take readings and answer for them."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from psycopg.errors import UndefinedTable
+from pydantic import Field
 
-from telemetry.answers import Check, Health
+from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable
 from telemetry.migrate import shipped_migrations
@@ -17,6 +19,22 @@ _BEYOND_PARTITIONS = """
     SELECT EXISTS (SELECT FROM meter_telemetry_history WHERE "timestamp" >= %s)
         OR EXISTS (SELECT FROM vehicle_telemetry_history WHERE "timestamp" >= %s)
 """
+
+
+class Check(Answer):
+    """One thing that has to hold for the system to be healthy."""
+
+    ok: bool = Field(examples=[True])
+    detail: str = Field(description="What was found", examples=["reachable"])
+
+
+class Health(Answer):
+    """Whether the system can take readings and answer for them."""
+
+    status: Literal["ok", "unavailable"] = Field(examples=["ok"])
+    database: Check = Field(description="PostgreSQL answers")
+    migrations: Check = Field(description="The schema is the one this version needs")
+    partitions: Check = Field(description="History has partitions ahead of the readings to come")
 
 
 def check_health(database: Database, now: datetime) -> Health:

@@ -25,22 +25,17 @@ from telemetry.answers import (
     BatchRefused,
     ErrorAnswer,
     Ingested,
-    Link,
-    Links,
     Queued,
     RejectedItem,
 )
 from telemetry.batches import Batch, Rejection
 from telemetry.errors import (
     BodyTooLarge,
-    DatabaseUnavailable,
     FieldError,
     InvalidRequest,
-    LinkNotFound,
     NothingTaken,
     TelemetryError,
     UnsupportedEncoding,
-    VehicleNotFound,
 )
 from telemetry.ingestion import Taken
 from telemetry.readings import Reading
@@ -119,22 +114,6 @@ READING_DOCUMENTATION: Any = {
     "status_code": 201,
     "responses": documents(Ingested, 201, InvalidRequest, UnsupportedEncoding, NothingTaken)
     | documents(Queued, 202),
-}
-LINK_DOCUMENTATION: Any = {
-    "tags": ["Links"],
-    "status_code": 201,
-    "responses": documents(
-        Link, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
-    )
-    | documents(Link, 200),
-}
-LINKS_DOCUMENTATION: Any = {
-    "tags": ["Links"],
-    "responses": documents(Links, 200, InvalidRequest, VehicleNotFound, DatabaseUnavailable),
-}
-UNLINK_DOCUMENTATION: Any = {
-    "tags": ["Links"],
-    "responses": documents(Link, 200, InvalidRequest, LinkNotFound, DatabaseUnavailable),
 }
 BATCH_DOCUMENTATION: Any = {
     "tags": ["Ingestion"],

@@ -4,9 +4,11 @@ The work is done by the stored functions of migration 0007, which also says what
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from telemetry.answers import Link, Links
+from pydantic import Field
+
+from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import LinkNotFound, VehicleNotFound
 
@@ -16,6 +18,37 @@ MOST_LINKS = 1_000
 _LINK = "SELECT * FROM link_vehicle(%s, %s, %s, %s)"
 _UNLINK = "SELECT * FROM unlink_vehicle(%s, %s)"
 _LIST = "SELECT * FROM list_links(%s, %s, %s)"
+
+
+class Link(Answer):
+    """A meter feeds a vehicle over the interval (validFrom, validTo]."""
+
+    meter_id: str = Field(examples=["METER-001"])
+    valid_from: datetime = Field(
+        description="The meter's energy is the vehicle's after this instant",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+    valid_to: datetime | None = Field(
+        description="Up to and including this instant: then the vehicle got another link, the "
+        "meter another vehicle, or it was ended; null while it goes on. The same as validFrom "
+        "where another vehicle was linked to the meter at that very instant.",
+        examples=[None],
+    )
+    source: Literal["api", "reading"] = Field(
+        description="Who said so: this API, or a reading of the vehicle that names its meter",
+        examples=["api"],
+    )
+
+
+class Links(Answer):
+    """The links of a vehicle, the newest first."""
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+    links: list[Link] = Field(examples=[[]])
+    next_cursor: str | None = Field(
+        description="Passed as `cursor`, it gets those before; null where there are none",
+        examples=[None],
+    )
 
 
 def link_vehicle(

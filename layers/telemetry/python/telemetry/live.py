@@ -10,11 +10,12 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from telemetry.answers import Answer, MeterValues, VehicleValues
+from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import MeterNotFound, VehicleNotFound
 from telemetry.pages import Page, encode_cursor
 from telemetry.readings import DEVICE_ID
+from telemetry.receipts import MeterValues, VehicleValues
 
 # At most so many devices are looked at for a page; each takes about a microsecond.
 MOST_SCANNED = 10_000

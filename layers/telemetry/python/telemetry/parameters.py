@@ -7,11 +7,11 @@ from importlib.resources import files
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from telemetry.answers import ChargingStatus
+from telemetry.charging import ChargingStatus
 from telemetry.fleet import LastRank
 from telemetry.live import LastDevice, Status
 from telemetry.pages import decode_cursor
@@ -66,15 +66,6 @@ def _zone_names() -> frozenset[str]:
     # AWS Lambda.
     return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
-
-VehicleId = Annotated[
-    str,
-    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
-]
-MeterId = Annotated[
-    str,
-    Path(alias="meterId", pattern=DEVICE_ID, description="Meter id", examples=["METER-001"]),
-]
 
 _INSTANT = (PlainValidator(parse_instant), WithJsonSchema({"type": "string"}))
 PerformanceEnd = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Generic
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from telemetry.answers import Answer, MeterValues, VehicleValues
+from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import FieldError, InvalidRequest, MeterNotFound, VehicleNotFound
 from telemetry.pages import Item, Page, encode_cursor
@@ -28,6 +28,41 @@ class Receipt(Answer):
         description="Whether this is the latest receipt of the reading: its values count in every "
         "sum",
         examples=[True],
+    )
+
+
+class MeterValues(Answer):
+    """What a meter reading says."""
+
+    meter_id: str = Field(examples=["METER-001"])
+    timestamp: datetime = Field(description="Device time", examples=["2026-02-10T10:00:00Z"])
+    kwh_consumed_ac: float = Field(
+        description="Energy consumed in the interval that ends then (kWh, AC)",
+        examples=[0.125],
+        json_schema_extra={"unit": "kWh"},
+    )
+    voltage: float = Field(
+        description="Voltage (V)", examples=[240.5], json_schema_extra={"unit": "V"}
+    )
+
+
+class VehicleValues(Answer):
+    """What a vehicle reading says."""
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+    timestamp: datetime = Field(description="Device time", examples=["2026-02-10T10:00:00Z"])
+    kwh_delivered_dc: float = Field(
+        description="Energy delivered in the interval that ends then (kWh, DC)",
+        examples=[0.115],
+        json_schema_extra={"unit": "kWh"},
+    )
+    battery_temp: float = Field(
+        description="Battery temperature (°C)", examples=[28.3], json_schema_extra={"unit": "°C"}
+    )
+    soc: float | None = Field(
+        description="State of charge (%); null where it is not known",
+        examples=[85],
+        json_schema_extra={"unit": "%"},
     )
 
 

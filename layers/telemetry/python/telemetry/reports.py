@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from telemetry.answers import Coverage, Dashboard, Heard, Pairing, Performance, Silence, Vehicle
 from telemetry.binary import (
     BOOL,
     FLOAT8,
@@ -21,6 +20,7 @@ from telemetry.binary import (
     encode_interval,
     encode_optional_times,
 )
+from telemetry.charging import Coverage, Dashboard, Heard, Pairing, Performance, Silence, Vehicle
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.gaps import find_gaps
@@ -137,7 +137,7 @@ def fetch_charging(
 def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
     """Return a row of fetch_charging as answered: rounded, and a reason for each null."""
     vehicle_id = charging["vehicle_id"]
-    start, end = (datetime.fromisoformat(charging[f"window_{side}"]) for side in ("start", "end"))
+    start, end = _bounds(charging)
     ac, dc, readings = (
         charging[name] for name in ("kwh_consumed_ac", "kwh_delivered_dc", "readings")
     )
@@ -158,8 +158,8 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         )
     ]
     meters = list(dict.fromkeys(link.meter_id for link in pairing))
-    efficiency = Decimal(dc) / ac if dc is not None and ac else None
-    temperature = Decimal(charging["battery_temp_sum"]) / readings if readings else None
+    efficiency = divide(dc, ac)
+    temperature = divide(charging["battery_temp_sum"], readings)
     no_meter = None if meters else f"no meter was linked to {vehicle_id} in the window"
     no_ac = no_meter or (
         f"{' and '.join(meters)} has no readings in the window" if ac is None else None
@@ -191,7 +191,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         avg_battery_temp=rounded_ratio(temperature),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        efficiency_ratio=rounded_ratio(efficiency and efficiency * 100),
+        efficiency_ratio=efficiency_ratio(ac, dc),
         average_battery_temp=rounded_ratio(temperature),
         time_window_start=start.astimezone(UTC),
         time_window_end=end.astimezone(UTC),
@@ -212,6 +212,13 @@ def possible_meters(vehicle_id: str) -> list[str]:
     return [prefix + named[1] for prefix in ("METER", "MTR")] if named else []
 
 
+def _bounds(charging: dict[str, Any]) -> tuple[datetime, datetime]:
+    return (
+        datetime.fromisoformat(charging["window_start"]),
+        datetime.fromisoformat(charging["window_end"]),
+    )
+
+
 def _heard(minutes: int, expected: int) -> Heard:
     return Heard(
         minutes_heard=minutes, minutes_expected=expected, ratio=coverage_ratio(minutes, expected)
@@ -219,7 +226,7 @@ def _heard(minutes: int, expected: int) -> Heard:
 
 
 def _silence(charging: dict[str, Any]) -> Silence:
-    start, end = (datetime.fromisoformat(charging[f"window_{side}"]) for side in ("start", "end"))
+    start, end = _bounds(charging)
     of_vehicle = find_gaps(charging["vehicle_hours"], start, end)
     of_meters = [
         gap
@@ -285,6 +292,11 @@ def _why_unpaired(database: Database, vehicle_id: str, rules: Rules) -> dict[str
     return dict.fromkeys(fields, reason)
 
 
+def divide(part: Decimal | int | None, whole: Decimal | int | None) -> Decimal | None:
+    """Return part / whole, None where either is not known or the whole is nothing."""
+    return Decimal(part) / whole if part is not None and whole else None
+
+
 def rounded_energy(kwh: Decimal | int | None) -> float | None:
     """Return an energy as it is answered: three decimals (Wh)."""
     return None if kwh is None else float(round(Decimal(kwh), ENERGY_DECIMALS))
@@ -295,6 +307,12 @@ def rounded_ratio(ratio: Decimal | int | None) -> float | None:
     return None if ratio is None else float(round(Decimal(ratio), RATIO_DECIMALS))
 
 
+def efficiency_ratio(ac: Decimal | int | None, dc: Decimal | int | None) -> float | None:
+    """Return DC / AC in percent, None where it is not known."""
+    ratio = divide(dc, ac)
+    return rounded_ratio(ratio and ratio * 100)
+
+
 def coverage_ratio(heard: int, expected: int) -> float | None:
     """Return the part of the minutes heard from, None where none was expected."""
-    return rounded_ratio(min(Decimal(1), Decimal(heard) / expected) if expected else None)
+    return rounded_ratio(divide(min(heard, expected), expected))

@@ -69,10 +69,7 @@ class Settings:
 
         Raises SettingInvalid on any other value.
         """
-        mode = self._read("INGEST_MODE")
-        if mode not in {"database", "queue"}:
-            raise SettingInvalid("INGEST_MODE", mode, "database or queue")
-        return mode == "queue"
+        return self._read_choice("INGEST_MODE", "database", "queue") == "queue"
 
     @property
     def pairs_by_name(self) -> bool:
@@ -80,10 +77,7 @@ class Settings:
 
         `links` does not. Raises SettingInvalid on any other value.
         """
-        pairing = self._read("PAIRING")
-        if pairing not in {"links", "suffix"}:
-            raise SettingInvalid("PAIRING", pairing, "links or suffix")
-        return pairing == "suffix"
+        return self._read_choice("PAIRING", "links", "suffix") == "suffix"
 
     @property
     def least_kwh(self) -> float:
@@ -123,6 +117,12 @@ class Settings:
         if not re.fullmatch(r"0*[1-9]\d{0,8}", value, re.ASCII):
             raise SettingInvalid(name, value, "a whole number of seconds above 0")
         return timedelta(seconds=int(value))
+
+    def _read_choice(self, name: str, *choices: str) -> str:
+        value = self._read(name)
+        if value not in choices:
+            raise SettingInvalid(name, value, " or ".join(choices))
+        return value
 
     def _read(self, name: str) -> str:
         try:

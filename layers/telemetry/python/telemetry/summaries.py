@@ -35,7 +35,7 @@ def refresh_summaries(connection: psycopg.Connection[Row], now: datetime, *, by_
     to run twice at once, and to be ended anywhere: the fleet's window moves when all is done.
     by_name pairs vehicles and meters as the reports do. Raises psycopg.Error.
     """
-    until = now.replace(minute=0, second=0, microsecond=0)
+    until = last_whole_hour(now)
     vehicles = 0
     for meter_ids in _chunks(connection, _METERS):
         connection.execute("SELECT sum_meters(%s, %s)", (meter_ids, until))
@@ -44,6 +44,11 @@ def refresh_summaries(connection: psycopg.Connection[Row], now: datetime, *, by_
         vehicles += len(vehicle_ids)
     connection.execute("SELECT finish_fleet_window(%s)", (until,))
     return vehicles
+
+
+def last_whole_hour(now: datetime) -> datetime:
+    """Return where the fleet's window ends that is summarized now."""
+    return now.replace(minute=0, second=0, microsecond=0)
 
 
 def _chunks(connection: psycopg.Connection[Row], statement: LiteralString) -> Iterator[list[str]]:

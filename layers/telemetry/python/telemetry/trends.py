@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from telemetry.answers import Answer, ChargingStatus
+from telemetry.answers import Answer
+from telemetry.charging import ChargingStatus
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.reports import Rules, describe_vehicle, fetch_charging

@@ -1,0 +1,173 @@
+"""How a vehicle charged, as it is answered."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from telemetry.answers import Answer
+
+
+class Heard(Answer):
+    """How much of the time a device was heard from."""
+
+    minutes_heard: int = Field(
+        description="Minutes in which a reading ended",
+        examples=[1426],
+        json_schema_extra={"unit": "min"},
+    )
+    minutes_expected: int = Field(
+        description="Minutes at the cadence of one reading a minute: for a meter those in which it "
+        "was linked",
+        examples=[1440],
+        json_schema_extra={"unit": "min"},
+    )
+    ratio: float | None = Field(description="Heard / expected", examples=[0.99])
+
+
+class Coverage(Answer):
+    """How complete the readings behind the numbers are."""
+
+    vehicle: Heard
+    meter: Heard
+
+
+class Pairing(Answer):
+    """A meter that fed the vehicle, over (validFrom, validTo]."""
+
+    meter_id: str = Field(examples=["METER-001"])
+    valid_from: datetime | None = Field(
+        description="Null where it always did", examples=["2024-02-01T00:00:00Z"]
+    )
+    valid_to: datetime | None = Field(description="Null while it goes on", examples=[None])
+    source: Literal["api", "reading", "name"] = Field(
+        description="The links API, a meterId in the vehicle's readings, or the same separator and "
+        "suffix (VEH-001 and METER-001 or MTR-001)",
+        examples=["api"],
+    )
+    ac_energy_consumed: float | None = Field(
+        description="What it measured in this part of the window (kWh, AC)",
+        examples=[34.946],
+        json_schema_extra={"unit": "kWh"},
+    )
+
+
+ChargingStatus = Literal["healthy", "degraded", "fault", "implausible", "insufficient"]
+
+
+class Vehicle(Answer):
+    """How a vehicle charged in the window (timeWindowStart, timeWindowEnd].
+
+    The first fields are those of one earlier API, the next those of another; both are kept. A
+    number that is not known is null, and `reasons` says why, by the name of the field.
+    """
+
+    vehicle_id: str = Field(examples=["VEH-001"])
+
+    ac_energy_consumed: float | None = Field(
+        description="Energy that the vehicle's meter measured (kWh, AC)",
+        examples=[34.946],
+        json_schema_extra={"unit": "kWh"},
+    )
+    dc_energy_delivered: float | None = Field(
+        description="Energy that reached the battery (kWh, DC)",
+        examples=[32.15],
+        json_schema_extra={"unit": "kWh"},
+    )
+    efficiency: float | None = Field(description="DC / AC (ratio)", examples=[0.92])
+    avg_battery_temp: float | None = Field(
+        description="Mean battery temperature of the readings (°C)",
+        examples=[28.3],
+        json_schema_extra={"unit": "°C"},
+    )
+
+    total_energy_consumed_ac: float | None = Field(
+        description="The same as acEnergyConsumed (kWh, AC)",
+        examples=[34.946],
+        json_schema_extra={"unit": "kWh"},
+    )
+    total_energy_delivered_dc: float | None = Field(
+        description="The same as dcEnergyDelivered (kWh, DC)",
+        examples=[32.15],
+        json_schema_extra={"unit": "kWh"},
+    )
+    efficiency_ratio: float | None = Field(
+        description="DC / AC × 100 (%)", examples=[92.0], json_schema_extra={"unit": "%"}
+    )
+    average_battery_temp: float | None = Field(
+        description="The same as avgBatteryTemp (°C)",
+        examples=[28.3],
+        json_schema_extra={"unit": "°C"},
+    )
+    time_window_start: datetime = Field(
+        description="Readings after this instant count", examples=["2024-02-08T15:30:00Z"]
+    )
+    time_window_end: datetime = Field(
+        description="Readings up to and including this instant count",
+        examples=["2024-02-09T15:30:00Z"],
+    )
+    data_points: int = Field(
+        description="Vehicle readings in the window; 1440 for a full day", examples=[1440]
+    )
+
+    meter_id: str | None = Field(
+        description="The meter that fed the vehicle; null where there were none or several: see "
+        "`pairing`",
+        examples=["METER-001"],
+    )
+    loss_kwh: float | None = Field(
+        description="AC - DC: energy lost on the way (kWh)",
+        examples=[2.796],
+        json_schema_extra={"unit": "kWh"},
+    )
+    status: ChargingStatus = Field(
+        description="By efficiencyRatio: healthy from 88 %, degraded from 85 %, fault below, "
+        "implausible above 100 %; insufficient where energy or coverage are too small to tell",
+        examples=["healthy"],
+    )
+    status_reason: str | None = Field(
+        description="Why, where it is insufficient or implausible", examples=[None]
+    )
+    coverage: Coverage
+    pairing: list[Pairing] = Field(
+        description="The links in the window, with their whole periods", examples=[[]]
+    )
+    reasons: dict[str, str] = Field(
+        description="Why a field is null, by its name; empty where every number is known",
+        examples=[{}],
+    )
+
+
+class Gap(Answer):
+    """A run of more than five whole minutes without a reading, (start, end]."""
+
+    start: datetime = Field(examples=["2024-02-09T11:02:00Z"])
+    end: datetime = Field(examples=["2024-02-09T11:17:00Z"])
+    minutes: int = Field(examples=[15], json_schema_extra={"unit": "min"})
+
+
+class Silence(Answer):
+    """The gaps of both streams, and how many more there are than are listed."""
+
+    vehicle: list[Gap] = Field(examples=[[]])
+    vehicle_omitted: int = Field(examples=[0])
+    meter: list[Gap] = Field(description="While the meter was linked", examples=[[]])
+    meter_omitted: int = Field(examples=[0])
+
+
+class Performance(Vehicle):
+    """How a vehicle charged, and when it or its meter was silent."""
+
+    gaps: Silence | None = Field(
+        description="Gaps of more than five minutes; null for windows of more than 744 hours",
+        examples=[None],
+    )
+
+
+class Dashboard(Answer):
+    """How each of many vehicles charged."""
+
+    vehicles: list[Vehicle] = Field(description="In the order asked for", examples=[[]])
+    unknown: list[str] = Field(
+        description="Ids of which no reading was ever received", examples=[["VEH-404"]]
+    )

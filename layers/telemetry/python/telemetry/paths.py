@@ -1,0 +1,16 @@
+"""The ids in the paths of routes."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Path
+
+from telemetry.readings import DEVICE_ID
+
+VehicleId = Annotated[
+    str,
+    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
+]
+MeterId = Annotated[
+    str,
+    Path(alias="meterId", pattern=DEVICE_ID, description="Meter id", examples=["METER-001"]),
+]
