@@ -23,6 +23,11 @@ _BARE = """
     SELECT vehicle_id, last_timestamp, last_kwh_delivered_dc, last_battery_temp
     FROM vehicle_live_status WHERE vehicle_id = %s
 """
+_EXPLAINED = """
+    EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+    SELECT report_charging(ARRAY['VEH_000001'], ARRAY[NULL::timestamptz], ARRAY[%s], '24 hours',
+                           true, true, 1, 0.5)
+"""
 # A year of hours of the first vehicles and their meters, a day of all; readings of the first.
 _FILL = """
     INSERT INTO {stream}_telemetry_history
@@ -31,9 +36,13 @@ _FILL = """
     FROM generate_series(1, {with_history}) AS device,
          generate_series('{start}'::timestamptz, '{end}', '1 minute') AS at;
     INSERT INTO {stream}_hourly_rollup ({stream}_id, hour, readings, minutes, {sums})
-    SELECT '{prefix}_' || lpad(device::text, 6, '0'), hour, 60, (1::bigint << 60) - 1, {totals}
+    SELECT '{prefix}_' || lpad(device::text, 6, '0'), hour, minutes, (1::bigint << minutes) - 1,
+           {totals}
     FROM generate_series(1, {vehicles}) AS device,
-         generate_series('{first}'::timestamptz, '{end}', '1 hour') AS hour
+         generate_series(date_trunc('hour', '{first}'::timestamptz), '{end}', '1 hour') AS hour,
+         LATERAL (
+             SELECT least(60, extract(epoch FROM '{end}' - hour) / 60)::integer AS minutes
+         ) AS heard
     WHERE device <= {with_history} OR hour >= '{start}';
     INSERT INTO {stream}_live_status ({stream}_id, last_timestamp, updated_at, last_{kwh}, {last})
     SELECT '{prefix}_' || lpad(device::text, 6, '0'), '{end}', '{end}', 0.125, 25
@@ -57,7 +66,7 @@ def measure_analytics(url: str, read_url: str, say: Callable[[str], None]) -> di
     _fill(url)
     with connect(url) as connection:
         began = time.perf_counter()
-        refresh_summaries(connection, END, by_name=True)
+        refresh_summaries(connection, END, RULES)
         connection.execute("VACUUM (ANALYZE)")
         measured = {"refresh_seconds": time.perf_counter() - began}
     reader = Database(read_url)
@@ -69,33 +78,47 @@ def measure_analytics(url: str, read_url: str, say: Callable[[str], None]) -> di
         "dashboard_100": lambda: report_dashboard(reader, vehicles, RULES, END),
         "fleet_10000": lambda: report_fleet(reader, RULES, FleetSelection(), END),
     }
-    measured |= _time(acts, say)
+    measured |= _time(acts, say) | {"performance_24h_buffers": _count_buffers(read_url)}
     say("analytics: 9 million readings of other meters")
     with connect(url) as connection:
         connection.execute(_GROW.encode())
         connection.execute(f"VACUUM (ANALYZE) {PARTITION}".encode())
     grown = _time({name: acts[name] for name in ("bare_select", "performance_24h")}, say)
+    grown["performance_24h_buffers"] = _count_buffers(read_url)
     reader.close()
-    return measured | {name.replace("_ms", "_grown_ms"): value for name, value in grown.items()}
+    return measured | {
+        f"{name.removesuffix('_ms')}_grown" + "_ms" * name.endswith("_ms"): value
+        for name, value in grown.items()
+    }
+
+
+def _count_buffers(read_url: str) -> int:
+    """Return how many pages a vehicle's 24 hours touch, in a session that has asked before."""
+    with connect(read_url) as connection:
+        for _ in range(2):
+            [(plan,)] = connection.execute(_EXPLAINED, (END,)).fetchall()
+    found = plan[0]["Plan"]
+    return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
 
 
 def _fill(url: str) -> None:
+    kwh = "0.125 * minutes"
     kinds = (
-        ("meter", "MTR", "kwh_consumed_ac", "voltage", "last_voltage", "7.5"),
-        ("vehicle", "VEH", "kwh_delivered_dc", "battery_temp", "last_battery_temp", "7, 1500"),
+        ("meter", "MTR", "kwh_consumed_ac", "voltage", "last_voltage", kwh),
+        ("vehicle", "VEH", "kwh_delivered_dc", "battery_temp", "last_battery_temp", f"{kwh}, 1500"),
     )
     with connect(url) as connection:
         connection.execute("SET synchronous_commit = off")
-        for stream, prefix, kwh, value, last, totals in kinds:
+        for stream, prefix, energy, value, last, totals in kinds:
             connection.execute(
                 _FILL.format(
                     stream=stream,
                     prefix=prefix,
-                    kwh=kwh,
+                    kwh=energy,
                     value=value,
                     last=last,
                     totals=totals,
-                    sums=kwh + (", battery_temp_sum" if stream == "vehicle" else ""),
+                    sums=energy + (", battery_temp_sum" if stream == "vehicle" else ""),
                     vehicles=VEHICLES,
                     with_history=WITH_HISTORY,
                     first=END - timedelta(days=DAYS),

@@ -11,12 +11,14 @@ from telemetry.deployment import admit_by_iam, deploy
 from telemetry.migrate import apply_migrations
 from telemetry.observability import NAMESPACE, build_logger
 from telemetry.partitions import count_strays, make_partitions
+from telemetry.reports import Rules
 from telemetry.settings import Settings
 from telemetry.summaries import refresh_summaries
 
 settings = Settings(os.environ)
 database_url, password = settings.database_url, settings.database_password
-stack_name, by_name = settings.stack_name, settings.pairs_by_name
+stack_name = settings.stack_name
+rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
 logger = build_logger("migrate")
 
 
@@ -51,7 +53,7 @@ def bring_up_to_date() -> dict[str, Any]:
 def summarize() -> int:
     """Make the summaries of the last whole hour; return the number of vehicles."""
     with connect(database_url, password=password) as connection:
-        return refresh_summaries(connection, datetime.now(UTC), by_name=by_name)
+        return refresh_summaries(connection, datetime.now(UTC), rules)
 
 
 def report_strays(count: int) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 
 from local.databases import DatabaseUrls
 from telemetry.database import connect
+from telemetry.reports import Rules
 from telemetry.summaries import refresh_summaries
 from telemetry.trends import bucket_bounds
+from telemetry.verification import find_differences
 from tests.integration.conftest import Api
 
 END = datetime(2026, 2, 10, 12, tzinfo=UTC)
@@ -65,13 +68,38 @@ def test_the_fleet_is_ranked_by_what_it_loses(fleet: Api, urls: DatabaseUrls) ->
     assert totals["lossKwh"] == 5.5
 
     with connect(urls.owner) as owner:
-        assert refresh_summaries(owner, END + timedelta(minutes=20), by_name=True) == 5
+        assert refresh_summaries(owner, END + timedelta(minutes=20), Rules()) == 5
     assert fleet.get("/v1/analytics/fleet").body == computed
+
+
+# As while a version with other thresholds is deployed: both refresh the same hour.
+def test_refreshes_by_two_rules_do_not_mix(
+    fleet: Api, urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telemetry.summaries.CHUNK", 1)
+    computed = fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body
+    others = Rules(least_kwh=11)
+    with connect(urls.owner) as first, connect(urls.owner) as second:
+        for _ in range(3):
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(refresh_summaries, (first, second), (END, END), (Rules(), others)))
+            assert find_differences(first) == []
+            # Whichever was last: the other rules' fleet is computed.
+            assert fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body == computed
+        refresh_summaries(second, END, others)
+        assert second.execute("SELECT finished, least_kwh FROM fleet_window").fetchall() == [
+            (True, 11)
+        ]
+        insufficient = second.execute(
+            "SELECT vehicles FROM fleet_totals WHERE status = 'insufficient'"
+        ).fetchall()
+    assert insufficient != [(computed["totals"]["insufficient"],)]
+    assert fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body == computed
 
 
 def test_a_late_reading_shows_in_the_fleet_at_once(fleet: Api, urls: DatabaseUrls) -> None:
     with connect(urls.owner) as owner:
-        refresh_summaries(owner, END, by_name=True)
+        refresh_summaries(owner, END, Rules())
     late = {"meterId": "METER-A", "kwhConsumedAc": 90, "voltage": 230}
     late["timestamp"] = (END - timedelta(minutes=1)).isoformat()
     assert fleet.post("/v1/ingestion/meter", late).status == 201
@@ -83,7 +111,7 @@ def test_the_newest_reading_shows_too_where_its_hour_was_summed(
     fleet: Api, urls: DatabaseUrls
 ) -> None:
     with connect(urls.owner) as owner:
-        refresh_summaries(owner, END + timedelta(hours=3), by_name=True)
+        refresh_summaries(owner, END + timedelta(hours=3), Rules())
     for suffix, kwh in (("A", 90), ("B", 50)):
         newest = {"timestamp": (END + timedelta(hours=1)).isoformat()}
         meter = {"meterId": f"METER-{suffix}", "kwhConsumedAc": kwh, "voltage": 230}

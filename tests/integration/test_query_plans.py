@@ -6,6 +6,7 @@ history read here is in two of some fifty partitions, which meet at MIDNIGHT.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -13,6 +14,7 @@ import pytest
 
 from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
+from telemetry.fleet import FleetSelection, LastRank, report_fleet
 from telemetry.live import DeviceSelection, LastDevice, LiveDevices, Liveness
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.receipts import (
@@ -28,6 +30,7 @@ from telemetry.store import (
     store_vehicle_reading,
     store_vehicle_readings,
 )
+from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
 from tests.conftest import Server, unpooled
 from tests.integration.plans import Explained, report_plans
@@ -324,11 +327,49 @@ def test_every_index_is_in_the_order_of_device_and_time(seeded: Seeded) -> None:
         found = connection.execute(
             """SELECT DISTINCT pg_get_indexdef(indexrelid, 1, false),
                                pg_get_indexdef(indexrelid, 2, false)
-               FROM pg_index WHERE indrelid::regclass::text ~ '^(meter|vehicle)_'"""
+               FROM pg_index WHERE indrelid::regclass::text ~ '^(meter|vehicle)_'
+                               AND indrelid != 'vehicle_summary'::regclass"""
         ).fetchall()
     times = {'"timestamp"', "hour", "day", ""}  # a live row has just the device
     expected = {(device, time) for device in ("meter_id", "vehicle_id") for time in times}
-    assert set(found) == expected | {("vehicle_id", "window_end")}
+    assert set(found) == expected
+
+
+# Of the vehicles as many as are shown, and those that were marked; of the totals one a status.
+def test_the_fleet_is_read_in_its_order(
+    server: Server, urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = Database(urls.ingest)
+    for stream in STORES:
+        send(ingest, stream, [(device, -60) for device in IDLE_DEVICES])
+    with connect(urls.owner) as connection:
+        refresh_summaries(connection, MIDNIGHT, Rules())
+        connection.execute("VACUUM (ANALYZE)")
+    send(ingest, "vehicle", [(IDLE_DEVICES[7], -30)])
+    ingest.close()
+    report_plans(server, urls.owner.rpartition("/")[2])
+    explained = Explained(urls, "force_generic_plan", monkeypatch)
+    start = MIDNIGHT - timedelta(days=1)
+    after = LastRank(start=start, end=MIDNIGHT, rank=Decimal(0), vehicle_id="VEH-2000")
+    bounds = {
+        "all of fleet_window": 1,
+        "all of fleet_totals_pkey": 5,
+        "all of vehicle_summary_stale": 2,  # for its id and for what the totals hold of it
+        "all of vehicle_summary_rank": 12,  # one for whether there are more, and the marked one
+    }
+    try:
+        for cursor in (None, after):
+            selection = FleetSelection(limit=10, after=cursor)
+            page = report_fleet(explained.read, Rules(), selection, MIDNIGHT)
+            touched = explained.touched_by(
+                report_fleet, explained.read, Rules(), selection, MIDNIGHT
+            )
+            assert (len(page.items), page.totals.vehicles) == (10, len(IDLE_DEVICES))
+            assert touched.keys() >= bounds.keys()
+            # What computes the one that was marked looks up few rows, of links there are none.
+            assert all(rows <= bounds.get(index, 4) for index, rows in touched.items())
+    finally:
+        explained.close()
 
 
 # A session keeps its plans, and tomorrow's partition is empty when it makes them.

@@ -1,10 +1,10 @@
 """Reports against a plain computation: any links, windows, order of arrival and summaries."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 import pytest
@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.databases import DatabaseUrls
+from telemetry.charging import ChargingStatus
 from telemetry.database import Database, Row, connect
-from telemetry.fleet import FleetSelection, FleetVehicle, report_fleet
+from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, LastRank, report_fleet
+from telemetry.pages import decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import (
     Rules,
@@ -128,7 +130,7 @@ def test_every_number_is_what_history_says(
             elif kind == "link":
                 _link(owner, oracle, *what)
             else:
-                refresh_summaries(owner, START + what * HOUR, by_name=False)
+                refresh_summaries(owner, START + what * HOUR, RULES)
         assert find_differences(owner) == []
     store.close()
 
@@ -156,10 +158,43 @@ def test_every_number_is_what_history_says(
     for vehicle in summed.items:
         _check_fleet_row(oracle, vehicle, summed.time_window_start, summed.time_window_end)
     if any(kind == "refresh" for kind, _ in history):
-        computed = report_fleet(
-            reader, RULES, FleetSelection(end=summed.time_window_end - timedelta(0)), START
+        # By rules that no window is summarized by, and that judge alike. It has also the vehicles
+        # that were not heard of before the refresh.
+        by_others, window = (
+            replace(RULES, least_coverage=1e-9),
+            FleetSelection(end=summed.time_window_end),
         )
-        assert computed.items == summed.items
+        computed = report_fleet(reader, by_others, window, START).items
+        before = {vehicle.vehicle_id for vehicle in summed.items}
+        assert [vehicle for vehicle in computed if vehicle.vehicle_id in before] == summed.items
+    _check_totals(summed)
+    for status in get_args(ChargingStatus):
+        assert _pages(reader, status) == [each for each in summed.items if each.status == status]
+
+
+def _check_totals(fleet: Fleet) -> None:
+    totals = fleet.totals
+    assert totals.vehicles == len(fleet.items)
+    for status in get_args(ChargingStatus):
+        assert getattr(totals, status) == sum(each.status == status for each in fleet.items)
+    known = [vehicle for vehicle in fleet.items if vehicle.loss_kwh is not None]
+    for name in ("total_energy_consumed_ac", "total_energy_delivered_dc", "loss_kwh"):
+        summed = sum(Decimal(str(getattr(vehicle, name))) for vehicle in known)
+        assert getattr(totals, name) == (float(summed) if known else None)
+
+
+def _pages(reader: Database, status: ChargingStatus) -> list[FleetVehicle]:
+    """Read the fleet's vehicles of a status, one a page."""
+    vehicles: list[FleetVehicle] = []
+    after = None
+    while True:
+        page = report_fleet(
+            reader, RULES, FleetSelection(status=status, limit=1, after=after), START
+        )
+        vehicles += page.items
+        if page.next_cursor is None:
+            return vehicles
+        after = decode_cursor(LastRank, page.next_cursor)
 
 
 def _check_fleet_row(oracle: Oracle, vehicle: FleetVehicle, start: datetime, end: datetime) -> None:

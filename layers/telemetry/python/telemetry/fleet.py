@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -13,11 +13,13 @@ from telemetry.binary import (
     BOOL,
     FLOAT8,
     INT8,
+    INTERVAL,
     TEXT,
     TIMESTAMPTZ,
     encode_bool,
     encode_float,
     encode_integer,
+    encode_interval,
     encode_time,
 )
 from telemetry.charging import ChargingStatus
@@ -31,12 +33,16 @@ from telemetry.reports import (
     efficiency_ratio,
     rounded_energy,
     rounded_ratio,
+    window_bounds,
 )
 from telemetry.summaries import last_whole_hour
 
-_RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-_TYPES = (*(TIMESTAMPTZ, TIMESTAMPTZ, BOOL, BOOL, FLOAT8, FLOAT8), *(TEXT, TEXT, TEXT, INT8))
-_WINDOW = "SELECT max(window_end), bool_or(window_end = %s) FROM fleet_window"
+_RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_TYPES = (
+    *(TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ),
+    *(BOOL, FLOAT8, FLOAT8),
+    *(TEXT, TEXT, TEXT, INT8),
+)
 
 
 class FleetVehicle(Answer):
@@ -96,7 +102,7 @@ class Fleet(Page[FleetVehicle]):
 
 
 class LastRank(BaseModel):
-    """Where a page of the fleet ended: window, energy lost (kWh, -Infinity: unknown), vehicle."""
+    """Where a page of the fleet ended: window, DC - AC (kWh, Infinity: unknown), vehicle."""
 
     start: AwareDatetime
     end: AwareDatetime
@@ -122,15 +128,16 @@ def report_fleet(
 
     Raises DatabaseUnavailable.
     """
-    start, end, summarized = _window(database, selection, now)
     after = selection.after
+    start, end = (after.start, after.end) if after else (None, selection.end)
     [found] = database.call(
         _RANKED,
         _TYPES,
         (
-            encode_time(start),
-            encode_time(end),
-            encode_bool(summarized),
+            encode_time(start) if start else None,
+            encode_time(end) if end else None,
+            encode_interval(selection.length),
+            encode_time(last_whole_hour(now)),
             encode_bool(rules.by_name),
             encode_float(rules.least_kwh),
             encode_float(rules.least_coverage),
@@ -141,13 +148,14 @@ def report_fleet(
         ),
     )
     fleet = json.loads(found or b"{}", parse_float=Decimal)
+    start, end = window_bounds(fleet)
     rows = fleet["page"] or []
     more = rows[selection.limit - 1] if len(rows) > selection.limit else None
     minutes = (end - start) // timedelta(minutes=1)
     return Fleet(
         time_window_start=start.astimezone(UTC),
         time_window_end=end.astimezone(UTC),
-        totals=_totals(fleet["totals"]),
+        totals=_totals(fleet["totals"] or []),
         items=[_vehicle(row, minutes) for row in rows[: selection.limit]],
         next_cursor=more
         and encode_cursor(
@@ -156,30 +164,21 @@ def report_fleet(
     )
 
 
-def _window(
-    database: Database, selection: FleetSelection, now: datetime
-) -> tuple[datetime, datetime, bool]:
-    """Return the window's bounds, and whether its summaries are made."""
-    end = selection.after.end if selection.after else selection.end
-    start = selection.after.start if selection.after else None
-    [(newest, made)] = database.fetch(_WINDOW, (end,))
-    end = end or newest or last_whole_hour(now)
-    start = start or end - selection.length
-    return start, end, (made or end == newest) and end - start == DAY
-
-
-def _totals(totals: dict[str, Any]) -> FleetTotals:
-    counts = {
-        name: totals[name]
-        for name in ("vehicles", "healthy", "degraded", "fault", "implausible", "insufficient")
-    }
-    ac, dc = totals["ac"], totals["dc"]
+def _totals(by_status: list[dict[str, Any]]) -> FleetTotals:
+    counts = {row["status"]: row["vehicles"] for row in by_status}
+    ac, dc = (
+        sum((row[name] for row in by_status if row["known"]), start=Decimal())
+        if any(row["known"] for row in by_status)
+        else None
+        for name in ("kwh_consumed_ac", "kwh_delivered_dc")
+    )
     return FleetTotals(
+        vehicles=sum(counts.values()),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        loss_kwh=rounded_energy(totals["loss"]),
+        loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
         efficiency_ratio=efficiency_ratio(ac, dc),
-        **counts,
+        **{status: counts.get(status, 0) for status in get_args(ChargingStatus)},
     )
 
 
@@ -188,7 +187,7 @@ def _vehicle(row: dict[str, Any], minutes: int) -> FleetVehicle:
     return FleetVehicle(
         vehicle_id=row["vehicle_id"],
         status=row["status"],
-        loss_kwh=rounded_energy(row["loss"]),
+        loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
         efficiency_ratio=efficiency_ratio(ac, dc),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),

@@ -137,7 +137,7 @@ def fetch_charging(
 def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
     """Return a row of fetch_charging as answered: rounded, and a reason for each null."""
     vehicle_id = charging["vehicle_id"]
-    start, end = _bounds(charging)
+    start, end = window_bounds(charging)
     ac, dc, readings = (
         charging[name] for name in ("kwh_consumed_ac", "kwh_delivered_dc", "readings")
     )
@@ -212,10 +212,11 @@ def possible_meters(vehicle_id: str) -> list[str]:
     return [prefix + named[1] for prefix in ("METER", "MTR")] if named else []
 
 
-def _bounds(charging: dict[str, Any]) -> tuple[datetime, datetime]:
+def window_bounds(report: dict[str, Any]) -> tuple[datetime, datetime]:
+    """Return where the window of a report begins and ends."""
     return (
-        datetime.fromisoformat(charging["window_start"]),
-        datetime.fromisoformat(charging["window_end"]),
+        datetime.fromisoformat(report["window_start"]),
+        datetime.fromisoformat(report["window_end"]),
     )
 
 
@@ -226,7 +227,7 @@ def _heard(minutes: int, expected: int) -> Heard:
 
 
 def _silence(charging: dict[str, Any]) -> Silence:
-    start, end = _bounds(charging)
+    start, end = window_bounds(charging)
     of_vehicle = find_gaps(charging["vehicle_hours"], start, end)
     of_meters = [
         gap

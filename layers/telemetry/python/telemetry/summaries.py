@@ -11,6 +11,7 @@ from typing import LiteralString
 import psycopg
 
 from telemetry.database import Row
+from telemetry.reports import Rules
 
 # Live rows that are locked at once: their writers wait while these are summed.
 CHUNK = 200
@@ -28,21 +29,28 @@ _VEHICLES: LiteralString = """
 """
 
 
-def refresh_summaries(connection: psycopg.Connection[Row], now: datetime, *, by_name: bool) -> int:
+def refresh_summaries(connection: psycopg.Connection[Row], now: datetime, rules: Rules) -> int:
     """Sum every device up to the last whole hour; return the number of vehicles.
 
     Needs the owner's rights and autocommit: each chunk is a transaction of its own. Safe to repeat,
     to run twice at once, and to be ended anywhere: the fleet's window moves when all is done.
-    by_name pairs vehicles and meters as the reports do. Raises psycopg.Error.
+    The fleet's window serves reports by the same rules; where a refresh by other rules has begun
+    since, this one leaves the window to it. Raises psycopg.Error.
     """
     until = last_whole_hour(now)
+    window = (until, rules.by_name, rules.least_kwh, rules.least_coverage)
+    connection.execute("SELECT begin_fleet_window(%s, %s, %s, %s)", window)
     vehicles = 0
     for meter_ids in _chunks(connection, _METERS):
         connection.execute("SELECT sum_meters(%s, %s)", (meter_ids, until))
     for vehicle_ids in _chunks(connection, _VEHICLES):
-        connection.execute("SELECT summarize_vehicles(%s, %s, %s)", (vehicle_ids, until, by_name))
+        [(ours,)] = connection.execute(
+            "SELECT summarize_vehicles(%s, %s, %s, %s, %s)", (vehicle_ids, *window)
+        ).fetchall()
+        if not ours:
+            return vehicles
         vehicles += len(vehicle_ids)
-    connection.execute("SELECT finish_fleet_window(%s)", (until,))
+    connection.execute("SELECT finish_fleet_window(%s, %s, %s, %s)", window)
     return vehicles
 
 

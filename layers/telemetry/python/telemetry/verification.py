@@ -85,7 +85,7 @@ _SUMMARIES = """
         ORDER BY vehicle_id, "timestamp", received_at DESC
     ), fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
-               kwh_delivered_dc AS kwh_dc, kwh_consumed_ac AS kwh_ac, meter_ids
+               kwh_delivered_dc AS kwh_dc, kwh_consumed_ac AS kwh_ac, rank, meter_ids
         FROM vehicle_summary WHERE NOT stale
     ), period AS (
         SELECT fresh.vehicle_id, window_end, link.meter_id,
@@ -108,14 +108,33 @@ _SUMMARIES = """
         GROUP BY 1, 2
     ), expected AS (
         SELECT vehicle_id AS device, window_end AS hour,
-               ROW(delivered.kwh, consumed.kwh)::text AS state
+               ROW(delivered.kwh, consumed.kwh,
+                   trim_scale(coalesce(delivered.kwh - consumed.kwh, 'Infinity')))::text AS state
         FROM fresh
         LEFT JOIN delivered USING (vehicle_id, window_end)
         LEFT JOIN consumed USING (vehicle_id, window_end)
     ), stored AS (
         SELECT vehicle_id AS device, window_end AS hour,
-               ROW(trim_scale(kwh_dc), trim_scale(kwh_ac))::text AS state
+               ROW(trim_scale(kwh_dc), trim_scale(kwh_ac), trim_scale(rank))::text AS state
         FROM fresh
+    )
+"""
+# What the rows of a fleet's window make up, by status.
+_TOTALS = """
+    WITH expected AS (
+        SELECT status AS device, window_end AS hour,
+               ROW(count(*), count(*) FILTER (WHERE rank < 'Infinity'),
+                   trim_scale(coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0)),
+                   trim_scale(coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0))
+               )::text AS state
+        FROM vehicle_summary JOIN fleet_window USING (window_end)
+        GROUP BY 1, 2
+    ), stored AS (
+        SELECT status AS device, window_end AS hour,
+               ROW(vehicles, known, trim_scale(kwh_consumed_ac), trim_scale(kwh_delivered_dc))::text
+                   AS state
+        FROM fleet_totals
+        WHERE (vehicles, known, kwh_consumed_ac, kwh_delivered_dc) != (0, 0, 0, 0)
     )
 """
 _DIFFERENCES = """
@@ -200,7 +219,7 @@ _VEHICLE = {
 class Difference:
     """A row that is not what history says; None stands for a row that is not there.
 
-    hour is that of a rollup; of a link, where it begins.
+    hour is that of a rollup; of a link, where it begins. Of fleet_totals, device is a status.
     """
 
     table: str
@@ -221,6 +240,7 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
         statements.append(("link_periods", _OVERLAPS.format(**stream)))
         statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))
+    statements.append(("fleet_totals", _TOTALS + by_hour))
     with connection.transaction():
         # One snapshot for all: a write between two statements is no difference.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

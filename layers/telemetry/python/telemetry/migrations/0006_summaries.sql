@@ -3,7 +3,17 @@
 -- at every instant what the rollups say, because whoever makes or changes them holds the lock of the
 -- live row: the store locks it before it writes, and readings up to summed_to come here.
 
--- How each vehicle did in the 24 hours up to window_end, a whole hour.
+-- The 24 hours up to a whole hour, judged by these rules. A window that is finished has a row of every
+-- vehicle: the current one, and the one before for whoever is still turning its pages.
+CREATE TABLE fleet_window (
+    window_end     timestamptz PRIMARY KEY,
+    finished       boolean NOT NULL DEFAULT false,
+    by_name        boolean NOT NULL,
+    least_kwh      numeric NOT NULL,
+    least_coverage numeric NOT NULL
+);
+
+-- How each vehicle did in a window.
 CREATE TABLE vehicle_summary (
     window_end       timestamptz NOT NULL,
     readings         bigint      NOT NULL,
@@ -12,6 +22,8 @@ CREATE TABLE vehicle_summary (
     linked_minutes   bigint      NOT NULL,
     stale            boolean     NOT NULL DEFAULT false,
     vehicle_id       text        COLLATE "C" NOT NULL,
+    status           text        NOT NULL,
+    rank             numeric     NOT NULL,
     kwh_delivered_dc numeric,
     battery_temp_sum numeric,
     kwh_consumed_ac  numeric,
@@ -22,13 +34,43 @@ COMMENT ON COLUMN vehicle_summary.stale IS
     'A reading or a link in the window came later: to be computed when asked for.';
 COMMENT ON COLUMN vehicle_summary.linked_minutes IS
     'Minutes of the window in which a meter fed the vehicle; meter_minutes of them it was heard from.';
+COMMENT ON COLUMN vehicle_summary.rank IS
+    'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
+CREATE INDEX vehicle_summary_rank ON vehicle_summary (window_end, rank, vehicle_id);
+CREATE INDEX vehicle_summary_stale ON vehicle_summary (window_end) WHERE stale;
 
--- The windows for which every vehicle has its row: the current one, and the one before for whoever
--- is still turning its pages.
-CREATE TABLE fleet_window (
-    window_end timestamptz PRIMARY KEY
+-- The sums of a window's rows, stale ones with what they say. Energies of vehicles whose loss is known.
+CREATE TABLE fleet_totals (
+    window_end       timestamptz NOT NULL,
+    vehicles         bigint      NOT NULL,
+    known            bigint      NOT NULL,
+    status           text        NOT NULL,
+    kwh_consumed_ac  numeric     NOT NULL,
+    kwh_delivered_dc numeric     NOT NULL,
+    PRIMARY KEY (window_end, status)
 );
 
+
+-- A day's row is the sum of its hours. Null days, and those without hours, are left out.
+CREATE FUNCTION sum_meter_days(meter_ids text[], days timestamptz[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
+    SELECT hourly.meter_id, item.day, sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
+    FROM (SELECT DISTINCT id, day FROM unnest(meter_ids, days) AS day (id, day)) AS item
+    JOIN meter_hourly_rollup hourly ON hourly.meter_id = item.id
+        AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
+    GROUP BY hourly.meter_id, item.day
+    ORDER BY hourly.meter_id, item.day
+    ON CONFLICT (meter_id, day) DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        kwh_consumed_ac = excluded.kwh_consumed_ac;
+END
+$$;
 
 -- After a write: of readings up to summed_to, sums the days anew and marks the summaries.
 CREATE FUNCTION change_meter_summaries(meter_ids text[], timestamps timestamptz[]) RETURNS void
@@ -54,17 +96,7 @@ BEGIN
         RETURN;
     END IF;
 
-    INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
-    SELECT hourly.meter_id, changed.day, sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
-    FROM (SELECT DISTINCT id, day FROM unnest(ids, days) AS item (id, day)) AS changed
-    JOIN meter_hourly_rollup hourly ON hourly.meter_id = changed.id
-        AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
-    GROUP BY hourly.meter_id, changed.day
-    ORDER BY hourly.meter_id, changed.day
-    ON CONFLICT (meter_id, day) DO UPDATE SET
-        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
-        kwh_consumed_ac = excluded.kwh_consumed_ac;
+    PERFORM sum_meter_days(ids, days);
 
     UPDATE vehicle_summary summary
     SET stale = true
@@ -90,17 +122,38 @@ SET enable_seqscan = off AS $$
 BEGIN
     PERFORM FROM meter_live_status WHERE meter_id = ANY (meter_ids) ORDER BY meter_id FOR UPDATE;
 
-    INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
-    SELECT hourly.meter_id, day_of(hourly.hour), sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
-    FROM meter_live_status live
-    JOIN meter_hourly_rollup hourly ON hourly.meter_id = live.meter_id
-        AND hourly.hour >= day_of(live.summed_to) AND hourly.hour < day_of(until)
-    WHERE live.meter_id = ANY (meter_ids) AND live.summed_to < until
-    GROUP BY hourly.meter_id, day_of(hourly.hour);
+    PERFORM sum_meter_days(array_agg(meter_id), array_agg(day))
+    FROM (
+        SELECT DISTINCT live.meter_id, day_of(hour) AS day
+        FROM meter_live_status live
+        JOIN meter_hourly_rollup hourly ON hourly.meter_id = live.meter_id
+            AND hour >= day_of(live.summed_to) AND hour < day_of(until)
+        WHERE live.meter_id = ANY (meter_ids) AND live.summed_to < until
+    ) AS unsummed;
 
     UPDATE meter_live_status SET summed_to = until
     WHERE meter_id = ANY (meter_ids) AND summed_to < until;
+END
+$$;
+
+-- A day's row is the sum of its hours. Null days, and those without hours, are left out.
+CREATE FUNCTION sum_vehicle_days(vehicle_ids text[], days timestamptz[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    SELECT hourly.vehicle_id, item.day, sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
+    FROM (SELECT DISTINCT id, day FROM unnest(vehicle_ids, days) AS day (id, day)) AS item
+    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = item.id
+        AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
+    GROUP BY hourly.vehicle_id, item.day
+    ORDER BY hourly.vehicle_id, item.day
+    ON CONFLICT (vehicle_id, day) DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum;
 END
 $$;
 
@@ -128,17 +181,7 @@ BEGIN
         RETURN;
     END IF;
 
-    INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
-    SELECT hourly.vehicle_id, changed.day, sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
-    FROM (SELECT DISTINCT id, day FROM unnest(ids, days) AS item (id, day)) AS changed
-    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = changed.id
-        AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
-    GROUP BY hourly.vehicle_id, changed.day
-    ORDER BY hourly.vehicle_id, changed.day
-    ON CONFLICT (vehicle_id, day) DO UPDATE SET
-        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
-        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum;
+    PERFORM sum_vehicle_days(ids, days);
 
     UPDATE vehicle_summary summary
     SET stale = true
@@ -157,24 +200,60 @@ SET enable_seqscan = off AS $$
 BEGIN
     PERFORM FROM vehicle_live_status WHERE vehicle_id = ANY (vehicle_ids) ORDER BY vehicle_id FOR UPDATE;
 
-    INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
-    SELECT hourly.vehicle_id, day_of(hourly.hour), sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
-    FROM vehicle_live_status live
-    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = live.vehicle_id
-        AND hourly.hour >= day_of(live.summed_to) AND hourly.hour < day_of(until)
-    WHERE live.vehicle_id = ANY (vehicle_ids) AND live.summed_to < until
-    GROUP BY hourly.vehicle_id, day_of(hourly.hour);
+    PERFORM sum_vehicle_days(array_agg(vehicle_id), array_agg(day))
+    FROM (
+        SELECT DISTINCT live.vehicle_id, day_of(hour) AS day
+        FROM vehicle_live_status live
+        JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = live.vehicle_id
+            AND hour >= day_of(live.summed_to) AND hour < day_of(until)
+        WHERE live.vehicle_id = ANY (vehicle_ids) AND live.summed_to < until
+    ) AS unsummed;
 
     UPDATE vehicle_live_status SET summed_to = until
     WHERE vehicle_id = ANY (vehicle_ids) AND summed_to < until;
 END
 $$;
 
--- Writes the rows of these vehicles for the 24 hours up to window_end. The locks are taken in this
--- order: vehicles, links, meters.
-CREATE FUNCTION summarize_vehicles(vehicle_ids text[], window_end timestamptz, by_name boolean)
-RETURNS void LANGUAGE plpgsql
+-- Begins a window, or begins it anew by other rules.
+CREATE FUNCTION begin_fleet_window(
+    until timestamptz, by_name boolean, least_kwh double precision, least_coverage double precision
+) RETURNS void LANGUAGE sql
+SET search_path = public, pg_temp AS $$
+    INSERT INTO fleet_window (window_end, by_name, least_kwh, least_coverage)
+    VALUES (until, by_name, least_kwh, least_coverage)
+    ON CONFLICT (window_end) DO UPDATE SET
+        finished = false, by_name = excluded.by_name, least_kwh = excluded.least_kwh,
+        least_coverage = excluded.least_coverage
+    WHERE (fleet_window.by_name, fleet_window.least_kwh, fleet_window.least_coverage)
+          != (excluded.by_name, excluded.least_kwh, excluded.least_coverage)
+$$;
+
+-- Adds what these vehicles' rows say to the window's totals, or takes it away.
+CREATE FUNCTION count_summaries(vehicle_ids text[], of_window_end timestamptz, sign integer)
+RETURNS void LANGUAGE sql
+SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+    INSERT INTO fleet_totals AS totals
+        (window_end, vehicles, known, status, kwh_consumed_ac, kwh_delivered_dc)
+    SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'), status,
+           sign * coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0)
+    FROM vehicle_summary
+    WHERE vehicle_id = ANY (vehicle_ids) AND window_end = of_window_end
+    GROUP BY status
+    ON CONFLICT (window_end, status) DO UPDATE SET
+        vehicles = totals.vehicles + excluded.vehicles, known = totals.known + excluded.known,
+        kwh_consumed_ac = totals.kwh_consumed_ac + excluded.kwh_consumed_ac,
+        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc
+$$;
+
+-- Writes the rows of these vehicles for a window that was begun, by its rules. The locks are taken in
+-- this order: window, vehicles, links, meters. Returns false where the window was begun anew by other
+-- rules: then whoever did makes it.
+CREATE FUNCTION summarize_vehicles(
+    vehicle_ids text[], window_end timestamptz,
+    by_name boolean, least_kwh double precision, least_coverage double precision
+) RETURNS boolean LANGUAGE plpgsql
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -182,33 +261,55 @@ DECLARE
     starts timestamptz[] := array_fill(window_end - interval '24 hours', ARRAY[cardinality(vehicle_ids)]);
     ends   timestamptz[] := array_fill(window_end, ARRAY[cardinality(vehicle_ids)]);
 BEGIN
+    PERFORM FROM fleet_window fleet
+    WHERE fleet.window_end = window_end
+      AND (fleet.by_name, fleet.least_kwh, fleet.least_coverage)
+          = (by_name, least_kwh::numeric, least_coverage::numeric)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     PERFORM sum_vehicles(vehicle_ids, window_end);
     LOCK TABLE links IN SHARE MODE;
     PERFORM sum_meters(array_agg(DISTINCT meter_id), window_end)
     FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done,
          unnest(done.meter_ids) AS meter_id;
 
+    PERFORM count_summaries(vehicle_ids, window_end, -1);
     INSERT INTO vehicle_summary
     SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
-           false, done.vehicle_id, done.kwh_delivered_dc, done.battery_temp_sum,
-           done.kwh_consumed_ac, done.meter_ids
+           false, done.vehicle_id,
+           charging_status(done.kwh_consumed_ac, done.kwh_delivered_dc, done.minutes_heard, 1440,
+                           done.meter_minutes, done.linked_minutes, least_kwh::numeric,
+                           least_coverage::numeric),
+           coalesce(done.kwh_delivered_dc - done.kwh_consumed_ac, 'Infinity'),
+           done.kwh_delivered_dc, done.battery_temp_sum, done.kwh_consumed_ac, done.meter_ids
     FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done
     ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
         readings = excluded.readings, minutes_heard = excluded.minutes_heard,
         meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
-        stale = false, kwh_delivered_dc = excluded.kwh_delivered_dc,
-        battery_temp_sum = excluded.battery_temp_sum, kwh_consumed_ac = excluded.kwh_consumed_ac,
-        meter_ids = excluded.meter_ids;
+        stale = false, status = excluded.status, rank = excluded.rank,
+        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum,
+        kwh_consumed_ac = excluded.kwh_consumed_ac, meter_ids = excluded.meter_ids;
+    PERFORM count_summaries(vehicle_ids, window_end, 1);
+    RETURN true;
 END
 $$;
 
--- Makes window_end the fleet's current window, when every vehicle has its row.
-CREATE FUNCTION finish_fleet_window(until timestamptz) RETURNS void LANGUAGE plpgsql
+-- Makes a window the fleet's current one, when every vehicle has its row by its rules.
+CREATE FUNCTION finish_fleet_window(
+    until timestamptz, by_name boolean, least_kwh double precision, least_coverage double precision
+) RETURNS void LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
+#variable_conflict use_variable
 BEGIN
-    INSERT INTO fleet_window VALUES (until) ON CONFLICT DO NOTHING;
+    UPDATE fleet_window fleet SET finished = true
+    WHERE fleet.window_end = until
+      AND (fleet.by_name, fleet.least_kwh, fleet.least_coverage)
+          = (by_name, least_kwh::numeric, least_coverage::numeric);
     DELETE FROM fleet_window
-    WHERE window_end < (SELECT window_end FROM fleet_window ORDER BY 1 DESC OFFSET 1 LIMIT 1);
+    WHERE window_end < (SELECT window_end FROM fleet_window WHERE finished ORDER BY 1 DESC OFFSET 1 LIMIT 1);
+    DELETE FROM fleet_totals WHERE window_end < (SELECT min(window_end) FROM fleet_window);
     -- What a writer is marking just now goes the next time.
     DELETE FROM vehicle_summary
     WHERE (vehicle_id, window_end) IN (
@@ -219,67 +320,95 @@ BEGIN
 END
 $$;
 
--- Vehicles by the energy they lost, most first, those of which it is not known last (rank
--- '-Infinity'); and the fleet's totals. summarized: the rows made ahead, and what was marked since
--- computed; otherwise all of it is computed. after_rank and after_id are of the last row before.
+-- Vehicles by the energy they lost, most first, those of which it is not known last; and the fleet's
+-- totals. after_rank and after_id are of the last row before.
+--
+-- A window without an end is the newest that is summarized by these rules, or else ends at otherwise;
+-- one without a start is so long. Of a summarized window `most` rows are read in their order, the
+-- totals, and what was marked since, which is computed; of another, every vehicle is.
 CREATE FUNCTION report_fleet(
-    window_start timestamptz, for_window_end timestamptz, summarized boolean, by_name boolean,
-    least_kwh double precision, least_coverage double precision, of_status text,
-    after_rank text, after_id text, most bigint
+    asked_start timestamptz, asked_end timestamptz, length interval, otherwise timestamptz,
+    by_name boolean, least_kwh double precision, least_coverage double precision,
+    of_status text, after_rank text, after_id text, most bigint
 ) RETURNS json LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
-    window_minutes constant numeric := extract(epoch FROM for_window_end - window_start) / 60;
-    kwh            constant numeric := least_kwh;
-    coverage       constant numeric := least_coverage;
-    rank_before    constant numeric := after_rank;
-    late           text[] := CASE WHEN summarized
-        THEN array(SELECT vehicle_id FROM vehicle_summary
-                   WHERE window_end = for_window_end AND stale)
-        ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
-    starts         timestamptz[] := array_fill(window_start, ARRAY[cardinality(late)]);
-    ends           timestamptz[] := array_fill(for_window_end, ARRAY[cardinality(late)]);
+    kwh          constant numeric := least_kwh;
+    coverage     constant numeric := least_coverage;
+    last_rank    constant numeric := coalesce(after_rank, '-Infinity');
+    last_id      constant text := coalesce(after_id, '');
+    newest       timestamptz;
+    closed       timestamptz := asked_end;
+    opened       timestamptz;
+    summarized   boolean;
+    computed_ids text[];
 BEGIN
+    SELECT max(window_end), bool_or(window_end = asked_end IS NOT FALSE)
+    INTO newest, summarized
+    FROM fleet_window fleet
+    WHERE finished AND (fleet.by_name, fleet.least_kwh, fleet.least_coverage)
+                       = (report_fleet.by_name, kwh, coverage);
+    closed := coalesce(asked_end, newest, otherwise);
+    opened := coalesce(asked_start, closed - length);
+    summarized := summarized IS TRUE AND closed - opened = interval '24 hours';
+    computed_ids := CASE WHEN summarized
+        THEN array(SELECT vehicle_id FROM vehicle_summary WHERE window_end = closed AND stale)
+        ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
     RETURN (
-        WITH fleet AS (
+        WITH computed AS MATERIALIZED (
             SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-            FROM vehicle_summary
-            WHERE summarized AND window_end = for_window_end AND NOT stale
-            UNION ALL
-            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-            FROM vehicle_performance(late, starts, ends, NULL, by_name)
-            WHERE late != '{}'
-        ), judged AS MATERIALIZED (
-            SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
-                   coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids,
+                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS rank,
                    charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-                                   window_minutes, meter_minutes, linked_minutes, kwh, coverage)
-                       AS status
-            FROM fleet
-        ), page AS (
-            SELECT * FROM judged
-            WHERE (of_status IS NULL OR status = of_status)
-              AND (rank_before IS NULL OR rank < rank_before
-                   OR rank = rank_before AND vehicle_id > after_id)
-            ORDER BY rank DESC, vehicle_id
+                                   extract(epoch FROM closed - opened) / 60,
+                                   meter_minutes, linked_minutes, kwh, coverage) AS status
+            FROM vehicle_performance(
+                computed_ids, array_fill(opened, ARRAY[cardinality(computed_ids)]),
+                array_fill(closed, ARRAY[cardinality(computed_ids)]), NULL, by_name)
+            WHERE computed_ids != '{}'
+        ), stored AS (
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, rank, status
+            FROM vehicle_summary
+            WHERE summarized AND window_end = closed AND NOT stale AND (rank, vehicle_id) > (last_rank, last_id)
+              AND (of_status IS NULL OR status = of_status)
+            ORDER BY rank, vehicle_id
             LIMIT most
+        ), page AS (
+            SELECT * FROM stored
+            UNION ALL
+            SELECT * FROM computed
+            WHERE (rank, vehicle_id) > (last_rank, last_id)
+              AND (of_status IS NULL OR status = of_status)
+            ORDER BY rank, vehicle_id
+            LIMIT most
+        ), totals AS (
+            SELECT status, vehicles, known, kwh_consumed_ac, kwh_delivered_dc
+            FROM fleet_totals
+            WHERE summarized AND window_end = closed
+            UNION ALL
+            SELECT status, -1, -known, -known * kwh_consumed_ac, -known * kwh_delivered_dc
+            FROM (
+                SELECT *, (rank < 'Infinity')::integer AS known
+                FROM vehicle_summary
+                WHERE summarized AND window_end = closed AND stale
+            ) AS marked
+            UNION ALL
+            SELECT status, 1, known, known * kwh_consumed_ac, known * kwh_delivered_dc
+            FROM (SELECT *, (rank < 'Infinity')::integer AS known FROM computed) AS computed
         )
         SELECT json_build_object(
+            'window_start', opened,
+            'window_end', closed,
             'page', (SELECT json_agg(page) FROM page),
             'totals', (
-                SELECT json_build_object(
-                    'vehicles', count(*),
-                    'ac', sum(kwh_consumed_ac) FILTER (WHERE loss IS NOT NULL),
-                    'dc', sum(kwh_delivered_dc) FILTER (WHERE loss IS NOT NULL),
-                    'loss', sum(loss),
-                    'healthy', count(*) FILTER (WHERE status = 'healthy'),
-                    'degraded', count(*) FILTER (WHERE status = 'degraded'),
-                    'fault', count(*) FILTER (WHERE status = 'fault'),
-                    'implausible', count(*) FILTER (WHERE status = 'implausible'),
-                    'insufficient', count(*) FILTER (WHERE status = 'insufficient'))
-                FROM judged))
+                SELECT json_agg(by_status) FROM (
+                    SELECT status, sum(vehicles) AS vehicles, sum(known) AS known,
+                           sum(kwh_consumed_ac) AS kwh_consumed_ac,
+                           sum(kwh_delivered_dc) AS kwh_delivered_dc
+                    FROM totals
+                    GROUP BY status
+                ) AS by_status))
     );
 END
 $$;
@@ -308,8 +437,9 @@ CREATE TRIGGER links_change_summaries AFTER INSERT OR UPDATE OR DELETE ON links
     FOR EACH ROW EXECUTE FUNCTION mark_summaries_of_link();
 
 REVOKE EXECUTE ON FUNCTION
-    change_meter_summaries, change_vehicle_summaries, sum_meters, sum_vehicles, summarize_vehicles,
-    finish_fleet_window, mark_summaries_of_link, report_fleet
+    change_meter_summaries, change_vehicle_summaries, sum_meter_days, sum_vehicle_days, sum_meters,
+    sum_vehicles, begin_fleet_window, count_summaries, summarize_vehicles, finish_fleet_window,
+    mark_summaries_of_link, report_fleet
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION report_fleet TO telemetry_read;
-GRANT SELECT ON vehicle_summary, fleet_window TO telemetry_read;
+GRANT SELECT ON vehicle_summary, fleet_window, fleet_totals TO telemetry_read;
