@@ -13,6 +13,21 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE TYPE public.charging_window AS (
+	"position" bigint,
+	id text,
+	window_start timestamp with time zone,
+	window_end timestamp with time zone,
+	until timestamp with time zone,
+	first_hour timestamp with time zone,
+	first_day timestamp with time zone,
+	last_day timestamp with time zone,
+	last_hour timestamp with time zone,
+	valid_from timestamp with time zone,
+	valid_to timestamp with time zone,
+	source text
+);
+
 CREATE FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS void
     LANGUAGE sql
     SET search_path TO 'public', 'pg_temp'
@@ -1269,45 +1284,23 @@ CREATE FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp 
     AS $$
 #variable_conflict use_column
 DECLARE
-    positions     bigint[];
-    ids           text[];
-    window_starts timestamptz[];
-    window_ends   timestamptz[];
-    untils        timestamptz[];
-    first_hours   timestamptz[];
-    first_days    timestamptz[];
-    last_days     timestamptz[];
-    last_hours    timestamptz[];
+    windows         charging_window[];
     head_after    timestamptz;
     head_until    timestamptz;
     tail_after    timestamptz;
     tail_until    timestamptz;
-    -- The same of the meters: a part is a period of a link, as far as it is in the window.
-    part_positions    bigint[];
-    part_ids          text[];
-    part_froms        timestamptz[];
-    part_tos          timestamptz[];
-    part_sources      text[];
-    part_starts       timestamptz[];
-    part_ends         timestamptz[];
-    part_untils       timestamptz[];
-    part_first_hours  timestamptz[];
-    part_first_days   timestamptz[];
-    part_last_days    timestamptz[];
-    part_last_hours   timestamptz[];
+    parts           charging_window[];  -- of the meters
     part_head_after   timestamptz;
     part_head_until   timestamptz;
     part_tail_after   timestamptz;
     part_tail_until   timestamptz;
 BEGIN
-    SELECT array_agg(w.position), array_agg(w.id), array_agg(opened), array_agg(closed),
-           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
-           array_agg(last_hour),
+    SELECT array_agg(ROW(w.position, w.id, opened, closed, until, first_hour, first_day, last_day,
+                         last_hour, NULL, NULL, NULL)::charging_window),
            min(opened), max(least(first_hour, until)),
            min(last_hour) FILTER (WHERE last_hour < until),
            max(until) FILTER (WHERE last_hour < until)
-    INTO positions, ids, window_starts, window_ends, untils, first_hours, first_days, last_days,
-         last_hours, head_after, head_until, tail_after, tail_until
+    INTO windows, head_after, head_until, tail_after, tail_until
     FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
         AS w (id, window_start, window_end, position)
     -- LIMIT: whatever the plan was made for, one look-up each.
@@ -1321,26 +1314,21 @@ BEGIN
     ) AS bounds (opened, closed)
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
-SELECT array_agg(period.position), array_agg(period.meter_id), array_agg(valid_from),
-           array_agg(valid_to), array_agg(source), array_agg(opened), array_agg(closed),
-           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
-           array_agg(last_hour),
+SELECT array_agg(ROW(period.position, period.meter_id, opened, closed, until, first_hour,
+                         first_day, last_day, last_hour, valid_from, valid_to, source
+                        )::charging_window),
            min(opened), max(least(first_hour, until)),
            min(last_hour) FILTER (WHERE last_hour < until),
            max(until) FILTER (WHERE last_hour < until)
-    INTO part_positions, part_ids, part_froms, part_tos, part_sources, part_starts, part_ends,
-         part_untils, part_first_hours, part_first_days, part_last_days, part_last_hours,
-         part_head_after, part_head_until, part_tail_after, part_tail_until
+    INTO parts, part_head_after, part_head_until, part_tail_after, part_tail_until
     FROM (
         SELECT w.position, w.window_start, w.window_end,
                link.meter_id, link.valid_from, link.valid_to, link.source
-        FROM unnest(positions, ids, window_starts, window_ends)
-            AS w (position, id, window_start, window_end)
+        FROM unnest(windows) AS w
         CROSS JOIN LATERAL links_of(w.id, w.window_start, w.window_end) AS link
         UNION ALL
         SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
-        FROM unnest(positions, ids, window_starts, window_ends)
-            AS w (position, id, window_start, window_end)
+        FROM unnest(windows) AS w
         CROSS JOIN LATERAL (
             SELECT min(meter.meter_id) AS meter_id
             FROM unnest(ARRAY['METER', 'MTR']) AS prefix
@@ -1377,10 +1365,7 @@ RETURN QUERY
                  AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
            ) END,
            ac.hours
-    FROM unnest(positions, ids, window_starts, window_ends, untils, first_hours, first_days,
-                last_days, last_hours)
-        AS w (position, id, window_start, window_end, until, first_hour, first_day, last_day,
-              last_hour)
+    FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
         SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
                sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
@@ -1431,11 +1416,7 @@ RETURN QUERY
                array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
                array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs,
                json_agg(energy.hours) AS hours
-        FROM unnest(part_positions, part_ids, part_froms, part_tos, part_sources, part_starts,
-                    part_ends, part_untils, part_first_hours, part_first_days, part_last_days,
-                    part_last_hours)
-            AS w (position, id, valid_from, valid_to, source, window_start, window_end, until,
-                  first_hour, first_day, last_day, last_hour)
+        FROM unnest(parts) AS w
         CROSS JOIN LATERAL (
             SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac),
                    CASE WHEN with_hours THEN (

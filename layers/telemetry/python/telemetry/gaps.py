@@ -1,5 +1,6 @@
 """Silence: the runs of minutes in which nothing was heard from a device."""
 
+import functools
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -24,8 +25,12 @@ def find_gaps(hours: Iterable[tuple[int, int]] | None, start: datetime, end: dat
     for hour, minutes in hours or ():
         offset = hour // _MINUTE - first
         heard |= minutes << offset if offset >= 0 else minutes >> -offset
+    silent = ~heard & ((1 << length) - 1)
+    # Bit n stays where the minutes from n on are too many: mostly nowhere, and that is all.
+    if not functools.reduce(int.__and__, (silent >> n for n in range(LONGEST_SILENCE + 1))):
+        return []
     # The lowest bit is the first minute.
-    bits = f"{heard & ((1 << length) - 1):0{length}b}"[::-1] if length else ""
+    bits = f"{heard & ((1 << length) - 1):0{length}b}"[::-1]
     return [
         Gap(
             start=datetime.fromtimestamp((first + silence.start()) * _MINUTE, UTC),
