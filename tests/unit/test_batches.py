@@ -1,12 +1,13 @@
 """A batch judges each item as the single route judges its reading."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from telemetry.batches import MOST_READINGS, parse_batch
-from telemetry.errors import InvalidRequest
+from telemetry.errors import BodyTooLarge, InvalidRequest
 from telemetry.readings import MeterReading, VehicleReading, parse_reading
 from tests.integration.test_validation import METER, VEHICLE, WRONG_VALUES
 
@@ -55,3 +56,37 @@ def test_what_is_no_array_of_readings_is_refused_as_a_whole(body: bytes) -> None
     with pytest.raises(InvalidRequest) as raised:
         parse_batch(MeterReading, body)
     assert [error.field for error in raised.value.errors] == ["body"]
+
+
+FIELDS = "{" + ",".join(f'"{number}":1' for number in range(600_000)) + "}"
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        FIELDS,
+        ",".join(["{}"] * 2_000_000),
+        ",".join(['{"":' * 150 + "1" + "}" * 150] * 8_000),
+        ",".join(["[" * 150 + "]" * 150] * 9_000),
+    ],
+    ids=["fields", "objects", "nested objects", "nested arrays"],
+)
+def test_what_would_cost_more_to_refuse_than_10000_readings_to_take_is_not_read(items: str) -> None:
+    for body in (f"[{items}]", f"[{items}]".encode()):
+        tracemalloc.start()
+        try:
+            with pytest.raises(InvalidRequest) as refused:
+                parse_batch(MeterReading, body)
+            assert "than 10,000 readings need" in refused.value.errors[0].message
+            # Nothing was made of the body.
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+    with pytest.raises(BodyTooLarge):
+        parse_reading(MeterReading, items)
+
+
+def test_the_longest_batch_is_far_from_that() -> None:
+    longest = {**VEHICLE, "vehicleId": "V" * 64, "meterId": "M" * 64, "soc": 99.99}
+    batch = parse_batch(VehicleReading, json.dumps([longest] * MOST_READINGS, indent=1))
+    assert len(batch.readings) == MOST_READINGS

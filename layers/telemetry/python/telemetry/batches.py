@@ -12,6 +12,9 @@ from telemetry.errors import FieldError, InvalidRequest
 from telemetry.readings import Reading, field_errors
 
 MOST_READINGS = 10_000
+# 10,000 readings have 70,000 of them. Without this bound 6 MB of unknown fields, or of objects in
+# objects, cost seconds and more memory than the function has, before one of them is refused.
+MOST_SEPARATORS = 150_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,20 @@ def parse_batch(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
 
     Raises InvalidRequest where it is no JSON array of 1 to MOST_READINGS items.
     """
+    if _count_separators(body) > MOST_SEPARATORS:
+        raise _malformed("Input should have no more items and fields than 10,000 readings need")
     try:
         # All at once, without a dict for each: half the time. One that is not valid ends it.
         readings = _array_validator(kind).validate_json(body)
     except ValidationError:
         return _judge_array(kind, body)
     return Batch(readings, range(len(readings)), [])
+
+
+def _count_separators(body: str | bytes) -> int:
+    if isinstance(body, str):
+        return body.count(",") + body.count("{") + body.count("[")
+    return body.count(b",") + body.count(b"{") + body.count(b"[")
 
 
 def _judge_array(kind: type[Reading], body: str | bytes) -> Batch[Reading]:

@@ -120,12 +120,12 @@ class UnsupportedEncoding(TelemetryError):
 
 
 class BodyTooLarge(TelemetryError):
-    """The body unpacks to more than is taken."""
+    """The body is, or unpacks to, more than is taken."""
 
     status = 413
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"The body should unpack to at most {most} bytes")
+        super().__init__(f"The body should have at most {most} bytes, unpacked")
 
 
 class MessageUnusable(TelemetryError):

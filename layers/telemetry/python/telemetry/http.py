@@ -112,7 +112,9 @@ def documents(
 READING_DOCUMENTATION: Any = {
     "tags": ["Ingestion"],
     "status_code": 201,
-    "responses": documents(Ingested, 201, InvalidRequest, UnsupportedEncoding, NothingTaken)
+    "responses": documents(
+        Ingested, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, NothingTaken
+    )
     | documents(Queued, 202),
 }
 BATCH_DOCUMENTATION: Any = {

@@ -15,12 +15,14 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from telemetry.errors import FieldError, InvalidRequest
+from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
 
 OLDEST_TIMESTAMP = datetime(2000, 1, 1, tzinfo=UTC)
 FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)  # for whoever asks
 CLOCK_TOLERANCE = timedelta(minutes=5)
 DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
+# One reading or link is some 200 bytes. 6 MB of unknown fields would cost seconds to refuse.
+MOST_MESSAGE_BYTES = 16 * 1024
 MOST_FIELD_ERRORS = 50
 LONGEST_FIELD_NAME = 64
 
@@ -183,7 +185,12 @@ _NOT_AN_OBJECT = "Input should be an object"
 
 
 def parse_reading(kind: type[Reading], body: str | bytes) -> Reading:
-    """Recognise one reading in a JSON body; raise InvalidRequest with every failing field."""
+    """Recognise one reading in a JSON body.
+
+    Raises InvalidRequest with every failing field, BodyTooLarge.
+    """
+    if len(body) > MOST_MESSAGE_BYTES:
+        raise BodyTooLarge(MOST_MESSAGE_BYTES)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
