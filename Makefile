@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify db-stop db-start dead-letters redrive \
-  stop reset simulate test faults bench lint format openapi schema build lock
+  stop reset token simulate test faults bench lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS := 1
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s%s\n", $$1, $$2}'
 
-run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL, INGEST_MODE)
+run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABASE_URL, INGEST_MODE, AUTH=token)
 	@$(BIN)/python -m local run
 
 sam-local: .venv/run ## The same by `sam local start-api`, in containers: needs Docker
@@ -65,6 +65,9 @@ stop: .venv/run ## Stop what `make run` started
 
 reset: .venv/run ## Stop, and delete all local data
 	@$(BIN)/python -m local reset
+
+token: .venv/run ## Keys and tokens: ARGS="issue NAME --scope …", "revoke ID", "key"; "--help"
+	@$(BIN)/python -m local token $(ARGS)
 
 simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" for the options
 	@$(BIN)/python -m local simulate $(ARGS)

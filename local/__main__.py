@@ -17,12 +17,13 @@ from local import ROOT, LocalError
 from local.configuration import read_local_template
 from local.console import say
 from local.databases import DatabaseUrls, switch_database
-from local.folder import read_file, running_pid, stop
+from local.folder import ACCEPTED_KEYS, read_file, running_pid, stop
 from local.postgres import embedded_binaries
 from local.runtime import Environment
 from local.server import get_health
 from local.simulator import command as simulator
 from local.stack import Stack
+from telemetry.access import Scope
 from telemetry.database import connect
 from telemetry.errors import TelemetryError
 from telemetry.verification import find_differences
@@ -55,6 +56,7 @@ def main() -> None:
     add("db-start", _start_database, "start the database again")
     add("dead-letters", _list_dead_letters, "list the messages that cannot be stored, and why")
     add("redrive", _redrive, "send these messages back to their queues")
+    _add_token_options(add("token", _token, "keys and tokens: issued, revoked"))
     add("stop", _stop, "stop what `run` started")
     add("reset", _reset, "stop, and delete all data")
     add("openapi", _write_openapi, "write docs/openapi.json")
@@ -96,7 +98,44 @@ def _reset(folder: Path, _options: Options) -> None:
 
 
 def _simulate(folder: Path, options: Options) -> None:
-    simulator.simulate(options, _url(folder))
+    token = os.environ.get("TOKEN") or ("" if options.url else _own_token(folder, *Scope))
+    simulator.simulate(options, _url(folder), token)
+
+
+def _own_token(folder: Path, *scopes: Scope) -> str:
+    """Return a token for the system that runs in the folder, empty where it asks for none."""
+    if running_pid(folder) is None or not read_file(folder, ACCEPTED_KEYS):
+        return ""
+    from local.tokens import sign_own_token
+
+    return sign_own_token(folder, *scopes)
+
+
+def _add_token_options(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, dest="action")
+    issue = actions.add_parser("issue", help="print a token, this once")
+    issue.add_argument("subject", metavar="WHO", help="a name for whoever gets it")
+    scopes = [scope.value for scope in Scope]
+    issue.add_argument(
+        "--scope", required=True, action="append", choices=scopes, help="may be repeated"
+    )
+    for devices in ("--meters", "--vehicles"):
+        issue.add_argument(
+            devices, default="", metavar="IDS", help="ids, or DEPOT7-*, separated by commas"
+        )
+    issue.add_argument("--days", type=int, default=365, help="how long it is valid (365)")
+    issue.add_argument("--key", type=Path, metavar="FILE", help="of a deployment, in PEM")
+    revoke = actions.add_parser("revoke", help="have a token not accepted any more")
+    revoke.add_argument("token_id", metavar="ID", help="of the token, as `issue` told it")
+    revoke.add_argument("--table", help="of a deployment (its output RevocationsTable)")
+    key = actions.add_parser("key", help="make another key, and say how to have it accepted")
+    key.add_argument("--file", type=Path, metavar="FILE", help="for a deployment: kept there")
+
+
+def _token(folder: Path, options: Options) -> None:
+    from local.tokens import run_action
+
+    run_action(folder, options)
 
 
 def _stop_database(folder: Path, _options: Options) -> None:
@@ -170,7 +209,7 @@ def _status(folder: Path, _options: Options) -> None:
             f"Queue:    {depth.queue}: {depth.waiting} waiting, {depth.in_flight} in flight, "
             f"{depth.dead} dead letters"
         )
-    status, answer = get_health(url)
+    status, answer = get_health(url, _own_token(folder, Scope.ANALYTICS_READ))
     say(f"Health:   {'ok' if status == 200 else 'NOT OK'} {answer}")
     sys.exit(0 if status == 200 else 1)
 

@@ -1,14 +1,24 @@
 """template.yaml as it is meant on this machine: what its parameters and queues are here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from local import ROOT
+from local import ROOT, LocalError
 from local.databases import DatabaseUrls
 from local.template import Template, queue_names, read_template
 
 TEMPLATE = ROOT / "template.yaml"
 # Where a server of queues is that nobody named: LocalStack's address.
 DEFAULT_ENDPOINT = "http://localhost:4566"
+# The variables that give parameters another value than on AWS.
+PARAMETERS = {
+    "INGEST_MODE": "IngestMode",
+    "PAIRING": "Pairing",
+    "TOKEN_KEYS": "TokenKeys",
+    "AUTHORIZER_CACHE_SECONDS": "AuthorizerCacheSeconds",
+    "DEVICE_RATE": "DeviceRate",
+    "DEVICE_BURST": "DeviceBurst",
+}
 ACCOUNT = "000000000000"
 REGION = "eu-central-1"
 
@@ -36,8 +46,9 @@ def queue_references(endpoint: str) -> dict[str, str]:
 def read_local_template(environ: Mapping[str, str]) -> Template:
     """Return template.yaml with the databases, the queues and the modes that the variables name.
 
-    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE, PAIRING and
-    REPLICA_DATABASE_URL. Raises LocalError.
+    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE, PAIRING, TOKEN_KEYS and
+    REPLICA_DATABASE_URL. AUTH may be `token`; else, unlike on AWS, whoever reaches this machine may
+    do everything. Raises LocalError.
     """
     values = {
         **DatabaseUrls.from_environment(environ).parameters,
@@ -45,7 +56,27 @@ def read_local_template(environ: Mapping[str, str]) -> Template:
         "ReplicaDatabaseUrl": environ.get("REPLICA_DATABASE_URL", ""),
         "AWS::StackName": "local",
     }
-    for variable, parameter in (("INGEST_MODE", "IngestMode"), ("PAIRING", "Pairing")):
+    for variable, parameter in PARAMETERS.items():
         if environ.get(variable):
             values[parameter] = environ[variable]
-    return read_template(TEMPLATE, values)
+    template = read_template(TEMPLATE, values)
+    return template if asks_for_tokens(environ) else _open(template)
+
+
+def asks_for_tokens(environ: Mapping[str, str]) -> bool:
+    """Return whether requests need a token here. Raises LocalError."""
+    mode = environ.get("AUTH") or "none"
+    if mode not in {"none", "token"}:
+        raise LocalError(f"AUTH is one of none, token, not {mode}")
+    return mode == "token"
+
+
+def _open(template: Template) -> Template:
+    return replace(
+        template,
+        routes=tuple(replace(route, authorizer=None) for route in template.routes),
+        functions={
+            name: replace(function, environment={**function.environment, "AUTH": "none"})
+            for name, function in template.functions.items()
+        },
+    )

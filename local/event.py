@@ -91,6 +91,22 @@ def build_event(
     return event
 
 
+def build_authorizer_event(event: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    """Return what an authorizer is asked about an HTTP API event (payload format 2.0).
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
+    """
+    context = event["requestContext"]
+    method, path = context["http"]["method"], event["rawPath"]
+    kept = {name: value for name, value in event.items() if name not in {"body", "isBase64Encoded"}}
+    return kept | {
+        "type": "REQUEST",
+        "routeArn": f"arn:aws:execute-api:local:{context['accountId']}:{context['apiId']}"
+        f"/{context['stage']}/{method}{path}",
+        "identitySource": [identity],
+    }
+
+
 def build_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
     """Return the entry that a message received from SQS has in an event's `Records`."""
     record = {

@@ -8,6 +8,9 @@ from typing import IO
 
 from local import LocalError
 
+# The file with the public keys of the tokens that the system accepts; empty where it asks for none.
+ACCEPTED_KEYS = "accepted-keys"
+
 
 def lock_folder(folder: Path) -> IO[str]:
     """Make this process the one that runs a system there, until the file returned is closed."""

@@ -16,12 +16,14 @@ from typing import Any
 
 from local.configuration import read_local_template
 from local.docs_page import render_docs_page
-from local.event import build_event, request_path
+from local.event import build_authorizer_event, build_event, request_path
 from local.runtime import Environment, time_limit, watch_time_limits
-from local.template import Route, Template
+from local.template import Authorizer, Route, Template
 
 # Lambda takes events of up to 6 MB.
 MOST_BODY_BYTES = 6 * 1024 * 1024
+
+MOST_REMEMBERED = 10_000
 
 # API Gateway gathers a body before it calls; here a slow one holds up a worker.
 BODY_SECONDS = 10
@@ -35,11 +37,14 @@ class Gateway:
 
     def __init__(self, template: Template) -> None:
         called = {route.function for route in template.routes}
+        called |= {route.authorizer.function for route in template.routes if route.authorizer}
         self._environments = {
             name: Environment(function)
             for name, function in template.functions.items()
             if name in called
         }
+        # What authorizers said of a token, and until when that holds.
+        self._authorized: dict[tuple[Authorizer, str], tuple[float, dict[str, Any]]] = {}
         # As in an HTTP API, a route without a variable goes before one that has one.
         self._routes = [
             (_pattern(route), route)
@@ -84,12 +89,38 @@ class Gateway:
             event = build_event(environ, route, matched.groupdict(), body, request_id)
         except UnicodeDecodeError:
             return _gateway_answer(400, "Bad Request")
+        return self._invoke(route, event, request_id)
+
+    def _invoke(self, route: Route, event: dict[str, Any], request_id: str) -> Answer:
         try:
+            if route.authorizer:
+                identity = event["headers"].get(route.authorizer.header)
+                if not identity:
+                    return _gateway_answer(401, "Unauthorized")
+                said = self._authorize(route.authorizer, identity, event)
+                if said["isAuthorized"] is not True:
+                    return _gateway_answer(403, "Forbidden")
+                event["requestContext"]["authorizer"] = {"lambda": said.get("context")}
             returned = self._environments[route.function].invoke(event, request_id)
             return _handler_answer(returned)
         except Exception as error:  # noqa: BLE001 - as Lambda: reported, and the next event served
             print(f"{route.function} {request_id} raised {error!r}", flush=True)
             return _gateway_answer(500, "Internal Server Error")
+
+    def _authorize(
+        self, authorizer: Authorizer, identity: str, event: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return what the authorizer says, or said of the same token on whatever route."""
+        now = time.monotonic()
+        until, said = self._authorized.get((authorizer, identity), (0.0, {}))
+        if now >= until:
+            question = build_authorizer_event(event, identity)
+            request_id = event["requestContext"]["requestId"]
+            said = self._environments[authorizer.function].invoke(question, request_id)
+            if len(self._authorized) >= MOST_REMEMBERED:
+                self._authorized.clear()
+            self._authorized[authorizer, identity] = now + authorizer.cache_seconds, said
+        return said
 
 
 def _pattern(route: Route) -> re.Pattern[str]:

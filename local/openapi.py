@@ -9,15 +9,19 @@ from local.configuration import read_local_template
 from local.runtime import load_module
 from local.template import Template
 from telemetry import __version__
+from telemetry.access import ROUTES, Scope
 from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
+    DeviceNotCovered,
     InvalidRequest,
     LinkNotFound,
     MeterNotFound,
     NotAcceptable,
     NothingTaken,
+    ScopeMissing,
     TelemetryError,
+    TooManyReadings,
     UnsupportedEncoding,
     VehicleNotFound,
 )
@@ -33,15 +37,34 @@ DC), keeps every reading, and answers how a vehicle charged and what each device
 Every answer carries the request's id in `apigw-requestid`, those of the functions in `x-request-id`
 too. A request that no route takes, that is no text, too large or comes too often is answered by API
 Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429.
+
+Where it is deployed, each request but `GET /` carries a token: `Authorization: Bearer …`. Without
+one API Gateway answers 401 `{"message": "Unauthorized"}`, with one that is not accepted (not signed
+by a known key, expired, revoked) 403 `{"message": "Forbidden"}`. A token's scopes say what it is
+for; one that may write readings also names its devices.
 """
+
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "Scopes: " + ", ".join(f"`{scope}`" for scope in Scope),
+}
+_GATEWAY_ANSWER = {
+    "type": "object",
+    "description": "What API Gateway itself answers with",
+    "properties": {"message": {"type": "string", "examples": ["Unauthorized"]}},
+}
 
 # What each error says, as an example of its answer.
 _MESSAGES = {
     400: str(InvalidRequest([])),
+    403: str(DeviceNotCovered("meterId")),
     404: str(VehicleNotFound()),
     406: str(NotAcceptable((JSON, CSV))),
     413: str(BodyTooLarge(MOST_BODY_BYTES)),
     415: str(UnsupportedEncoding()),
+    429: str(TooManyReadings("meterId", 5)),
     500: "Internal Server Error",
     503: str(DatabaseUnavailable()),
 }
@@ -80,8 +103,13 @@ def build_document() -> dict[str, Any]:
         document["paths"] |= part["paths"]
         document["components"]["schemas"] |= part["components"]["schemas"]
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            _finish(operation, path)
+        for method, operation in operations.items():
+            scope = ROUTES.get(f"{method.upper()} {path}")
+            if scope:
+                _guard(operation, scope)
+            _finish(operation, path, scope)
+    document["components"]["securitySchemes"] = {"bearer": _BEARER}
+    document["components"]["schemas"]["GatewayAnswer"] = _GATEWAY_ANSWER
     unlink = document["paths"]["/v1/links/{vehicleId}"]["delete"]["responses"]["404"]
     unlink["content"]["application/json"]["example"]["message"] = str(LinkNotFound())
     _drop_unused_schemas(document)
@@ -89,7 +117,25 @@ def build_document() -> dict[str, Any]:
     return document
 
 
-def _finish(operation: dict[str, Any], path: str) -> None:
+def _guard(operation: dict[str, Any], scope: Scope) -> None:
+    operation["security"] = [{"bearer": [scope]}]
+    ours = ["BatchRefused", "ErrorAnswer"] if "207" in operation["responses"] else ["ErrorAnswer"]
+    refusals: dict[str, tuple[str | None, list[str]]] = {
+        "401": ("The request carries no token.", ["GatewayAnswer"]),
+        "403": (inspect.getdoc(ScopeMissing), [*ours, "GatewayAnswer"]),
+    }
+    if scope in {Scope.INGEST_METER, Scope.INGEST_VEHICLE}:
+        refusals["429"] = (inspect.getdoc(TooManyReadings), [*ours, "GatewayAnswer"])
+    for status, (description, models) in refusals.items():
+        schemas = [{"$ref": f"#/components/schemas/{model}"} for model in models]
+        schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
+        operation["responses"][status] = {
+            "description": description,
+            "content": {"application/json": {"schema": schema}},
+        }
+
+
+def _finish(operation: dict[str, Any], path: str, scope: Scope | None) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
     responses["500"] = {
@@ -97,14 +143,18 @@ def _finish(operation: dict[str, Any], path: str) -> None:
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
     }
     for status, response in responses.items():
-        response["headers"] = {name: _HEADERS[name] for name in ("x-request-id",)}
+        response["headers"] = (
+            {} if status == "401" else {name: _HEADERS[name] for name in ("x-request-id",)}
+        )
         if CSV in response["content"]:
             response["headers"]["Link"] = _HEADERS["Link"]
-        if status == "503":
+        if status in {"429", "503"}:
             response["headers"]["Retry-After"] = _HEADERS["Retry-After"]
         content = response["content"]["application/json"]
+        if status == "401":
+            content["example"] = {"message": "Unauthorized"}
         if "ErrorAnswer" in json.dumps(content["schema"]):
-            content["example"] = _error_example(int(status), path)
+            content["example"] = _error_example(int(status), path, scope)
 
 
 def _drop_unused_schemas(document: dict[str, Any]) -> None:
@@ -115,10 +165,12 @@ def _drop_unused_schemas(document: dict[str, Any]) -> None:
             del schemas[name]
 
 
-def _error_example(status: int, path: str) -> dict[str, Any]:
+def _error_example(status: int, path: str, scope: Scope | None) -> dict[str, Any]:
     message = _MESSAGES[status]
     if status == 503 and "ingest" in path:
         message = str(NothingTaken())
+    if status == 403 and "ingest" not in path:
+        message = str(ScopeMissing(scope))
     if status == 404 and "{meterId}" in path:
         message = str(MeterNotFound())
     example = {
@@ -129,6 +181,9 @@ def _error_example(status: int, path: str) -> dict[str, Any]:
     }
     if status == 400:
         example["errors"] = [{"field": "timestamp", "message": "Field required"}]
+    if status in {403, 429} and "ingest" in path:
+        field = "vehicleId" if "vehicle" in path else "meterId"
+        example["errors"] = [{"field": field, "message": message}]
     return example
 
 

@@ -1,9 +1,12 @@
-"""The queues of template.yaml on a server of this machine: made, counted, brought back."""
+"""The queues of template.yaml on a server of this machine: made, counted, brought back.
+
+And its table, which the same server keeps.
+"""
 
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local import LocalError
 from local.configuration import queue_url
 from local.folder import read_file, running_pid
-from local.template import Queue
+from local.template import Queue, Table
 
 # The profile and the files of whoever calls this, a mistake in which would be an error, are not
 # looked at: (name in the file, variable, value, conversion).
@@ -32,11 +35,11 @@ MOST_MESSAGES = 10
 LOOK_SECONDS = 30
 
 
-def connect(environ: Mapping[str, str]) -> Any:
-    """Return an SQS client for the server that the variables name."""
+def connect(environ: Mapping[str, str], service: str = "sqs") -> Any:
+    """Return a client of SQS, or of a neighbour, for the server that the variables name."""
     session = boto3.Session(botocore_session=botocore.session.Session(_NOBODY))
     return session.client(
-        "sqs",
+        service,
         endpoint_url=environ["AWS_ENDPOINT_URL_SQS"],
         region_name=environ["AWS_REGION"],
         aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
@@ -57,6 +60,13 @@ def make_queues(client: Any, queues: Sequence[Queue]) -> dict[str, str]:
     for queue in queues:  # when all of them exist: a redrive policy names another
         client.set_queue_attributes(QueueUrl=urls[queue.name], Attributes=dict(queue.attributes))
     return urls
+
+
+def make_tables(client: Any, tables: Sequence[Table]) -> None:
+    """Make the DynamoDB tables that do not exist."""
+    for table in tables:
+        with suppress(client.exceptions.ResourceInUseException):
+            client.create_table(TableName=table.name, **table.definition)
 
 
 @dataclass(frozen=True)

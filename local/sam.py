@@ -82,6 +82,7 @@ def start_sam(
         [str(SAM), "local", "start-api", "--template", str(BUILT), "--config-env", "local"]
         + ["--port", str(port), "--env-vars", str(folder / "sam-environment.json")]
         + ["--warm-containers", "EAGER", "--skip-pull-image", "--no-watch"]
+        + ["--disable-authorizer"]
         + ["--parameter-overrides", f"Architecture={host_architecture()}"]
         + ["QueueEndpointUrl=given"],
         {**environ, "SAM_CLI_TELEMETRY": "0"},

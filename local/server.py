@@ -40,12 +40,14 @@ def start_server(port: int, environ: Mapping[str, str], show: Callable[[str], No
     )
 
 
-def get_health(url: str) -> tuple[int | None, str]:
+def get_health(url: str, token: str = "") -> tuple[int | None, str]:
     """Return the status and the text of `GET /health`; no status where nothing answers."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{url}/health", headers=headers)  # noqa: S310 - http(s)
     try:
         # Straight there: a proxy of the environment does not know this machine's ports.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{url}/health", timeout=5) as answer:
+        with opener.open(request, timeout=5) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode()

@@ -1,4 +1,4 @@
-"""An SQS server of one's own: MiniStack's, started, kept running, and stopped.
+"""A server of SQS and DynamoDB of one's own: MiniStack's, started, kept running, and stopped.
 
 Like the PostgreSQL server it listens on loopback only, and serves only who knows its key. It keeps
 its messages in memory and writes them to its folder when it is told to end: a crash loses them.
@@ -17,7 +17,7 @@ from local.configuration import ACCOUNT, REGION
 from local.folder import write_file
 from local.postgres import free_port
 from local.processes import KeptProcess, Process
-from local.template import Queue
+from local.template import Queue, Table
 
 START_SECONDS = 30
 
@@ -31,6 +31,7 @@ class QueueServer:
         # The server knows its clients by the key's id alone: that is the secret.
         self._key_id = secrets.token_hex(16)
         self._queues: tuple[Queue, ...] = ()
+        self._tables: tuple[Table, ...] = ()
         self._kept = KeptProcess("the queue server", self._start_process, self._prepare)
 
     @property
@@ -40,9 +41,10 @@ class QueueServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a function's SQS client reaches it."""
+        """The variables by which a function's clients reach it."""
         return {
             "AWS_ENDPOINT_URL_SQS": self.endpoint,
+            "AWS_ENDPOINT_URL_DYNAMODB": self.endpoint,
             # Lambda sets both of these.
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -52,9 +54,9 @@ class QueueServer:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def start(self, queues: tuple[Queue, ...]) -> None:
+    def start(self, queues: tuple[Queue, ...], tables: tuple[Table, ...] = ()) -> None:
         """Begin to start it and to make the queues; await_queues tells when that is done."""
-        self._queues = queues
+        self._queues, self._tables = queues, tables
         (self._folder / "sqs.log").unlink(missing_ok=True)
         self._kept.start()
 
@@ -72,7 +74,7 @@ class QueueServer:
         settings = {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
-            "SERVICES": "sqs",
+            "SERVICES": "sqs,dynamodb",
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
             "PERSIST_STATE": "1",
@@ -97,12 +99,14 @@ class QueueServer:
         # Takes half a second to load, which starts nowhere else: here something else goes on.
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from local.queues import connect, make_queues
+        from local.queues import connect, make_queues, make_tables
 
         client = connect(self.environment)
         self._await_answer(process)
         try:
             urls = make_queues(client, self._queues)
+            if self._tables:
+                make_tables(connect(self.environment, "dynamodb"), self._tables)
         except (BotoCoreError, ClientError) as error:
             raise LocalError(f"the queues cannot be made: {error}") from error
         write_file(self._folder, "sqs.json", json.dumps(self.environment) + "\n")

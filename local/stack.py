@@ -13,13 +13,14 @@ from types import FrameType
 from typing import IO
 
 from local import ROOT, LocalError, sam
-from local.configuration import read_local_template
+from local.configuration import asks_for_tokens, read_local_template
 from local.console import readable, say
 from local.databases import DatabaseUrls, OwnDatabase, write_state
-from local.folder import lock_folder, write_file
+from local.folder import ACCEPTED_KEYS, lock_folder, write_file
 from local.processes import KeptProcess, Process
 from local.server import WORKERS, check_port, get_health, start_server
 from local.sqs import QueueServer
+from telemetry.access import Scope
 
 READY_SECONDS = 60
 DAY_SECONDS = 24 * 3600
@@ -36,6 +37,14 @@ Ready: {url}   (documentation: {url}/docs)
   curl {url}/v1/analytics/performance/VEH-001
 
 Ctrl-C stops it; the data stay in {folder}.
+"""
+
+TOKENS = """\
+Each request but `GET /` needs a token. One for everything, in a second terminal:
+
+  TOKEN=$(make -s token ARGS="issue me --scope ingest:meter --scope ingest:vehicle \
+--scope analytics:read --scope links:write --meters '*' --vehicles '*'")
+  curl -H "Authorization: Bearer $TOKEN" …
 """
 
 
@@ -60,6 +69,8 @@ class Stack:
         self._given_database = given_database
         self._database = OwnDatabase(folder, database_port)
         self._through_sam = through_sam
+        # What this process itself asks with, where the system asks for tokens.
+        self._token = ""
         # No threading.Event: a signal that comes while its lock is held would wait for itself.
         self._stopping = False
 
@@ -105,9 +116,19 @@ class Stack:
         """Start what keeps readings; return the queues and the environment of what uses both."""
         queues = QueueServer(self.folder)
         environ = function_environ(queues.environment)
+        by_token = asks_for_tokens(environ)
+        if by_token and self._through_sam:
+            raise LocalError("`sam local` does without tokens: try them with `make run AUTH=token`")
+        if by_token:
+            from local.tokens import accept_keys, sign_own_token
+
+            environ["TOKEN_KEYS"] = accept_keys(self.folder)
+            self._token = sign_own_token(self.folder, Scope.ANALYTICS_READ)
+        else:
+            write_file(self.folder, ACCEPTED_KEYS, "")
         template = read_local_template({**environ, "DATABASE_URL": "postgresql://not-known-yet"})
         undo.callback(queues.stop)
-        queues.start(template.queues)  # while the database starts
+        queues.start(template.queues, template.tables)  # while the database starts
         urls = self._start_database(undo)
         write_file(self.folder, "database-url", urls.owner + "\n")
         return queues, environ | urls.environment
@@ -164,13 +185,15 @@ class Stack:
         if self._await_health(server):
             workers.start()
             say("\n" + EXAMPLES.format(url=self.url, folder=self.folder))
+            if self._token:
+                say(TOKENS)
         self._keep_running(server, environ, log)
 
     def _await_health(self, server: Process) -> bool:
         """Return whether the system became healthy; False where it was told to stop before."""
         deadline = time.monotonic() + (sam.READY_SECONDS if self._through_sam else READY_SECONDS)
         while not self._rests(0.2):
-            status, answer = get_health(self.url)
+            status, answer = get_health(self.url, self._token)
             if status == 200:
                 return True
             if server.ended:

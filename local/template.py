@@ -26,12 +26,22 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Authorizer:
+    """A Lambda authorizer (payload format 2.0, simple responses) of the HTTP API."""
+
+    function: str
+    header: str
+    cache_seconds: int
+
+
+@dataclass(frozen=True)
 class Route:
-    """One route of the HTTP API."""
+    """One route of the HTTP API; without an authorizer it is open."""
 
     method: str
     path: str
     function: str
+    authorizer: Authorizer | None = None
 
     @property
     def key(self) -> str:
@@ -45,6 +55,14 @@ class Queue:
 
     name: str
     attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One AWS::DynamoDB::Table: its logical id, and what CreateTable takes of its definition."""
+
+    name: str
+    definition: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class Template:
     functions: Mapping[str, Function]
     routes: tuple[Route, ...]
     queues: tuple[Queue, ...]
+    tables: tuple[Table, ...]
     event_sources: tuple[EventSource, ...]
 
 
@@ -102,8 +121,8 @@ def queue_names(path: Path) -> list[str]:
 def read_template(path: Path, values: Mapping[str, str]) -> Template:
     """Read a template, resolving references from values and from the parameters' defaults.
 
-    A queue's values are those of `!Ref` (its URL) and of `!GetAtt` (`MeterQueue.Arn`). Raises
-    LocalError, naming what is referred to and not among the values.
+    A queue's values are those of `!Ref` (its URL) and of `!GetAtt` (`MeterQueue.Arn`); a table has
+    its logical id for a name. Raises LocalError, naming what is referred to and not known.
     """
     document = load_yaml(path)
     parameters = document.get("Parameters", {})
@@ -112,6 +131,7 @@ def read_template(path: Path, values: Mapping[str, str]) -> Template:
         for name, parameter in parameters.items()
         if "Default" in parameter
     } | dict(values)
+    known |= {name: name for name, _ in _resources(document, "AWS::DynamoDB::Table")}
     for name, parameter in parameters.items():
         allowed = [str(value) for value in parameter.get("AllowedValues", ())]
         if allowed and known.get(name, allowed[0]) not in allowed:
@@ -126,14 +146,25 @@ def read_template(path: Path, values: Mapping[str, str]) -> Template:
         for event in properties.get("Events", {}).values():
             details = event.get("Properties", {})
             if event["Type"] == "HttpApi":
-                routes.append(Route(details["Method"].upper(), details["Path"], name))
+                authorizer = _authorizer(document, details, resolver)
+                routes.append(Route(details["Method"].upper(), details["Path"], name, authorizer))
             elif event["Type"] == "SQS":
                 event_sources.append(_event_source(name, resolver.resolve(details, name)))
     queues = tuple(
         _queue(name, resolver.resolve(properties, name))
         for name, properties in _resources(document, "AWS::SQS::Queue")
     )
-    return Template(functions, tuple(routes), queues, tuple(event_sources))
+    tables = tuple(
+        Table(
+            name,
+            {
+                key: resolver.resolve(properties[key], name)
+                for key in ("AttributeDefinitions", "KeySchema", "BillingMode")
+            },
+        )
+        for name, properties in _resources(document, "AWS::DynamoDB::Table")
+    )
+    return Template(functions, tuple(routes), queues, tables, tuple(event_sources))
 
 
 def _resources(document: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -162,6 +193,24 @@ def _function(
         timeout=properties.get("Timeout", defaults.get("Timeout", 3)),
         memory=properties.get("MemorySize", defaults.get("MemorySize", 128)),
     )
+
+
+def _authorizer(
+    document: Mapping[str, Any], event: Mapping[str, Any], resolver: Resolver
+) -> Authorizer | None:
+    """Return what asks for a token on a route: its event's choice, or else its API's."""
+    if "ApiId" not in event:
+        return None
+    api = document["Resources"][event["ApiId"]["Ref"]].get("Properties", {})
+    auth = api.get("Auth", {})
+    chosen = event.get("Auth", {}).get("Authorizer", auth.get("DefaultAuthorizer", "NONE"))
+    if chosen == "NONE":
+        return None
+    details = auth["Authorizers"][chosen]
+    identity = resolver.resolve(details["Identity"], chosen)
+    [header] = identity["Headers"]
+    function = next(iter(details["FunctionArn"].values())).partition(".")[0]
+    return Authorizer(function, header.lower(), int(identity["ReauthorizeEvery"]))
 
 
 def _event_source(function: str, properties: Mapping[str, Any]) -> EventSource:

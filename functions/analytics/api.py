@@ -7,6 +7,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from telemetry import __version__
+from telemetry.access import Access
 from telemetry.answers import Service
 from telemetry.charging import Dashboard, Performance
 from telemetry.database import Database
@@ -18,7 +19,7 @@ from telemetry.errors import (
 )
 from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, report_fleet
 from telemetry.health import Health, check_health
-from telemetry.http import RETRY_AFTER_SECONDS, Event, build_handler, build_resolver, documents
+from telemetry.http import Event, build_handler, build_resolver, documents
 from telemetry.invocation import answer_directly
 from telemetry.live import (
     DeviceSelection,
@@ -96,7 +97,7 @@ def health() -> Response[Health]:
     return Response(
         status_code=200 if found.status == "ok" else 503,
         content_type="application/json",
-        headers={} if found.status == "ok" else {"Retry-After": RETRY_AFTER_SECONDS},
+        headers={} if found.status == "ok" else {"Retry-After": "1"},
         body=found,
     )
 
@@ -265,7 +266,7 @@ def list_vehicle_readings(
     return answer_table(app, page, VehicleReceipt, page.items, page.next_cursor)
 
 
-answer_http = build_handler(app, logger)
+answer_http = build_handler(app, logger, Access(by_token=settings.by_token))
 
 
 def handler(event: Event, context: Any) -> dict[str, Any]:

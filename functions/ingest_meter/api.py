@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 from aws_lambda_powertools.event_handler import Response
 
+from telemetry.access import Access
+from telemetry.admission import Admission
 from telemetry.answers import BatchIngested, Ingested, Queued
 from telemetry.batches import Batch, parse_batch
 from telemetry.database import Database
@@ -18,6 +20,7 @@ from telemetry.http import (
     receives,
 )
 from telemetry.ingestion import TIME_LIMIT, Ingestion
+from telemetry.limits import DeviceLimit
 from telemetry.observability import build_logger
 from telemetry.queue import Queue
 from telemetry.readings import MeterReading, parse_reading
@@ -30,6 +33,7 @@ database = Database(settings.database_url, TIME_LIMIT, settings.database_passwor
 queue = Queue(settings.queue_url)
 ingestion = Ingestion(METERS, database, queue, logger, queue_first=settings.queue_first)
 app = build_resolver(logger)
+admission = Admission(app, DeviceLimit(settings.device_rate, settings.device_burst))
 
 
 @app.post("/ingest/meter", summary="Ingest a meter reading", **READING_DOCUMENTATION)
@@ -41,6 +45,7 @@ def ingest(reading: MeterReading) -> Response[Ingested | Queued]:
     It may be sent again as often as a client likes: each receipt is kept, the reading counts once,
     and of several receipts of one reading (meterId, timestamp) the last one counts.
     """
+    admission.admit(reading)
     taken = ingestion.take_one(reading, received_at=datetime.now(UTC))
     return answer_taken("meter", reading.meter_id, taken)
 
@@ -54,8 +59,9 @@ def ingest_batch(batch: Batch[MeterReading]) -> Response[BatchIngested]:
     reading several times: of its receipts the last one in the array counts.
     """
     received_at = datetime.now(UTC)
+    batch = admission.admit_batch(batch)
     taken = ingestion.take(batch.readings, received_at) if batch.readings else None
     return answer_batch(app, batch, taken)
 
 
-handler = build_handler(app, logger)
+handler = build_handler(app, logger, Access(by_token=settings.by_token))

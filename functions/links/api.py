@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from telemetry import http, links
+from telemetry.access import Access
 from telemetry.database import Database
 from telemetry.errors import (
     BodyTooLarge,
@@ -82,4 +83,4 @@ def unlink(vehicle_id: VehicleId, valid_to: ValidTo = None) -> Link:
     return links.unlink_vehicle(database, vehicle_id, valid_to or datetime.now(UTC))
 
 
-handler = http.build_handler(app, logger)
+handler = http.build_handler(app, logger, Access(by_token=settings.by_token))

@@ -20,7 +20,7 @@ from local.simulator.efficiency import (
 )
 from local.simulator.outcome import report_streams, report_vehicles
 from local.simulator.plan import Plan, plan_readings
-from local.simulator.sender import Tally, send
+from local.simulator.sender import System, Tally, send
 
 MOST_READ_BACK = 2000
 WIDTH_IN_A_FILE = 100
@@ -69,8 +69,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def simulate(options: argparse.Namespace, url: str) -> None:
-    """Send, read back, and print what came of it.
+def simulate(options: argparse.Namespace, url: str, token: str = "") -> None:
+    """Send, read back, and print what came of it; with a bearer token where it is not empty.
 
     Raises LocalError for what the person can mend, and where the system did not take every reading
     or reports something else than it was sent.
@@ -78,26 +78,26 @@ def simulate(options: argparse.Namespace, url: str) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDTH_IN_A_FILE)
-    url = _checked_url(options.url or url)
+    system = System(_checked_url(options.url or url), token)
     plan = plan_readings(options)
     if options.plot and not plan.assumptions:
         raise LocalError("--plot draws vehicles: add --sessions-csv")
-    _find_system(url)
+    _find_system(system)
 
     for note in plan.notes:
         console.print(escape(note))
     began = time.monotonic()
-    tally = _send(plan, url, options.clients, console)
+    tally = _send(plan, system, options.clients, console)
     seconds = time.monotonic() - began
     faults = report_streams(tally, plan.sums, seconds, console)
     if tally.gave_up:
         faults.append(f"gave up: {plan.readings - tally.done:,} readings were not sent")
 
-    vehicles = _read_back(plan, url, options.clients, console)
+    vehicles = _read_back(plan, system, options.clients, console)
     if vehicles:
         faults += report_vehicles(vehicles, tally.devices, options.rows, console)
         if options.plot:
-            _draw(vehicles, options, url, console)
+            _draw(vehicles, options, system, console)
     if faults:
         raise LocalError("; ".join(faults))
 
@@ -109,17 +109,20 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _find_system(url: str) -> None:
-    status, answer = get_health(url)
+def _find_system(system: System) -> None:
+    url, token = system
+    status, answer = get_health(url, token)
     if status is None:
         raise LocalError(f"nothing answers at {url}: `make run` first")
+    if status in {401, 403}:
+        raise LocalError(f"{url} asks for another token: set TOKEN to one with all scopes")
     if status not in {200, 503}:
         raise LocalError(f"what answers at {url} is not this system: GET /health is {status}")
     if status == 503:
         print(f"The system is not healthy: {answer}", file=sys.stderr)
 
 
-def _send(plan: Plan, url: str, clients: int, console: Console) -> Tally:
+def _send(plan: Plan, system: System, clients: int, console: Console) -> Tally:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,7 +131,7 @@ def _send(plan: Plan, url: str, clients: int, console: Console) -> Tally:
         TimeRemainingColumn(),
     )
     if not console.is_terminal:
-        console.print(f"Sending {plan.readings:,} readings to {url}")
+        console.print(f"Sending {plan.readings:,} readings to {system.url}")
     began = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("Sending", total=plan.readings, rate="")
@@ -137,18 +140,18 @@ def _send(plan: Plan, url: str, clients: int, console: Console) -> Tally:
             rate = done / max(0.001, time.monotonic() - began)
             progress.update(task, completed=done, rate=f"{rate:,.0f}/s")
 
-        return send(plan.lanes, url, clients, show, plan.due)
+        return send(plan.lanes, system, clients, show, plan.due)
 
 
 def _read_back(
-    plan: Plan, url: str, clients: int, console: Console
+    plan: Plan, system: System, clients: int, console: Console
 ) -> list[tuple[Assumption, Performance | None]]:
     # Failing chargers are what one looks for: they are among those that are asked after.
     asked = sorted(plan.assumptions, key=lambda assumption: assumption.efficiency)[:MOST_READ_BACK]
     if len(asked) < len(plan.assumptions):
         console.print(f"Reading back {len(asked):,} of {len(plan.assumptions):,} vehicles")
     found = read_performances(
-        [(assumption.vehicle_id, assumption.last) for assumption in asked], url, clients
+        [(assumption.vehicle_id, assumption.last) for assumption in asked], system, clients
     )
     return list(zip(asked, found, strict=True))
 
@@ -156,7 +159,7 @@ def _read_back(
 def _draw(
     vehicles: Sequence[tuple[Assumption, Performance | None]],
     options: argparse.Namespace,
-    url: str,
+    system: System,
     console: Console,
 ) -> None:
     from local.simulator.picture import draw_lines, draw_points  # noqa: PLC0415 - slow, and seldom wanted
@@ -164,5 +167,5 @@ def _draw(
     if options.sessions_csv:
         drawn = draw_points(vehicles, options.plot)
     else:
-        drawn = draw_lines(vehicles, url, options.clients, options.plot)
+        drawn = draw_lines(vehicles, system, options.clients, options.plot)
     console.print(f"Drew {escape(str(options.plot))}: {drawn}")

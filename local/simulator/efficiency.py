@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from local import LocalError
-from local.simulator.sender import Client, DeviceCount, Unanswered, rfc3339
+from local.simulator.sender import Client, DeviceCount, System, Unanswered, rfc3339
 
 WINDOW = timedelta(hours=24)
 # The API rounds energies to 3 decimals and percentages to 2.
@@ -45,7 +45,7 @@ class Performance(NamedTuple):
 
 
 def read_performances(
-    asked: Sequence[tuple[str, datetime]], url: str, clients: int
+    asked: Sequence[tuple[str, datetime]], system: System, clients: int
 ) -> list[Performance | None]:
     """Return the performance of each (vehicle, end of the window), None for an unknown vehicle.
 
@@ -53,7 +53,7 @@ def read_performances(
     """
 
     def read(share: Sequence[tuple[str, datetime]]) -> list[Performance | None]:
-        client = Client(url)
+        client = Client(system)
         try:
             return [_read_performance(client, vehicle_id, end) for vehicle_id, end in share]
         finally:

@@ -11,6 +11,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from local.simulator.efficiency import FAULT_BELOW, Assumption, Performance, read_performances
+from local.simulator.sender import System
 
 HEALTHY_FROM = 88
 HEALTHY_TO = 94
@@ -23,7 +24,10 @@ _FAULT = "#d1495b"
 
 
 def draw_lines(
-    vehicles: Sequence[tuple[Assumption, Performance | None]], url: str, clients: int, path: Path
+    vehicles: Sequence[tuple[Assumption, Performance | None]],
+    system: System,
+    clients: int,
+    path: Path,
 ) -> str:
     """Draw how each vehicle's efficiency went; return what the picture shows.
 
@@ -34,7 +38,7 @@ def draw_lines(
     count = min(INSTANTS, 1 + int((last - first) / timedelta(minutes=1)))
     instants = [first + (last - first) * n / max(1, count - 1) for n in range(count)]
     asked = [(assumed.vehicle_id, instant) for assumed, _ in shown for instant in instants]
-    found = read_performances(asked, url, clients)
+    found = read_performances(asked, system, clients)
     lines = [
         (
             shown[n][0].vehicle_id,

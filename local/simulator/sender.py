@@ -22,7 +22,6 @@ LONGEST_RETRY_AFTER_SECONDS = 30.0
 # So many readings lost in a row by each client are an outage, not bad luck.
 MOST_FAILED_IN_A_ROW = 3
 
-_HEADERS = {"Content-Type": "application/json"}
 _ENERGY = {"meter": "kwhConsumedAc", "vehicle": "kwhDeliveredDc"}
 
 
@@ -73,11 +72,21 @@ class Unanswered(Exception):
     """No answer that settles the request, after as many tries as a device makes."""
 
 
+class System(NamedTuple):
+    """Where a system answers, and the bearer token that it is asked with (empty: none)."""
+
+    url: str
+    token: str = ""
+
+
 class Client:
     """One connection, kept alive between requests."""
 
-    def __init__(self, url: str, stop: threading.Event | None = None) -> None:
-        parts = urlsplit(url)
+    def __init__(self, system: System, stop: threading.Event | None = None) -> None:
+        parts = urlsplit(system.url)
+        self._headers = {"Content-Type": "application/json"}
+        if system.token:
+            self._headers["Authorization"] = f"Bearer {system.token}"
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
@@ -93,7 +102,7 @@ class Client:
             self.tried_again += attempt > 0
             retry_after = 0.0
             try:
-                self._connection.request(method, self._base + path, body, _HEADERS)
+                self._connection.request(method, self._base + path, body, self._headers)
                 answer = self._connection.getresponse()
                 content = answer.read()
                 if answer.status < 500 and answer.status != 429:
@@ -114,7 +123,7 @@ class Client:
 
 def send(
     lanes: Iterable[Iterator[Reading]],
-    url: str,
+    system: System,
     clients: int,
     show: Callable[[int], None],
     due: Callable[[Reading], float] | None = None,
@@ -124,7 +133,7 @@ def send(
     A device belongs to one lane. `show` is told how many readings are done; `due` says how many
     seconds after the beginning a reading is to be sent (None: as fast as the system takes them).
     """
-    run = _Run(url, due, MOST_FAILED_IN_A_ROW * clients)
+    run = _Run(system, due, MOST_FAILED_IN_A_ROW * clients)
     for lane in lanes:
         run.lanes.put(lane)
     tallies = [Tally() for _ in range(clients)]
@@ -149,8 +158,10 @@ def send(
 
 
 class _Run:
-    def __init__(self, url: str, due: Callable[[Reading], float] | None, most_failed: int) -> None:
-        self.url = url
+    def __init__(
+        self, system: System, due: Callable[[Reading], float] | None, most_failed: int
+    ) -> None:
+        self.system = system
         self.due = due
         self.most_failed = most_failed
         self.lanes: queue.SimpleQueue[Iterator[Reading]] = queue.SimpleQueue()
@@ -159,7 +170,7 @@ class _Run:
         self.began = time.monotonic()
 
     def send_lanes(self, tally: Tally) -> None:
-        client = Client(self.url, self.stop)
+        client = Client(self.system, self.stop)
         try:
             while True:
                 for reading in self.lanes.get_nowait():

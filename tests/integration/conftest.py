@@ -31,8 +31,10 @@ class Answer:
 class Api:
     """Calls a route of template.yaml as a client would, without a socket between."""
 
-    def __init__(self, urls: DatabaseUrls) -> None:
-        self._gateway = Gateway(read_local_template({**os.environ, **urls.environment}))
+    def __init__(self, urls: DatabaseUrls, **changes: str) -> None:
+        """changes: of the environment that template.yaml is read with."""
+        environ = {**os.environ, **urls.environment, **changes}
+        self._gateway = Gateway(read_local_template(environ))
         functions = ("ingest_meter", "ingest_vehicle", "links", "analytics")
         self._environments = [f"{function}_api" for function in functions]
 

@@ -4,6 +4,8 @@ import json
 import sys
 from typing import Any
 
+import pytest
+
 from local import ROOT
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
@@ -17,8 +19,10 @@ EVENTS = {
 
 
 @unpooled
-def test_each_function_takes_its_event(urls: DatabaseUrls) -> None:
-    functions = read_local_template(urls.environment).functions
+def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEFAULT_REGION", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "none")
+    functions = read_local_template({**urls.environment, "AUTH": "token"}).functions
     assert set(EVENTS) == set(functions)
     answers: dict[str, Any] = {
         # What analytics reports, another one has to write first.
@@ -27,7 +31,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls) -> None:
     }
     for name, function in functions.items():
         environment = sys.modules.pop(f"{function.file.parent.name}_{function.file.stem}")
-        if name != "MigrateFunction":
+        if name not in {"AuthorizerFunction", "MigrateFunction"}:
             environment.database.close()
     statuses = {
         name: answer["statusCode"] for name, answer in answers.items() if "statusCode" in answer
@@ -40,4 +44,5 @@ def test_each_function_takes_its_event(urls: DatabaseUrls) -> None:
     }
     for worker in ("MeterWorkerFunction", "VehicleWorkerFunction"):
         assert answers[worker] == {"batchItemFailures": []}
+    assert answers["AuthorizerFunction"] == {"isAuthorized": False}
     assert answers["MigrateFunction"]["migrations"] == []

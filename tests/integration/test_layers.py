@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+import boto3
 import pytest
 
 from local import ROOT
 from local.configuration import read_local_template
 
-MOST_DEPENDENCIES = 30_000_000
+MOST_BYTES = {"Dependencies": 30_000_000, "Authorizer": 18_000_000, "Telemetry": 2_000_000}
 FUNCTIONS = read_local_template({"DATABASE_URL": "postgresql://nobody@localhost/none"}).functions
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
@@ -54,19 +55,27 @@ def contents(folder: Path) -> Mapping[str, tuple[str, float]]:
     }
 
 
+def runtime_packages(folder: Path) -> list[str]:
+    """Return a folder with the client of AWS that Lambda's runtime brings, and nothing else."""
+    folder.mkdir()
+    installed = Path(boto3.__file__).parents[1]
+    for name in ("boto3", "botocore", "jmespath", "s3transfer", "urllib3", "dateutil", "six.py"):
+        (folder / name).symlink_to(installed / name)
+    return [str(folder)]
+
+
 @pytest.mark.parametrize("architecture", MACHINES)
 def test_layers_are_small_and_the_same_each_time(architecture: str, tmp_path: Path) -> None:
     bytecode = "required" if runtime() else "optional"
-    for layer in ("Dependencies", "Telemetry"):
+    for layer, most in MOST_BYTES.items():
         built = [
             build(layer, tmp_path / f"{layer}{number}", architecture, BYTECODE=bytecode)
             for number in (1, 2)
         ]
         first, second = map(contents, built)
         assert first == second
-        if layer == "Dependencies":
-            size = sum((built[0] / name).stat().st_size for name in first)
-            assert size <= MOST_DEPENDENCIES
+        assert sum((built[0] / name).stat().st_size for name in first) <= most
+        if layer != "Telemetry":
             # The runtime has it.
             assert not any(name.startswith(("boto", "s3transfer")) for name in first)
             machines = re.compile(rf"\.cpython-313-{MACHINES[architecture]}-linux-gnu\.so$")
@@ -91,18 +100,24 @@ def test_each_entry_point_loads_from_the_layers_alone(tmp_path: Path) -> None:
     python = runtime()
     if python is None:
         pytest.skip("no Python 3.13 here")
-    layers = [
-        str(build(layer, tmp_path / layer, "x86_64")) for layer in ("Dependencies", "Telemetry")
-    ]
+    layers = {layer: str(build(layer, tmp_path / layer, "x86_64")) for layer in MOST_BYTES}
+    of_authorizer = layers.pop("Authorizer")
+    region = {"AWS_DEFAULT_REGION": "eu-central-1"}
     for function in FUNCTIONS.values():
+        paths = [*layers.values()]
+        if function.name == "AuthorizerFunction":
+            paths += [of_authorizer, *runtime_packages(tmp_path / "runtime")]
         subprocess.run(
             [python, "-S", "-c", f"import {function.file.stem} as it; it.{function.attribute}"],
-            env={**function.environment, "PYTHONPATH": ":".join(layers)},
+            env={**function.environment, **region, "PYTHONPATH": ":".join(paths)},
             cwd=function.file.parent,
             check=True,
         )
     zone = "from telemetry.parameters import parse_zone; parse_zone('Asia/Kolkata')"
-    environment = {"PYTHONPATH": ":".join(layers), "PYTHONTZPATH": ""}  # no zones of the system
+    environment = {
+        "PYTHONPATH": ":".join(layers.values()),
+        "PYTHONTZPATH": "",
+    }  # no zones of the system
     subprocess.run([python, "-S", "-c", zone], env=environment, check=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from local import ROOT
-from local.configuration import TEMPLATE
+from local.configuration import PARAMETERS, TEMPLATE
 from local.template import load_yaml
 
 IN_PYTHON = re.compile(r'(?:environ(?:\.get)?[\[(]|_read\(|_port\()"([A-Z_]+)"')
@@ -30,6 +30,7 @@ def read_by_the_code() -> Iterator[str]:
         text = makefile.read_text(encoding="utf-8")
         yield from IN_MAKE.findall(text)
         yield from IN_SHELL.findall(text.replace("$$", "$"))
+    yield from PARAMETERS
     document = load_yaml(TEMPLATE)
     for function in (document["Globals"]["Function"], *functions_of(document["Resources"])):
         yield from function.get("Environment", {}).get("Variables", {})

@@ -69,6 +69,30 @@ def test_a_parameter_of_the_environment_makes_a_new_version(name: str) -> None:
     assert "${Release}" in described
 
 
+def test_whatever_is_deployed_asks_for_tokens() -> None:
+    document = load_yaml(TEMPLATE)
+    # No parameter, which could be set to something else and stay so.
+    assert document["Globals"]["Function"]["Environment"]["Variables"]["AUTH"] == "token"
+    for resource in RESOURCES.values():
+        variables = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})
+        assert "AUTH" not in variables
+    auth = RESOURCES["Api"]["Properties"]["Auth"]
+    assert auth["DefaultAuthorizer"] in auth["Authorizers"]
+
+
+def test_the_authorizer_can_ask_who_was_revoked_and_nothing_else() -> None:
+    properties = RESOURCES["AuthorizerFunction"]["Properties"]
+    [policy] = properties["Policies"]
+    assert policy["Statement"] == {
+        "Effect": "Allow",
+        "Action": "dynamodb:GetItem",
+        "Resource": {"Fn::GetAtt": "Revocations.Arn"},
+    }
+    # Outside the network that the database is in.
+    assert properties["VpcConfig"] == {"Ref": "AWS::NoValue"}
+    assert RESOURCES["Revocations"]["DeletionPolicy"] == "RetainExceptOnCreate"
+
+
 def test_the_migration_has_more_time_than_its_function() -> None:
     timeout = RESOURCES["MigrateFunction"]["Properties"]["Timeout"]
     assert RESOURCES["Schema"]["Properties"]["ServiceTimeout"] > timeout

@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 from local.openapi import DOCUMENT, render_document
+from telemetry.access import ROUTES, Scope
 
+INGEST = {Scope.INGEST_METER, Scope.INGEST_VEHICLE}
 document: dict[str, Any] = json.loads(DOCUMENT.read_bytes())
 
 
@@ -35,11 +37,23 @@ def test_every_energy_and_temperature_has_a_unit() -> None:
                 assert described["unit"], f"{name}.{field}"
 
 
+def test_every_route_but_one_says_which_scope_it_asks_for() -> None:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            scope = ROUTES[f"{method.upper()} {path}"]
+            asked = operation.get("security")
+            assert asked == ([{"bearer": [scope]}] if scope else None)
+            assert ({"401", "403"} <= set(operation["responses"])) == bool(scope)
+            assert ("429" in operation["responses"]) == (scope in INGEST)
+
+
 def test_every_error_has_an_example() -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert operation["summary"]
             for status, response in operation["responses"].items():
                 content = response["content"]["application/json"]
-                if int(status) >= 400 and path != "/health":
+                if status == "401":  # API Gateway's own
+                    assert content["example"] == {"message": "Unauthorized"}
+                elif int(status) >= 400 and (path, status) != ("/health", "503"):
                     assert content["example"]["statusCode"] == int(status)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.simulator import sender
-from local.simulator.sender import Reading, Tally, send
+from local.simulator.sender import Reading, System, Tally, send
 
 START = datetime(2026, 2, 10, 10, tzinfo=UTC)
 TAKEN = (201, b"{}")
@@ -72,7 +72,7 @@ def readings(device_id: str, count: int) -> Iterator[Reading]:
 
 def send_all(url: str, devices: int, count: int, clients: int = 2) -> Tally:
     lanes = [readings(f"METER-{number}", count) for number in range(devices)]
-    return send(lanes, url, clients, lambda _done: None)
+    return send(lanes, System(url), clients, lambda _done: None)
 
 
 def test_a_device_sends_all_its_readings_in_order(peer: Peer) -> None:
@@ -140,7 +140,7 @@ def test_a_paced_reading_is_sent_when_it_is_due(peer: Peer) -> None:
     peer.answer = answer
     send(
         [readings("METER-0", 3)],
-        peer.url,
+        System(peer.url),
         1,
         lambda _done: None,
         lambda reading: (reading.time - START).total_seconds() / 600,
@@ -155,4 +155,4 @@ def test_a_broken_source_of_readings_is_not_hidden(peer: Peer) -> None:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        send([broken()], peer.url, 2, lambda _done: None)
+        send([broken()], System(peer.url), 2, lambda _done: None)

@@ -33,8 +33,10 @@ def test_the_template_routes_both_contracts() -> None:
     for function in template.functions.values():
         assert function.file.is_file()
     assert {
-        name: function.environment["DATABASE_URL"] for name, function in template.functions.items()
+        name: function.environment.get("DATABASE_URL")
+        for name, function in template.functions.items()
     } == {
+        "AuthorizerFunction": None,
         "IngestMeterFunction": URLS.ingest,
         "IngestVehicleFunction": URLS.ingest,
         "MeterWorkerFunction": URLS.ingest,
@@ -142,6 +144,7 @@ def test_without_a_database_the_template_makes_one() -> None:
         "ReadReplica": "true",
     }
     functions = dict(read_template(ROOT / "template.yaml", values).functions)
+    assert functions.pop("AuthorizerFunction").environment.keys() & {"DATABASE_URL"} == set()
     checked = "sslmode=verify-full&sslrootcert=/opt/python/telemetry/certificates"
     migrate = functions.pop("MigrateFunction").environment
     assert migrate["DATABASE_URL"] == (

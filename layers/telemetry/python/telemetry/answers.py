@@ -52,7 +52,9 @@ class RejectedItem(Answer):
 
     index: int = Field(description="Its position in the array, from 0", examples=[2])
     status: int = Field(
-        description="As for a single reading: 400 not valid, 503 send it again", examples=[400]
+        description="As for a single reading: 400 not valid, 403 not for this token, 429 and 503 "
+        "send it again",
+        examples=[400],
     )
     errors: list[FieldError] = Field(
         description="Every field that was refused, and why",

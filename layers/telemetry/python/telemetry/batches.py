@@ -19,11 +19,15 @@ MOST_SEPARATORS = 150_000
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An item that is not taken: its position in the array, an HTTP status, and why."""
+    """An item that is not taken: its position in the array, an HTTP status, and why.
+
+    retry_after is in seconds.
+    """
 
     index: int
     status: int
     errors: Sequence[FieldError]
+    retry_after: int | None = None
 
 
 class Batch(Generic[Reading]):

@@ -19,8 +19,10 @@ class FieldError:
 class TelemetryError(Exception):
     """Something went wrong here; it is logged under the request's id."""
 
-    # What HTTP answers with.
+    # What HTTP answers with: the status, the fields at fault, in how many seconds to come again.
     status = 500
+    errors: Sequence[FieldError] | None = None
+    retry_after: int | None = None
 
 
 class SettingMissing(TelemetryError):
@@ -41,10 +43,87 @@ class InvalidRequest(TelemetryError):
     """What was sent cannot be taken; nothing of it was stored."""
 
     status = 400
+    errors: Sequence[FieldError]
 
-    def __init__(self, errors: list[FieldError], message: str = "Validation failed") -> None:
+    def __init__(self, errors: Sequence[FieldError], message: str = "Validation failed") -> None:
         super().__init__(message)
         self.errors = errors
+
+
+class BatchInvalid(TelemetryError):
+    """No item of a batch can be taken, for more than one reason or because none is valid."""
+
+    status = 400
+
+    def __init__(self) -> None:
+        super().__init__("No item of the batch is valid")
+
+
+class BatchNotAdmitted(TelemetryError):
+    """No item of a batch is taken, all for the same reason, which each of them tells."""
+
+    def __init__(self, status: int, retry_after: int) -> None:
+        super().__init__("No item of the batch is admitted")
+        self.status = status
+        self.retry_after = retry_after or None
+
+
+class InternalError(TelemetryError):
+    """Something was not foreseen; the log has it under the request's id."""
+
+    def __init__(self) -> None:
+        super().__init__("Internal Server Error")
+
+
+class RouteNotFound(TelemetryError):
+    """There is no such route."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Not Found")
+
+
+class NotAuthenticated(TelemetryError):
+    """The request carries no token, or came past what verifies it."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("Unauthorized")
+
+
+class ScopeMissing(TelemetryError):
+    """The token is not accepted, or not for this route or this device."""
+
+    status = 403
+
+    def __init__(self, scope: str | None) -> None:
+        needed = f"needs the scope {scope}" if scope else "is closed"
+        super().__init__(f"This route {needed}")
+
+
+class DeviceNotCovered(TelemetryError):
+    """The token does not name the device, which may exist or not."""
+
+    status = 403
+    errors: Sequence[FieldError]
+
+    def __init__(self, field: str) -> None:
+        super().__init__("The token is not for this device")
+        self.errors = [FieldError(field, str(self))]
+
+
+class TooManyReadings(TelemetryError):
+    """The device sends more readings than it may; nothing of them was taken."""
+
+    status = 429
+    errors: Sequence[FieldError]
+
+    def __init__(self, field: str, seconds: int) -> None:
+        super().__init__(f"The device sends too many readings; send again in {seconds} s")
+        self.errors = [FieldError(field, str(self))]
+        self.retry_after = seconds
 
 
 class VehicleNotFound(TelemetryError):
@@ -87,6 +166,7 @@ class DatabaseUnavailable(TelemetryError):
     """PostgreSQL cannot be reached or does not answer; whether a write took effect is unknown."""
 
     status = 503
+    retry_after = 1
 
     def __init__(self) -> None:
         super().__init__("The database cannot be reached; send the request again")
@@ -96,6 +176,7 @@ class QueueUnavailable(TelemetryError):
     """SQS cannot be reached or refuses a message."""
 
     status = 503
+    retry_after = 1
 
     def __init__(self) -> None:
         super().__init__("The queue cannot be reached")
@@ -105,6 +186,7 @@ class NothingTaken(TelemetryError):
     """Neither PostgreSQL nor the queue take readings now; nothing of the request was taken."""
 
     status = 503
+    retry_after = 1
 
     def __init__(self) -> None:
         super().__init__("Readings cannot be taken now; send the request again")

@@ -8,7 +8,7 @@ import inspect
 import io
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 )
 from pydantic import BaseModel
 
+from telemetry.access import Access
 from telemetry.answers import (
     BatchIngested,
     BatchRefused,
@@ -30,10 +31,16 @@ from telemetry.answers import (
 )
 from telemetry.batches import Batch, Rejection
 from telemetry.errors import (
+    BatchInvalid,
+    BatchNotAdmitted,
     BodyTooLarge,
     FieldError,
+    InternalError,
     InvalidRequest,
+    NotAuthenticated,
     NothingTaken,
+    RouteNotFound,
+    ScopeMissing,
     TelemetryError,
     UnsupportedEncoding,
 )
@@ -49,7 +56,6 @@ Answer = TypeVar("Answer")
 Body = TypeVar("Body", bound=BaseModel)
 Parsed = TypeVar("Parsed")
 
-RETRY_AFTER_SECONDS = "1"
 # What Lambda takes of a body that is not compressed; one that is may not unpack to more.
 MOST_BODY_BYTES = 6 * 1024 * 1024
 MOST_REJECTIONS = 100
@@ -69,18 +75,18 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
     def answer_error(error: TelemetryError) -> Response[ErrorAnswer]:
         if error.status >= 500:
             logger.error(str(error), reason=str(error.__cause__ or ""))
-        elif isinstance(error, InvalidRequest):
+        elif error.errors:
             # Names only: what was sent is the client's data.
-            logger.info("request refused", fields=[entry.field for entry in error.errors])
-        fields = error.errors if isinstance(error, InvalidRequest) else None
-        return _error_response(resolver, error.status, str(error), fields)
+            fields = [entry.field for entry in error.errors]
+            logger.info("request refused", status=error.status, fields=fields)
+        return _response(error.status, _error_answer(resolver.current_event.path, error), error)
 
     def answer_bad_parameters(error: RequestValidationError) -> Response[ErrorAnswer]:
         fields = [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
         return answer_error(InvalidRequest(fields))
 
     def answer_unknown_route(_: Exception) -> Response[ErrorAnswer]:
-        return _error_response(resolver, 404, "Not Found")
+        return answer_error(RouteNotFound())
 
     def fail(error: ResponseValidationError) -> Response[ErrorAnswer]:
         raise error  # ours, not the client's: build_handler logs it and answers 500
@@ -201,7 +207,8 @@ def answer_batch(
 ) -> Response[BatchIngested]:
     """Answer for a batch, of which nothing was valid where taken is None.
 
-    201 all stored, 202 all queued, 207 some not taken, 400 none.
+    201 all stored, 202 all queued, 207 some not taken. None taken: what all items have in common
+    (403, 429), else 400.
     """
     again = [FieldError("body", str(NothingTaken()))]
     rejections = batch.rejections + [
@@ -226,62 +233,75 @@ def answer_batch(
         "rejections_omitted": max(0, len(rejections) - MOST_REJECTIONS),
     }
     if taken is None:
-        error = _error_answer(resolver.current_event.path, 400, "No item of the batch is valid")
-        return _response(400, BatchRefused(**fields | dict(error)))
+        refusal = _refusal_of_all(rejections)
+        error = _error_answer(resolver.current_event.path, refusal)
+        return _response(refusal.status, BatchRefused(**fields | dict(error)), refusal)
     all_taken = 201 if taken.status == "stored" else 202
     return _response(207 if rejections else all_taken, BatchIngested(**fields))
 
 
-def build_handler(resolver: APIGatewayHttpResolver, logger: Logger) -> Handler:
-    """Return the Lambda handler: every answer and every log line carries the request's id."""
+def _refusal_of_all(rejections: Sequence[Rejection]) -> TelemetryError:
+    """Return what all items of a batch have in common, of which none is taken."""
+    first = rejections[0]
+    if first.status == 400 or any(each.status != first.status for each in rejections):
+        return BatchInvalid()
+    return BatchNotAdmitted(first.status, max(each.retry_after or 0 for each in rejections))
+
+
+def build_handler(resolver: APIGatewayHttpResolver, logger: Logger, access: Access) -> Handler:
+    """Return the Lambda handler, which answers requests that access allows.
+
+    Every answer and every log line carries the request's id, every line the token's as well. The
+    resolver's context has the `identity` of whoever sends the request.
+    """
 
     def handler(event: Event, context: Any) -> dict[str, Any]:
         request_id = event["requestContext"]["requestId"]
-        logger.append_keys(request_id=request_id)
+        logger.append_keys(request_id=request_id, token_id=None)
         try:
+            identity = access.identify(event)
+            logger.append_keys(token_id=identity.token_id)
+            resolver.context["identity"] = identity
             answer = resolver.resolve(event, context)
+        except (NotAuthenticated, ScopeMissing) as refusal:
+            logger.warning("request refused", status=refusal.status, reason=str(refusal))
+            answer = _plain_answer(event, refusal)
         except Exception:
             logger.exception("unhandled error")
-            answer = _internal_error(event)
+            answer = _plain_answer(event, InternalError())
         answer["headers"]["x-request-id"] = request_id
         return answer
 
     return handler
 
 
-def _internal_error(event: Event) -> dict[str, Any]:
-    error = _error_answer(event["rawPath"], 500, "Internal Server Error")
+def _plain_answer(event: Event, error: TelemetryError) -> dict[str, Any]:
     return {
-        "statusCode": 500,
+        "statusCode": error.status,
         "headers": {"Content-Type": "application/json"},
-        "body": _render(error),
+        "body": _render(_error_answer(event["rawPath"], error)),
         "isBase64Encoded": False,
     }
 
 
-def _error_response(
-    resolver: APIGatewayHttpResolver,
-    status: int,
-    message: str,
-    fields: list[FieldError] | None = None,
-) -> Response[ErrorAnswer]:
-    return _response(status, _error_answer(resolver.current_event.path, status, message, fields))
-
-
-def _response(status: int, body: Body) -> Response[Body]:
+def _response(status: int, body: Body, error: TelemetryError | None = None) -> Response[Body]:
+    again = error.retry_after if error else None
     return Response(
         status_code=status,
         content_type="application/json",
-        headers={"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else {},
+        headers={"Retry-After": str(again)} if again else {},
         body=body,
     )
 
 
-def _error_answer(
-    path: str, status: int, message: str, fields: list[FieldError] | None = None
-) -> ErrorAnswer:
-    now = datetime.now(UTC).replace(microsecond=0)
-    return ErrorAnswer(status_code=status, path=path, message=message, timestamp=now, errors=fields)
+def _error_answer(path: str, error: TelemetryError) -> ErrorAnswer:
+    return ErrorAnswer(
+        status_code=error.status,
+        path=path,
+        message=str(error),
+        timestamp=datetime.now(UTC).replace(microsecond=0),
+        errors=list(error.errors) if error.errors else None,
+    )
 
 
 def _render(body: BaseModel | dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from telemetry.access import OPS_CONTEXT
 from telemetry.errors import FieldError, InvalidRequest
 from telemetry.http import Event, Handler
 
@@ -20,11 +21,12 @@ def answer_directly(handler: Handler, question: Event, context: Any) -> dict[str
 
     Raises InvalidRequest where it is no such question.
     """
-    path, parameters = _route(question)
+    route, vehicle_id, parameters = _route(question)
+    path = route.replace("{vehicleId}", quote(vehicle_id, safe=""))
     texts = {name: _text(value) for name, value in parameters.items()}
     event = {
         "version": "2.0",
-        "routeKey": f"GET {path}",
+        "routeKey": f"GET {route}",
         "rawPath": path,
         "rawQueryString": urlencode(texts),
         "queryStringParameters": texts,
@@ -33,6 +35,8 @@ def answer_directly(handler: Handler, question: Event, context: Any) -> dict[str
             "http": {"method": "GET", "path": path},
             "requestId": context.aws_request_id,
             "stage": "$default",
+            # Who may invoke the function may read: that is for IAM to say.
+            "authorizer": {"lambda": OPS_CONTEXT},
         },
         "isBase64Encoded": False,
     }
@@ -40,15 +44,15 @@ def answer_directly(handler: Handler, question: Event, context: Any) -> dict[str
     return answer
 
 
-def _route(question: Event) -> tuple[str, dict[str, Any]]:
+def _route(question: Event) -> tuple[str, str, dict[str, Any]]:
     others = {name: value for name, value in question.items() if name not in {"vehicleId", "fleet"}}
     match question:
         case {"vehicleId": str(vehicle_id)}:
-            return f"/v1/analytics/performance/{quote(vehicle_id, safe='')}", others
+            return "/v1/analytics/performance/{vehicleId}", vehicle_id, others
         case {"vehicleIds": list(vehicle_ids)}:
-            return "/v1/analytics/performance", others | {"vehicleIds": vehicle_ids}
+            return "/v1/analytics/performance", "", others | {"vehicleIds": vehicle_ids}
         case {"fleet": dict(selection)}:
-            return "/v1/analytics/fleet", selection
+            return "/v1/analytics/fleet", "", selection
     raise InvalidRequest(
         [FieldError("event", 'Input should have "vehicleId", "vehicleIds" or "fleet"')]
     )

@@ -72,6 +72,37 @@ class Settings:
         return self._read_choice("INGEST_MODE", "database", "queue") == "queue"
 
     @property
+    def by_token(self) -> bool:
+        """`AUTH`: `token` answers only requests that the authorizer let through, `none` all.
+
+        Raises SettingInvalid on any other value.
+        """
+        return self._read_choice("AUTH", "token", "none") == "token"
+
+    @property
+    def device_rate(self) -> float:
+        """`DEVICE_RATE`: readings a minute that an environment takes from a device; 0: any number.
+
+        Raises SettingInvalid where it is no number from 0 on.
+        """
+        return self._read_number("DEVICE_RATE", math.inf)
+
+    @property
+    def device_burst(self) -> float:
+        """`DEVICE_BURST`: readings that it takes at once from a device that rested; 1 or more."""
+        return max(1, self._read_number("DEVICE_BURST", math.inf))
+
+    @property
+    def token_keys(self) -> str:
+        """`TOKEN_KEYS`: the public keys that tokens may be signed with, as read_keys reads them."""
+        return self._read("TOKEN_KEYS")
+
+    @property
+    def revocations_table(self) -> str:
+        """`REVOCATIONS_TABLE`: the DynamoDB table with the ids of revoked tokens."""
+        return self._read("REVOCATIONS_TABLE")
+
+    @property
     def pairs_by_name(self) -> bool:
         """`PAIRING`: `suffix` pairs a vehicle that was never linked with the meter of its suffix.
 
