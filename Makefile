@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify db-stop db-start dead-letters redrive \
-  stop reset token simulate test faults bench lint format openapi schema build lock
+  stop reset token simulate test faults bench lint format cost openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -89,6 +89,10 @@ lint: .venv/dev .venv/sam ## Style, types, template
 
 format: .venv/dev ## Put the code into the project's style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+cost: .venv/run ## What a fleet costs on AWS: DEVICES=20000 INTERVAL=60 BATCH=1; ARGS="--queue-first"
+	@$(BIN)/python -m local cost $(if $(DEVICES),--devices $(DEVICES)) \
+		$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(BATCH),--batch $(BATCH)) $(ARGS)
 
 openapi: .venv/run ## Write docs/openapi.json from the handlers
 	@$(BIN)/python -m local openapi

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+from rich.console import Console
 
 from local import ROOT, LocalError
+from local.capacity import Fleet, print_cost
 from local.configuration import read_local_template
 from local.console import say
 from local.databases import DatabaseUrls, switch_database
@@ -59,6 +61,12 @@ def main() -> None:
     _add_token_options(add("token", _token, "keys and tokens: issued, revoked"))
     add("stop", _stop, "stop what `run` started")
     add("reset", _reset, "stop, and delete all data")
+    cost = add("cost", _cost, "estimate what a fleet costs on AWS")
+    cost.add_argument("--devices", type=int, default=20_000)
+    cost.add_argument("--interval", type=float, default=60, help="seconds between readings")
+    cost.add_argument("--batch", type=int, default=1, help="readings in a request")
+    cost.add_argument("--history-days", type=int, default=90)
+    cost.add_argument("--queue-first", action="store_true", help="as INGEST_MODE=queue")
     add("openapi", _write_openapi, "write docs/openapi.json")
     add("schema", _write_schema, "write layers/telemetry/schema.sql")
     simulator.add_options(add("simulate", _simulate, "send telemetry to what is running"))
@@ -167,6 +175,19 @@ def _poll(_folder: Path, _options: Options) -> None:
     from local.mapping import poll
 
     poll()
+
+
+def _cost(_folder: Path, options: Options) -> None:
+    if min(options.devices, options.interval, options.batch, options.history_days) <= 0:
+        raise LocalError("DEVICES, INTERVAL, BATCH and HISTORY_DAYS have to be above 0")
+    fleet = Fleet(
+        options.devices,
+        options.interval,
+        options.batch,
+        options.history_days,
+        options.queue_first,
+    )
+    print_cost(fleet, Console())
 
 
 def _write_openapi(_folder: Path, _options: Options) -> None:

@@ -1,0 +1,39 @@
+"""What has to hold for the schema to be sharded by device (docs/capacity.md)."""
+
+import psycopg
+
+from telemetry.database import Row
+
+# Copied to every shard: small, and of no one device.
+REFERENCE_TABLES = {"links", "link_locks", "fleet_window", "fleet_totals", "schema_migrations"}
+
+
+def test_every_unique_key_begins_with_the_device(connection: psycopg.Connection[Row]) -> None:
+    keys = connection.execute(
+        """SELECT indrelid::regclass::text, pg_get_indexdef(indexrelid, 1, false)
+           FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+           WHERE indisunique AND relnamespace = 'public'::regnamespace AND NOT relispartition"""
+    ).fetchall()
+    elsewhere = {table for table, column in keys if column not in {"meter_id", "vehicle_id"}}
+    assert elsewhere <= REFERENCE_TABLES
+    assert {"meter_telemetry_history", "vehicle_summary"} <= {table for table, _ in keys}
+
+
+def test_every_table_has_a_key(connection: psycopg.Connection[Row]) -> None:
+    keyless = connection.execute(
+        """SELECT relname FROM pg_class
+           WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+             AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)"""
+    ).fetchall()
+    assert keyless == []
+
+
+def test_nothing_is_numbered_excluded_or_referred_to(connection: psycopg.Connection[Row]) -> None:
+    sequences = connection.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"
+    ).fetchall()
+    constraints = connection.execute(
+        """SELECT conname FROM pg_constraint
+           WHERE contype IN ('f', 'x') AND connamespace = 'public'::regnamespace"""
+    ).fetchall()
+    assert (sequences, constraints) == ([], [])
