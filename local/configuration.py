@@ -11,6 +11,8 @@ TEMPLATE = ROOT / "template.yaml"
 DEFAULT_ENDPOINT = "http://localhost:4566"
 ACCOUNT = "000000000000"
 REGION = "eu-central-1"
+# The bucket of the archive.
+ARCHIVE = "archive"
 
 
 def queue_arn(name: str) -> str:
@@ -36,16 +38,21 @@ def queue_references(endpoint: str) -> dict[str, str]:
 def read_local_template(environ: Mapping[str, str]) -> Template:
     """Return template.yaml with the databases, the queues and the modes that the variables name.
 
-    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE, PAIRING and
-    REPLICA_DATABASE_URL. Raises LocalError.
+    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE, PAIRING,
+    HISTORY_RETENTION and REPLICA_DATABASE_URL. Raises LocalError.
     """
     values = {
         **DatabaseUrls.from_environment(environ).parameters,
         **queue_references(environ.get("AWS_ENDPOINT_URL_SQS", DEFAULT_ENDPOINT)),
         "ReplicaDatabaseUrl": environ.get("REPLICA_DATABASE_URL", ""),
+        "ArchiveBucket": ARCHIVE,
         "AWS::StackName": "local",
     }
-    for variable, parameter in (("INGEST_MODE", "IngestMode"), ("PAIRING", "Pairing")):
+    for variable, parameter in (
+        ("INGEST_MODE", "IngestMode"),
+        ("PAIRING", "Pairing"),
+        ("HISTORY_RETENTION", "HistoryRetention"),
+    ):
         if environ.get(variable):
             values[parameter] = environ[variable]
     return read_template(TEMPLATE, values)

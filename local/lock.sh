@@ -7,11 +7,12 @@ compile() {
 }
 layer=layers/dependencies
 compile $layer/requirements.in -o $layer/requirements.txt
-compile requirements/run.in $layer/requirements.in \
-    -c $layer/requirements.txt -o requirements/run.txt
-compile requirements/simulate.in requirements/run.in $layer/requirements.in \
-    -c requirements/run.txt -o requirements/simulate.txt
-compile requirements/dev.in requirements/simulate.in requirements/run.in $layer/requirements.in \
+maintain=functions/maintain
+compile $maintain/requirements.in -o $maintain/requirements.txt
+all="requirements/run.in $layer/requirements.in $maintain/requirements.in"
+compile $all -c $layer/requirements.txt -c $maintain/requirements.txt -o requirements/run.txt
+compile requirements/simulate.in $all -c requirements/run.txt -o requirements/simulate.txt
+compile requirements/dev.in requirements/simulate.in $all \
     -c requirements/simulate.txt -o requirements/dev.txt
 # uv installs this one, and wants the extras named.
 compile --no-strip-extras requirements/sam.in -o requirements/sam.txt

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import LocalError
-from local.configuration import queue_url
+from local.configuration import ARCHIVE, queue_url
 from local.folder import read_file, running_pid
 from local.template import Queue
 
@@ -32,11 +32,11 @@ MOST_MESSAGES = 10
 LOOK_SECONDS = 30
 
 
-def connect(environ: Mapping[str, str]) -> Any:
-    """Return an SQS client for the server that the variables name."""
+def connect(environ: Mapping[str, str], service: str = "sqs") -> Any:
+    """Return a client of SQS, or of S3, for the server that the variables name."""
     session = boto3.Session(botocore_session=botocore.session.Session(_NOBODY))
     return session.client(
-        "sqs",
+        service,
         endpoint_url=environ["AWS_ENDPOINT_URL_SQS"],
         region_name=environ["AWS_REGION"],
         aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
@@ -57,6 +57,16 @@ def make_queues(client: Any, queues: Sequence[Queue]) -> dict[str, str]:
     for queue in queues:  # when all of them exist: a redrive policy names another
         client.set_queue_attributes(QueueUrl=urls[queue.name], Attributes=dict(queue.attributes))
     return urls
+
+
+def make_bucket(environ: Mapping[str, str]) -> None:
+    """Make the bucket of the archive where there is none; each version of an object stays."""
+    client = connect(environ, "s3")
+    if ARCHIVE not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+        client.create_bucket(
+            Bucket=ARCHIVE, CreateBucketConfiguration={"LocationConstraint": environ["AWS_REGION"]}
+        )
+    client.put_bucket_versioning(Bucket=ARCHIVE, VersioningConfiguration={"Status": "Enabled"})
 
 
 @dataclass(frozen=True)

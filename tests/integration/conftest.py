@@ -93,7 +93,7 @@ def delete_all(connection: psycopg.Connection[Row]) -> None:
     rows = connection.execute(
         """SELECT relname FROM pg_class
            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-             AND NOT relispartition AND relname != 'schema_migrations'"""
+             AND NOT relispartition AND relname NOT IN ('schema_migrations', 'archive_horizon')"""
     ).fetchall()
     for (table,) in rows:
         connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
