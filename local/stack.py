@@ -184,7 +184,7 @@ class Stack:
         self, server: Process, environ: Mapping[str, str], undo: ExitStack, log: IO[str]
     ) -> None:
         def show(line: str) -> None:
-            if not line.startswith('{"_aws":'):  # a metric for CloudWatch
+            if line.startswith('{"level":'):  # neither a metric nor what it returns
                 self._show(line, log)
 
         maintain_at = time.monotonic()

@@ -48,6 +48,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
                 logger.info("another run is at work")
                 return {"running": True}
             for step in (
+                maintenance.count_strays,
                 maintenance.make_partitions,
                 maintenance.refresh_summaries,
                 maintenance.archive_history,

@@ -1,12 +1,15 @@
 """History moves into a real S3 API and nothing is lost or counted twice, whatever comes when."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import psycopg
@@ -22,10 +25,7 @@ from hypothesis.stateful import (
 )
 from psycopg.errors import LockNotAvailable
 
-from local.configuration import read_local_template
 from local.databases import DatabaseUrls
-from local.queues import connect as connect_storage
-from local.sqs import QueueServer
 from telemetry.archive import Archive
 from telemetry.bucket import Bucket
 from telemetry.database import Database, Row, connect
@@ -36,8 +36,8 @@ from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading
 from telemetry.verification import find_differences
-from tests.conftest import unpooled
-from tests.integration.conftest import delete_all
+from tests.conftest import Server, database, unpooled
+from tests.integration.conftest import make_bucket
 from tests.integration.oracle import START, Call, Event, Oracle, write
 
 pytestmark = unpooled  # the maintenance is direct
@@ -46,33 +46,6 @@ DAY = timedelta(days=1)
 # Partitions: January a month, February by days.
 NOW = datetime(2026, 2, 9, 13, tzinfo=UTC)
 TENTH = datetime(2026, 2, 10, tzinfo=UTC)
-_numbers = count()
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServer]:
-    running = QueueServer(tmp_path_factory.mktemp("storage"))
-    running.start(read_local_template({"DATABASE_URL": "postgresql://"}).queues)
-    running.await_queues()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def s3(storage: QueueServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in storage.environment.items():
-        monkeypatch.setenv(name, value)
-    return connect_storage(storage.environment, "s3")
-
-
-@pytest.fixture
-def bucket(s3: Any) -> Bucket:
-    """A bucket of the test's own."""
-    name = f"archive-{next(_numbers)}"
-    s3.create_bucket(
-        Bucket=name, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name}
-    )
-    return Bucket(name)
 
 
 @pytest.fixture
@@ -140,9 +113,9 @@ def count_rows(connection: psycopg.Connection[Row], table: str) -> int:
 def test_a_day_goes_to_the_archive_and_comes_back(
     by_days: DatabaseUrls,
     maintainer: psycopg.Connection[Row],
+    bucket: Bucket,
     archive: Archive,
     store: Database,
-    s3: Any,
     tmp_path: Path,
 ) -> None:
     values = [0.1, 1e-7, 123.456789012345, 9999.99999999999, 0.0, 3.3e-19]
@@ -167,13 +140,13 @@ def test_a_day_goes_to_the_archive_and_comes_back(
     found = maintainer.execute("SELECT stream, day::text, number, readings, key FROM archive_files")
     key = "readings/stream={}/date=2026-02-10/0000.parquet"
     assert sorted(found.fetchall()) == [
-        (stream, "2026-02-10", 0, len(values), key.format(stream)) for stream in ("meter", "vehicle")
+        (stream, "2026-02-10", 0, len(values), key.format(stream))
+        for stream in ("meter", "vehicle")
     ]
 
     # Anyone's reader makes sense of it.
-    [name] = [entry["Name"] for entry in s3.list_buckets()["Buckets"][-1:]]
-    s3.download_file(name, key.format("vehicle"), str(tmp_path / "day.parquet"))
-    relation = duckdb.sql(f"SELECT * FROM '{tmp_path / 'day.parquet'}'")
+    bucket.get(key.format("vehicle"), tmp_path / "day.parquet")
+    relation = duckdb.read_parquet(str(tmp_path / "day.parquet"))
     assert list(zip(relation.columns, map(str, relation.types), strict=True)) == [
         ("vehicle_id", "VARCHAR"),
         ("timestamp", "TIMESTAMP WITH TIME ZONE"),
@@ -235,3 +208,318 @@ def test_what_comes_late_is_counted_once(
     assert sum(archive.restore_day(TENTH.date()).values()) == 16
     days = maintainer.execute("SELECT sum(readings) FROM archive_files").fetchall()
     assert days == [(16,)]
+
+
+def test_old_partitions_of_many_days_are_moved_day_by_day(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    times = [datetime(year, 5, day, 23, 59, tzinfo=UTC) for year in (2011, 2012) for day in (1, 9)]
+    for time in times:
+        store_meter_reading(store, meter(time), TENTH)
+    archive.close_partitions(TENTH)
+    left = [True, True, False]
+    assert archive.move_closed(lambda: left.pop(0)) == 2  # no time for more
+    assert archive.count_waiting(TENTH) > 0
+    assert archive.move_closed(always) == 2
+    found = maintainer.execute("SELECT day, readings FROM archive_files ORDER BY day").fetchall()
+    assert found == [(time.date(), 1) for time in times]
+    # What is archived takes one partition, whatever it was.
+    parts = maintainer.execute(
+        """SELECT relpartbound IS NOT NULL FROM pg_class
+           WHERE relname LIKE 'meter_telemetry_history_20%' AND relkind = 'r'"""
+    ).fetchall()
+    ahead = (NOW + 14 * DAY).date() - TENTH.date()
+    assert len(parts) == ahead.days + 1
+
+
+class Unreliable(Bucket):
+    """A bucket before which a run can be killed, and which may damage what it keeps."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.calls_left = -1
+        self.damages = False
+
+    def _run(self, operation: str, *arguments: str) -> None:
+        if self.calls_left == 0:
+            raise ArchiveUnavailable("archive", "killed")
+        self.calls_left -= 1
+        if self.damages and operation == "upload_file":
+            with Path(arguments[0]).open("r+b") as file:
+                file.write(b"damaged!")
+        super()._run(operation, *arguments)
+
+
+@pytest.fixture
+def unreliable(bucket: Bucket) -> Unreliable:
+    return Unreliable(bucket._name)
+
+
+@pytest.mark.parametrize("calls", range(4))
+def test_a_run_that_is_cut_off_is_continued(
+    maintainer: psycopg.Connection[Row], unreliable: Unreliable, store: Database, calls: int
+) -> None:
+    archive = Archive(maintainer, unreliable)
+    late = LateReceipts(maintainer, archive)
+    at = TENTH + timedelta(hours=1.5)
+    store_meter_reading(store, meter(at), at)
+    store_vehicle_reading(store, vehicle(at), at)
+    archive.close_partitions(TENTH + DAY)
+    unreliable.calls_left = calls
+    with pytest.raises(ArchiveUnavailable):
+        archive.move_closed(always)
+    assert count_rows(maintainer, "archive_closed") > 0
+    unreliable.calls_left = -1
+    assert archive.move_closed(always) == 2 - calls // 2
+    assert count_rows(maintainer, "archive_closed") == 0
+
+    minute = timedelta(minutes=1)
+    store_meter_reading(store, meter(at, 2), at + minute)
+    store_meter_reading(store, meter(at + minute, 1), at + minute)
+    unreliable.calls_left = calls
+    with suppress(ArchiveUnavailable):
+        late.settle(always)
+    unreliable.calls_left = -1
+    assert late.settle(always) == (2 if calls < 3 else 0)
+    [(_, *counted)] = rollup(maintainer)
+    assert counted == [2, Decimal(3)]
+    assert sum(archive.restore_day(TENTH.date()).values()) == 4
+
+
+def test_what_reads_back_otherwise_is_not_dropped(
+    maintainer: psycopg.Connection[Row], unreliable: Unreliable, store: Database, s3: Any
+) -> None:
+    archive = Archive(maintainer, unreliable)
+    store_meter_reading(store, meter(TENTH), TENTH)
+    archive.close_partitions(TENTH + DAY)
+    unreliable.damages = True
+    with pytest.raises((ArchiveDiffers, duckdb.Error)):
+        archive.move_closed(always)
+    assert count_rows(maintainer, "meter_telemetry_history_2026_02_10") == 1
+    unreliable.damages = False
+    assert archive.move_closed(always) == 1
+
+    # An object that somebody changed later is not taken for what was archived.
+    s3.put_object(
+        Bucket=unreliable._name,
+        Key="readings/stream=meter/date=2026-02-10/0000.parquet",
+        Body=b"something else",
+    )
+    with pytest.raises(ArchiveDamaged):
+        archive.restore_day(TENTH.date())
+
+
+def test_a_partition_with_more_than_its_files_is_not_dropped(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    store_meter_reading(store, meter(TENTH), TENTH)
+    archive.close_partitions(TENTH + DAY)
+    maintainer.execute(
+        """INSERT INTO archive_files
+               (stream, day, number, bytes, readings, key, sha256, kwh, checksum)
+           VALUES ('meter', '2026-02-10', 0, 0, 0, '', '', 0, 0)"""
+    )
+    with pytest.raises(ArchiveDiffers, match="should hold 1 receipts, and holds 0"):
+        archive.move_closed(always)
+    assert count_rows(maintainer, "meter_telemetry_history_2026_02_10") == 1
+
+
+def test_a_correction_that_comes_while_its_reading_is_put_away_counts(
+    by_days: DatabaseUrls, maintainer: psycopg.Connection[Row], bucket: Bucket, store: Database
+) -> None:
+    archive = Archive(maintainer, bucket)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    store_meter_reading(store, meter(TENTH + 2 * DAY), TENTH + 2 * DAY)
+    store_meter_reading(store, meter(TENTH, 5), TENTH + 9 * DAY)
+
+    class Meanwhile(Archive):
+        def store_file(self, *arguments: Any, **named: Any) -> Any:
+            if not sent:  # received before the other, and stored after it
+                sent.append(True)
+                store_meter_reading(store, meter(TENTH, 1), TENTH + 8 * DAY)
+            return super().store_file(*arguments, **named)
+
+    sent: list[bool] = []
+    late = LateReceipts(maintainer, Meanwhile(maintainer, bucket))
+    late.settle(always)
+    store_meter_reading(store, meter(TENTH, 7), TENTH + 10 * DAY)
+    late.settle(always)
+    assert rollup(maintainer)[0][1:] == (1, Decimal(7))
+    assert sum(archive.restore_day(TENTH.date()).values()) == 3
+
+
+def test_late_claims_of_meters_become_links(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    late = LateReceipts(maintainer, archive)
+    at = TENTH + timedelta(hours=2)
+    store_vehicle_reading(store, vehicle(at), TENTH)
+    store_vehicle_reading(store, vehicle(at + DAY), TENTH)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    store_vehicle_reading(store, vehicle(at, 1, "METER-1"), TENTH + DAY)
+    assert count_rows(maintainer, "links") == 0
+    late.settle(always)
+    assert maintainer.execute("SELECT meter_id, valid_from FROM links").fetchall() == [
+        ("METER-1", at - timedelta(minutes=1))
+    ]
+
+
+def test_writers_never_wait_for_a_second(
+    by_days: DatabaseUrls, maintainer: psycopg.Connection[Row], archive: Archive
+) -> None:
+    """Under load, and while somebody reads all of history and lets nobody change it."""
+    over = threading.Event()
+    slowest: list[float] = []
+
+    def send(writer: int) -> None:
+        database = Database(by_days.ingest)
+        longest = 0.0
+        for minute in count():
+            if over.is_set():
+                break
+            time = NOW - 20 * DAY + minute * timedelta(minutes=1)
+            batch = [meter(time, 1, f"METER-{writer}-{number}") for number in range(20)]
+            began = datetime.now(UTC)
+            store_meter_readings(database, batch, NOW)
+            longest = max(longest, (datetime.now(UTC) - began).total_seconds())
+        slowest.append(longest)
+        database.close()
+
+    threads = [threading.Thread(target=send, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        with connect(by_days.owner) as reader, reader.transaction():
+            reader.execute("SELECT count(*) FROM meter_telemetry_history")
+            with pytest.raises(LockNotAvailable):
+                archive.close_partitions(NOW)
+        for days in range(8, 0, -1):
+            archive.close_partitions(NOW - days * DAY)
+            archive.move_closed(always)
+            make_partitions(maintainer, NOW + 8 * DAY - days * DAY)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert max(slowest) < 1
+    LateReceipts(maintainer, archive).settle(always)
+    assert count_rows(maintainer, "archive_closed") == 0
+
+
+offsets = st.one_of(
+    st.integers(min_value=-2, max_value=4).map(lambda minute: 43_200 + minute * 60.0),
+    st.sampled_from([43_200.000001, 43_199.999999, 43_230.0, 129_600.0, 129_660.0]),
+)
+events = st.builds(
+    Event,
+    st.integers(min_value=1, max_value=2),
+    offsets,
+    st.integers(min_value=0, max_value=3),
+    st.none() | st.integers(min_value=0, max_value=100),
+    st.booleans(),
+)
+batches = st.lists(events, min_size=1, max_size=6)
+
+
+class ArchivedDisorder(RuleBasedStateMachine):
+    """Readings of three days in any order, and maintenance that is cut off anywhere."""
+
+    fresh: Callable[[], tuple[DatabaseUrls, Unreliable]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        urls, self.bucket = type(self).fresh()
+        self.store = Database(urls.ingest)
+        self.connection = connect(urls.maintain)
+        self.archive = Archive(self.connection, self.bucket)
+        self.late = LateReceipts(self.connection, self.archive)
+        self.oracle = Oracle()
+        self.calls: list[Call] = []
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.connection.close()
+
+    def accept(self, batch: list[Event]) -> Call:
+        call = Call(batch, START + 9 * DAY + timedelta(seconds=len(self.calls)))
+        self.calls.append(call)
+        self.oracle.take(call)
+        return call
+
+    @initialize(batch=batches)
+    def first(self, batch: list[Event]) -> None:
+        write(self.store, self.accept(batch))
+
+    @rule(batch=batches)
+    def send(self, batch: list[Event]) -> None:
+        write(self.store, self.accept(batch))
+
+    @rule(event=events)
+    def send_one(self, event: Event) -> None:
+        write(self.store, self.accept([event]))
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def redeliver(self, data: st.DataObject) -> None:
+        write(self.store, data.draw(st.sampled_from(self.calls)))
+
+    @rule(days=st.integers(1, 2), calls=st.integers(-1, 3))
+    def maintain(self, days: int, calls: int) -> None:
+        before = START.replace(hour=0) + days * DAY
+        for step in (
+            partial(self.archive.close_partitions, before),
+            partial(self.archive.move_closed, always),
+            partial(self.late.settle, always),
+        ):
+            self.bucket.calls_left = calls
+            try:
+                step()
+            except ArchiveUnavailable:
+                assert calls >= 0
+        self.bucket.calls_left = -1
+
+    @rule()
+    def everything_is_counted(self) -> None:
+        self.archive.move_closed(always)
+        self.late.settle(always)
+        assert self.late.count() == 0
+        counted = {
+            (device, hour): (readings, minutes, kwh, temperature)
+            for stream, values in (
+                ("meter", "kwh_consumed_ac, 0::numeric"),
+                ("vehicle", "kwh_delivered_dc, battery_temp_sum"),
+            )
+            for device, hour, readings, minutes, kwh, temperature in self.connection.execute(
+                f"SELECT {stream}_id, hour, readings, minutes, {values} "
+                f"FROM {stream}_hourly_rollup".encode()
+            )
+        }
+        assert counted == self.oracle.rollup()
+        [(archived,)] = self.connection.execute(
+            "SELECT coalesce(sum(readings), 0) FROM archive_files"
+        )
+        kept = sum(
+            count_rows(self.connection, f"{stream}_telemetry_history")
+            for stream in ("meter", "vehicle")
+        )
+        assert archived + kept == len(self.oracle.history)
+        assert find_differences(self.connection) == []
+
+
+def test_the_archive_holds_and_counts_whatever_was_accepted_whenever(
+    server: Server, by_days: DatabaseUrls, s3: Any
+) -> None:
+    with ExitStack() as made:
+
+        def fresh() -> tuple[DatabaseUrls, Unreliable]:
+            made.pop_all().close()
+            template = urlsplit(by_days.owner).path[1:]
+            return made.enter_context(database(server, template)), Unreliable(make_bucket(s3))
+
+        ArchivedDisorder.fresh = staticmethod(fresh)
+        run_state_machine_as_test(
+            ArchivedDisorder,
+            settings=settings(max_examples=25, stateful_step_count=15, deadline=None),
+        )

@@ -72,11 +72,13 @@ class Maintenance:
         self._by_name = by_name
         self._go = go
 
+    def count_strays(self) -> Done:
+        """Count the readings that found no partition, before they get one."""
+        return Done("ReadingsInDefaultPartition", count_strays(self._connection), {})
+
     def make_partitions(self) -> Done:
-        """Make partitions ahead; give readings that found none a partition of their own."""
-        strays = count_strays(self._connection)
-        made = make_partitions(self._connection, self._now)
-        return Done("ReadingsInDefaultPartition", strays, {"partitions": len(made)})
+        """Make partitions ahead, and one of the default partition where that holds readings."""
+        return Done("PartitionsMade", len(make_partitions(self._connection, self._now)), {})
 
     def refresh_summaries(self) -> Done:
         """Make daily rollups, and the fleet's window up to the last whole hour."""
