@@ -48,8 +48,7 @@ FIGURES = (
         "archive_bytes",
         "{:.1f} B",
         "≤ 20",
-        "meter {archive_bytes_meter:.1f}, vehicle {archive_bytes_vehicle:.1f}; in history "
-        "{history_bytes:.0f}; {archive_readings_per_second:,.0f} readings/s moved",
+        "in history {history_bytes:.0f}; {archive_readings_per_second:,.0f} readings/s moved",
     ),
 )
 

@@ -14,6 +14,7 @@ from telemetry.bucket import Bucket
 from telemetry.database import connect
 from telemetry.maintenance import Maintenance, alone
 from telemetry.observability import NAMESPACE, build_logger
+from telemetry.reports import Rules
 from telemetry.settings import Settings
 
 # Nothing long is begun with less time than this (ms): a day of 10,000 devices takes two minutes.
@@ -22,7 +23,8 @@ ENOUGH_TIME = 300_000
 settings = Settings(os.environ)
 database_url, password = settings.database_url, settings.database_password
 bucket, retention = Bucket(settings.archive_bucket), settings.history_retention
-stack_name, by_name = settings.stack_name, settings.pairs_by_name
+rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
+stack_name = settings.stack_name
 logger = build_logger("maintain")
 
 
@@ -40,7 +42,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             return archive.restore_day(date.fromisoformat(event["restore"]))
         maintenance = Maintenance(
             *(connection, archive, now, now - retention),
-            by_name=by_name,
+            rules=rules,
             go=lambda: context.get_remaining_time_in_millis() > ENOUGH_TIME,
         )
         with alone(connection) as is_alone:

@@ -13,6 +13,34 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE TYPE public.charging_window AS (
+	"position" bigint,
+	id text,
+	window_start timestamp with time zone,
+	window_end timestamp with time zone,
+	until timestamp with time zone,
+	first_hour timestamp with time zone,
+	first_day timestamp with time zone,
+	last_day timestamp with time zone,
+	last_hour timestamp with time zone,
+	valid_from timestamp with time zone,
+	valid_to timestamp with time zone,
+	source text
+);
+
+CREATE FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    INSERT INTO fleet_window (window_end, by_name, least_kwh, least_coverage)
+    VALUES (until, by_name, least_kwh, least_coverage)
+    ON CONFLICT (window_end) DO UPDATE SET
+        finished = false, by_name = excluded.by_name, least_kwh = excluded.least_kwh,
+        least_coverage = excluded.least_coverage
+    WHERE (fleet_window.by_name, fleet_window.least_kwh, fleet_window.least_coverage)
+          != (excluded.by_name, excluded.least_kwh, excluded.least_coverage)
+$$;
+
 CREATE FUNCTION public.ceil_hour("timestamp" timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, ("timestamp" + '00:59:59.999999'::interval), '2000-01-01 00:00:00+00'::timestamp with time zone);
@@ -41,17 +69,7 @@ BEGIN
         RETURN;
     END IF;
 
-INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
-    SELECT hourly.meter_id, changed.day, sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
-    FROM (SELECT DISTINCT id, day FROM unnest(ids, days) AS item (id, day)) AS changed
-    JOIN meter_hourly_rollup hourly ON hourly.meter_id = changed.id
-        AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
-    GROUP BY hourly.meter_id, changed.day
-    ORDER BY hourly.meter_id, changed.day
-    ON CONFLICT (meter_id, day) DO UPDATE SET
-        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
-        kwh_consumed_ac = excluded.kwh_consumed_ac;
+PERFORM sum_meter_days(ids, days);
 
 UPDATE vehicle_summary summary
     SET stale = true
@@ -92,17 +110,7 @@ BEGIN
         RETURN;
     END IF;
 
-INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
-    SELECT hourly.vehicle_id, changed.day, sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
-    FROM (SELECT DISTINCT id, day FROM unnest(ids, days) AS item (id, day)) AS changed
-    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = changed.id
-        AND hourly.hour >= changed.day AND hourly.hour < changed.day + interval '24 hours'
-    GROUP BY hourly.vehicle_id, changed.day
-    ORDER BY hourly.vehicle_id, changed.day
-    ON CONFLICT (vehicle_id, day) DO UPDATE SET
-        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
-        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum;
+PERFORM sum_vehicle_days(ids, days);
 
 UPDATE vehicle_summary summary
     SET stale = true
@@ -215,6 +223,25 @@ $$;
 
 COMMENT ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) IS 'Whether a claim changes nothing that is in links before it.';
 
+CREATE FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+    INSERT INTO fleet_totals AS totals
+        (window_end, vehicles, known, status, kwh_consumed_ac, kwh_delivered_dc)
+    SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'), status,
+           sign * coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0)
+    FROM vehicle_summary
+    WHERE vehicle_id = ANY (vehicle_ids) AND window_end = of_window_end
+    GROUP BY status
+    ON CONFLICT (window_end, status) DO UPDATE SET
+        vehicles = totals.vehicles + excluded.vehicles, known = totals.known + excluded.known,
+        kwh_consumed_ac = totals.kwh_consumed_ac + excluded.kwh_consumed_ac,
+        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc
+$$;
+
 CREATE FUNCTION public.countable_from(instant timestamp with time zone, archived_to timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (instant < archived_to) THEN public.ceil_hour(instant) ELSE instant END;
@@ -252,14 +279,19 @@ CREATE FUNCTION public.day_of(hour timestamp with time zone) RETURNS timestamp w
 
 COMMENT ON FUNCTION public.day_of(hour timestamp with time zone) IS 'The start of the day (day, day + 24 h] that an hour belongs to.';
 
-CREATE FUNCTION public.finish_fleet_window(until timestamp with time zone) RETURNS void
+CREATE FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
+#variable_conflict use_variable
 BEGIN
-    INSERT INTO fleet_window VALUES (until) ON CONFLICT DO NOTHING;
+    UPDATE fleet_window fleet SET finished = true
+    WHERE fleet.window_end = until
+      AND (fleet.by_name, fleet.least_kwh, fleet.least_coverage)
+          = (by_name, least_kwh::numeric, least_coverage::numeric);
     DELETE FROM fleet_window
-    WHERE window_end < (SELECT window_end FROM fleet_window ORDER BY 1 DESC OFFSET 1 LIMIT 1);
+    WHERE window_end < (SELECT window_end FROM fleet_window WHERE finished ORDER BY 1 DESC OFFSET 1 LIMIT 1);
+    DELETE FROM fleet_totals WHERE window_end < (SELECT min(window_end) FROM fleet_window);
     -- What a writer is marking just now goes the next time.
     DELETE FROM vehicle_summary
     WHERE (vehicle_id, window_end) IN (
@@ -443,62 +475,87 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.report_fleet(window_start timestamp with time zone, for_window_end timestamp with time zone, summarized boolean, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) RETURNS json
+CREATE FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
 #variable_conflict use_column
 DECLARE
-    window_minutes constant numeric := extract(epoch FROM for_window_end - window_start) / 60;
-    kwh            constant numeric := least_kwh;
-    coverage       constant numeric := least_coverage;
-    rank_before    constant numeric := after_rank;
-    late           text[] := CASE WHEN summarized
-        THEN array(SELECT vehicle_id FROM vehicle_summary
-                   WHERE window_end = for_window_end AND stale)
-        ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
-    starts         timestamptz[] := array_fill(window_start, ARRAY[cardinality(late)]);
-    ends           timestamptz[] := array_fill(for_window_end, ARRAY[cardinality(late)]);
+    kwh          constant numeric := least_kwh;
+    coverage     constant numeric := least_coverage;
+    last_rank    constant numeric := coalesce(after_rank, '-Infinity');
+    last_id      constant text := coalesce(after_id, '');
+    newest       timestamptz;
+    closed       timestamptz := asked_end;
+    opened       timestamptz;
+    summarized   boolean;
+    computed_ids text[];
 BEGIN
+    SELECT max(window_end), bool_or(window_end = asked_end IS NOT FALSE)
+    INTO newest, summarized
+    FROM fleet_window fleet
+    WHERE finished AND (fleet.by_name, fleet.least_kwh, fleet.least_coverage)
+                       = (report_fleet.by_name, kwh, coverage);
+    closed := coalesce(asked_end, newest, otherwise);
+    opened := coalesce(asked_start, closed - length);
+    summarized := summarized IS TRUE AND closed - opened = interval '24 hours';
+    computed_ids := CASE WHEN summarized
+        THEN array(SELECT vehicle_id FROM vehicle_summary WHERE window_end = closed AND stale)
+        ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
     RETURN (
-        WITH fleet AS (
+        WITH computed AS MATERIALIZED (
             SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-            FROM vehicle_summary
-            WHERE summarized AND window_end = for_window_end AND NOT stale
-            UNION ALL
-            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids
-            FROM vehicle_performance(late, starts, ends, NULL, by_name)
-            WHERE late != '{}'
-        ), judged AS MATERIALIZED (
-            SELECT *, kwh_consumed_ac - kwh_delivered_dc AS loss,
-                   coalesce(kwh_consumed_ac - kwh_delivered_dc, '-Infinity') AS rank,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids,
+                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS rank,
                    charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-                                   window_minutes, meter_minutes, linked_minutes, kwh, coverage)
-                       AS status
-            FROM fleet
-        ), page AS (
-            SELECT * FROM judged
-            WHERE (of_status IS NULL OR status = of_status)
-              AND (rank_before IS NULL OR rank < rank_before
-                   OR rank = rank_before AND vehicle_id > after_id)
-            ORDER BY rank DESC, vehicle_id
+                                   extract(epoch FROM closed - opened) / 60,
+                                   meter_minutes, linked_minutes, kwh, coverage) AS status
+            FROM vehicle_performance(
+                computed_ids, array_fill(opened, ARRAY[cardinality(computed_ids)]),
+                array_fill(closed, ARRAY[cardinality(computed_ids)]), NULL, by_name)
+            WHERE computed_ids != '{}'
+        ), stored AS (
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, rank, status
+            FROM vehicle_summary
+            WHERE summarized AND window_end = closed AND NOT stale AND (rank, vehicle_id) > (last_rank, last_id)
+              AND (of_status IS NULL OR status = of_status)
+            ORDER BY rank, vehicle_id
             LIMIT most
+        ), page AS (
+            SELECT * FROM stored
+            UNION ALL
+            SELECT * FROM computed
+            WHERE (rank, vehicle_id) > (last_rank, last_id)
+              AND (of_status IS NULL OR status = of_status)
+            ORDER BY rank, vehicle_id
+            LIMIT most
+        ), totals AS (
+            SELECT status, vehicles, known, kwh_consumed_ac, kwh_delivered_dc
+            FROM fleet_totals
+            WHERE summarized AND window_end = closed
+            UNION ALL
+            SELECT status, -1, -known, -known * kwh_consumed_ac, -known * kwh_delivered_dc
+            FROM (
+                SELECT *, (rank < 'Infinity')::integer AS known
+                FROM vehicle_summary
+                WHERE summarized AND window_end = closed AND stale
+            ) AS marked
+            UNION ALL
+            SELECT status, 1, known, known * kwh_consumed_ac, known * kwh_delivered_dc
+            FROM (SELECT *, (rank < 'Infinity')::integer AS known FROM computed) AS computed
         )
         SELECT json_build_object(
+            'window_start', opened,
+            'window_end', closed,
             'page', (SELECT json_agg(page) FROM page),
             'totals', (
-                SELECT json_build_object(
-                    'vehicles', count(*),
-                    'ac', sum(kwh_consumed_ac) FILTER (WHERE loss IS NOT NULL),
-                    'dc', sum(kwh_delivered_dc) FILTER (WHERE loss IS NOT NULL),
-                    'loss', sum(loss),
-                    'healthy', count(*) FILTER (WHERE status = 'healthy'),
-                    'degraded', count(*) FILTER (WHERE status = 'degraded'),
-                    'fault', count(*) FILTER (WHERE status = 'fault'),
-                    'implausible', count(*) FILTER (WHERE status = 'implausible'),
-                    'insufficient', count(*) FILTER (WHERE status = 'insufficient'))
-                FROM judged))
+                SELECT json_agg(by_status) FROM (
+                    SELECT status, sum(vehicles) AS vehicles, sum(known) AS known,
+                           sum(kwh_consumed_ac) AS kwh_consumed_ac,
+                           sum(kwh_delivered_dc) AS kwh_delivered_dc
+                    FROM totals
+                    GROUP BY status
+                ) AS by_status))
     );
 END
 $$;
@@ -1134,6 +1191,27 @@ UPDATE vehicle_live_status live
 END
 $$;
 
+CREATE FUNCTION public.sum_meter_days(meter_ids text[], days timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
+    SELECT hourly.meter_id, item.day, sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
+    FROM (SELECT DISTINCT id, day FROM unnest(meter_ids, days) AS day (id, day)) AS item
+    JOIN meter_hourly_rollup hourly ON hourly.meter_id = item.id
+        AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
+    GROUP BY hourly.meter_id, item.day
+    ORDER BY hourly.meter_id, item.day
+    ON CONFLICT (meter_id, day) DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        kwh_consumed_ac = excluded.kwh_consumed_ac;
+END
+$$;
+
 CREATE FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -1142,17 +1220,38 @@ CREATE FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zo
 BEGIN
     PERFORM FROM meter_live_status WHERE meter_id = ANY (meter_ids) ORDER BY meter_id FOR UPDATE;
 
-INSERT INTO meter_daily_rollup (meter_id, day, readings, minutes_heard, kwh_consumed_ac)
-    SELECT hourly.meter_id, day_of(hourly.hour), sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_consumed_ac)
-    FROM meter_live_status live
-    JOIN meter_hourly_rollup hourly ON hourly.meter_id = live.meter_id
-        AND hourly.hour >= day_of(live.summed_to) AND hourly.hour < day_of(until)
-    WHERE live.meter_id = ANY (meter_ids) AND live.summed_to < until
-    GROUP BY hourly.meter_id, day_of(hourly.hour);
+PERFORM sum_meter_days(array_agg(meter_id), array_agg(day))
+    FROM (
+        SELECT DISTINCT live.meter_id, day_of(hour) AS day
+        FROM meter_live_status live
+        JOIN meter_hourly_rollup hourly ON hourly.meter_id = live.meter_id
+            AND hour >= day_of(live.summed_to) AND hour < day_of(until)
+        WHERE live.meter_id = ANY (meter_ids) AND live.summed_to < until
+    ) AS unsummed;
 
 UPDATE meter_live_status SET summed_to = until
     WHERE meter_id = ANY (meter_ids) AND summed_to < until;
+END
+$$;
+
+CREATE FUNCTION public.sum_vehicle_days(vehicle_ids text[], days timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    SELECT hourly.vehicle_id, item.day, sum(hourly.readings),
+           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
+    FROM (SELECT DISTINCT id, day FROM unnest(vehicle_ids, days) AS day (id, day)) AS item
+    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = item.id
+        AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
+    GROUP BY hourly.vehicle_id, item.day
+    ORDER BY hourly.vehicle_id, item.day
+    ON CONFLICT (vehicle_id, day) DO UPDATE SET
+        readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum;
 END
 $$;
 
@@ -1164,21 +1263,21 @@ CREATE FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with tim
 BEGIN
     PERFORM FROM vehicle_live_status WHERE vehicle_id = ANY (vehicle_ids) ORDER BY vehicle_id FOR UPDATE;
 
-INSERT INTO vehicle_daily_rollup (vehicle_id, day, readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
-    SELECT hourly.vehicle_id, day_of(hourly.hour), sum(hourly.readings),
-           sum(bit_count(hourly.minutes::bit(64))), sum(hourly.kwh_delivered_dc), sum(hourly.battery_temp_sum)
-    FROM vehicle_live_status live
-    JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = live.vehicle_id
-        AND hourly.hour >= day_of(live.summed_to) AND hourly.hour < day_of(until)
-    WHERE live.vehicle_id = ANY (vehicle_ids) AND live.summed_to < until
-    GROUP BY hourly.vehicle_id, day_of(hourly.hour);
+PERFORM sum_vehicle_days(array_agg(vehicle_id), array_agg(day))
+    FROM (
+        SELECT DISTINCT live.vehicle_id, day_of(hour) AS day
+        FROM vehicle_live_status live
+        JOIN vehicle_hourly_rollup hourly ON hourly.vehicle_id = live.vehicle_id
+            AND hour >= day_of(live.summed_to) AND hour < day_of(until)
+        WHERE live.vehicle_id = ANY (vehicle_ids) AND live.summed_to < until
+    ) AS unsummed;
 
 UPDATE vehicle_live_status SET summed_to = until
     WHERE vehicle_id = ANY (vehicle_ids) AND summed_to < until;
 END
 $$;
 
-CREATE FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean) RETURNS void
+CREATE FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -1188,23 +1287,38 @@ DECLARE
     starts timestamptz[] := array_fill(window_end - interval '24 hours', ARRAY[cardinality(vehicle_ids)]);
     ends   timestamptz[] := array_fill(window_end, ARRAY[cardinality(vehicle_ids)]);
 BEGIN
+    PERFORM FROM fleet_window fleet
+    WHERE fleet.window_end = window_end
+      AND (fleet.by_name, fleet.least_kwh, fleet.least_coverage)
+          = (by_name, least_kwh::numeric, least_coverage::numeric)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     PERFORM sum_vehicles(vehicle_ids, window_end);
     LOCK TABLE links IN SHARE MODE;
     PERFORM sum_meters(array_agg(DISTINCT meter_id), window_end)
     FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done,
          unnest(done.meter_ids) AS meter_id;
 
-INSERT INTO vehicle_summary
+PERFORM count_summaries(vehicle_ids, window_end, -1);
+    INSERT INTO vehicle_summary
     SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
-           false, done.vehicle_id, done.kwh_delivered_dc, done.battery_temp_sum,
-           done.kwh_consumed_ac, done.meter_ids
+           false, done.vehicle_id,
+           charging_status(done.kwh_consumed_ac, done.kwh_delivered_dc, done.minutes_heard, 1440,
+                           done.meter_minutes, done.linked_minutes, least_kwh::numeric,
+                           least_coverage::numeric),
+           coalesce(done.kwh_delivered_dc - done.kwh_consumed_ac, 'Infinity'),
+           done.kwh_delivered_dc, done.battery_temp_sum, done.kwh_consumed_ac, done.meter_ids
     FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done
     ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
         readings = excluded.readings, minutes_heard = excluded.minutes_heard,
         meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
-        stale = false, kwh_delivered_dc = excluded.kwh_delivered_dc,
-        battery_temp_sum = excluded.battery_temp_sum, kwh_consumed_ac = excluded.kwh_consumed_ac,
-        meter_ids = excluded.meter_ids;
+        stale = false, status = excluded.status, rank = excluded.rank,
+        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum,
+        kwh_consumed_ac = excluded.kwh_consumed_ac, meter_ids = excluded.meter_ids;
+    PERFORM count_summaries(vehicle_ids, window_end, 1);
+    RETURN true;
 END
 $$;
 
@@ -1233,46 +1347,24 @@ CREATE FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp 
     AS $$
 #variable_conflict use_column
 DECLARE
-    archived_to   constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
-    positions     bigint[];
-    ids           text[];
-    window_starts timestamptz[];
-    window_ends   timestamptz[];
-    untils        timestamptz[];
-    first_hours   timestamptz[];
-    first_days    timestamptz[];
-    last_days     timestamptz[];
-    last_hours    timestamptz[];
+    archived_to     constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
+    windows         charging_window[];
     head_after    timestamptz;
     head_until    timestamptz;
     tail_after    timestamptz;
     tail_until    timestamptz;
-    -- The same of the meters: a part is a period of a link, as far as it is in the window.
-    part_positions    bigint[];
-    part_ids          text[];
-    part_froms        timestamptz[];
-    part_tos          timestamptz[];
-    part_sources      text[];
-    part_starts       timestamptz[];
-    part_ends         timestamptz[];
-    part_untils       timestamptz[];
-    part_first_hours  timestamptz[];
-    part_first_days   timestamptz[];
-    part_last_days    timestamptz[];
-    part_last_hours   timestamptz[];
+    parts           charging_window[];  -- of the meters
     part_head_after   timestamptz;
     part_head_until   timestamptz;
     part_tail_after   timestamptz;
     part_tail_until   timestamptz;
 BEGIN
-    SELECT array_agg(w.position), array_agg(w.id), array_agg(opened), array_agg(closed),
-           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
-           array_agg(last_hour),
+    SELECT array_agg(ROW(w.position, w.id, opened, closed, until, first_hour, first_day, last_day,
+                         last_hour, NULL, NULL, NULL)::charging_window),
            min(opened), max(least(first_hour, until)),
            min(last_hour) FILTER (WHERE last_hour < until),
            max(until) FILTER (WHERE last_hour < until)
-    INTO positions, ids, window_starts, window_ends, untils, first_hours, first_days, last_days,
-         last_hours, head_after, head_until, tail_after, tail_until
+    INTO windows, head_after, head_until, tail_after, tail_until
     FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
         AS w (id, window_start, window_end, position)
     -- LIMIT: whatever the plan was made for, one look-up each.
@@ -1287,26 +1379,21 @@ BEGIN
     ) AS bounds (opened, closed)
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
-SELECT array_agg(period.position), array_agg(period.meter_id), array_agg(valid_from),
-           array_agg(valid_to), array_agg(source), array_agg(opened), array_agg(closed),
-           array_agg(until), array_agg(first_hour), array_agg(first_day), array_agg(last_day),
-           array_agg(last_hour),
+SELECT array_agg(ROW(period.position, period.meter_id, opened, closed, until, first_hour,
+                         first_day, last_day, last_hour, valid_from, valid_to, source
+                        )::charging_window),
            min(opened), max(least(first_hour, until)),
            min(last_hour) FILTER (WHERE last_hour < until),
            max(until) FILTER (WHERE last_hour < until)
-    INTO part_positions, part_ids, part_froms, part_tos, part_sources, part_starts, part_ends,
-         part_untils, part_first_hours, part_first_days, part_last_days, part_last_hours,
-         part_head_after, part_head_until, part_tail_after, part_tail_until
+    INTO parts, part_head_after, part_head_until, part_tail_after, part_tail_until
     FROM (
         SELECT w.position, w.window_start, w.window_end,
                link.meter_id, link.valid_from, link.valid_to, link.source
-        FROM unnest(positions, ids, window_starts, window_ends)
-            AS w (position, id, window_start, window_end)
+        FROM unnest(windows) AS w
         CROSS JOIN LATERAL links_of(w.id, w.window_start, w.window_end) AS link
         UNION ALL
         SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
-        FROM unnest(positions, ids, window_starts, window_ends)
-            AS w (position, id, window_start, window_end)
+        FROM unnest(windows) AS w
         CROSS JOIN LATERAL (
             SELECT min(meter.meter_id) AS meter_id
             FROM unnest(ARRAY['METER', 'MTR']) AS prefix
@@ -1344,10 +1431,7 @@ RETURN QUERY
                  AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
            ) END,
            ac.hours
-    FROM unnest(positions, ids, window_starts, window_ends, untils, first_hours, first_days,
-                last_days, last_hours)
-        AS w (position, id, window_start, window_end, until, first_hour, first_day, last_day,
-              last_hour)
+    FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
         SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
                sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
@@ -1398,11 +1482,7 @@ RETURN QUERY
                array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
                array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs,
                json_agg(energy.hours) AS hours
-        FROM unnest(part_positions, part_ids, part_froms, part_tos, part_sources, part_starts,
-                    part_ends, part_untils, part_first_hours, part_first_days, part_last_days,
-                    part_last_hours)
-            AS w (position, id, valid_from, valid_to, source, window_start, window_end, until,
-                  first_hour, first_day, last_day, last_hour)
+        FROM unnest(parts) AS w
         CROSS JOIN LATERAL (
             SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac),
                    CASE WHEN with_hours THEN (
@@ -1486,8 +1566,21 @@ CREATE TABLE public.archive_horizon (
     CONSTRAINT archive_horizon_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
 );
 
+CREATE TABLE public.fleet_totals (
+    window_end timestamp with time zone NOT NULL,
+    vehicles bigint NOT NULL,
+    known bigint NOT NULL,
+    status text NOT NULL,
+    kwh_consumed_ac numeric NOT NULL,
+    kwh_delivered_dc numeric NOT NULL
+);
+
 CREATE TABLE public.fleet_window (
-    window_end timestamp with time zone NOT NULL
+    window_end timestamp with time zone NOT NULL,
+    finished boolean DEFAULT false NOT NULL,
+    by_name boolean NOT NULL,
+    least_kwh numeric NOT NULL,
+    least_coverage numeric NOT NULL
 );
 
 CREATE TABLE public.link_locks (
@@ -1727,6 +1820,8 @@ CREATE TABLE public.vehicle_summary (
     linked_minutes bigint NOT NULL,
     stale boolean DEFAULT false NOT NULL,
     vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL,
+    rank numeric NOT NULL,
     kwh_delivered_dc numeric,
     battery_temp_sum numeric,
     kwh_consumed_ac numeric,
@@ -1737,6 +1832,8 @@ COMMENT ON COLUMN public.vehicle_summary.linked_minutes IS 'Minutes of the windo
 
 COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading or a link in the window came later: to be computed when asked for.';
 
+COMMENT ON COLUMN public.vehicle_summary.rank IS 'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
+
 ALTER TABLE ONLY public.archive_closed
     ADD CONSTRAINT archive_closed_pkey PRIMARY KEY (name);
 
@@ -1745,6 +1842,9 @@ ALTER TABLE ONLY public.archive_files
 
 ALTER TABLE ONLY public.archive_horizon
     ADD CONSTRAINT archive_horizon_pkey PRIMARY KEY (stream);
+
+ALTER TABLE ONLY public.fleet_totals
+    ADD CONSTRAINT fleet_totals_pkey PRIMARY KEY (window_end, status);
 
 ALTER TABLE ONLY public.fleet_window
     ADD CONSTRAINT fleet_window_pkey PRIMARY KEY (window_end);
@@ -1793,6 +1893,10 @@ ALTER TABLE ONLY public.vehicle_telemetry_history
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
+CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_end, rank, vehicle_id);
+
+CREATE INDEX vehicle_summary_stale ON public.vehicle_summary USING btree (window_end) WHERE stale;
+
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 
 CREATE TRIGGER links_change_summaries AFTER INSERT OR DELETE OR UPDATE ON public.links FOR EACH ROW EXECUTE FUNCTION public.mark_summaries_of_link();
@@ -1805,6 +1909,9 @@ ALTER TABLE ONLY public.archive_files
 
 GRANT CREATE ON SCHEMA public TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
+
 REVOKE ALL ON FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) TO telemetry_maintain;
 
@@ -1813,6 +1920,7 @@ GRANT ALL ON FUNCTION public.change_vehicle_summaries(vehicle_ids text[], timest
 
 REVOKE ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) TO telemetry_read;
+GRANT ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.claim_by_api(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 
@@ -1824,8 +1932,11 @@ GRANT ALL ON FUNCTION public.claim_meters(ids text[], timestamps timestamp with 
 REVOKE ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
-REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone) TO telemetry_maintain;
+REVOKE ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) TO telemetry_ingest;
@@ -1848,8 +1959,8 @@ GRANT ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone,
 REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
 
-REVOKE ALL ON FUNCTION public.report_fleet(window_start timestamp with time zone, for_window_end timestamp with time zone, summarized boolean, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.report_fleet(window_start timestamp with time zone, for_window_end timestamp with time zone, summarized boolean, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) TO telemetry_read;
+REVOKE ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
@@ -1869,14 +1980,20 @@ GRANT ALL ON FUNCTION public.store_vehicle_reading(id text, ts timestamp with ti
 REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], meter_ids text[], OUT duplicates bigint, OUT corrections bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], meter_ids text[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
+REVOKE ALL ON FUNCTION public.sum_meter_days(meter_ids text[], days timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sum_meter_days(meter_ids text[], days timestamp with time zone[]) TO telemetry_maintain;
+
 REVOKE ALL ON FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.sum_vehicle_days(vehicle_ids text[], days timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sum_vehicle_days(vehicle_ids text[], days timestamp with time zone[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) TO telemetry_maintain;
 
-REVOKE ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean) TO telemetry_maintain;
+REVOKE ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) TO telemetry_ingest;
@@ -1892,6 +2009,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_files TO telemetry_mai
 
 GRANT SELECT ON TABLE public.archive_horizon TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_horizon TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.fleet_totals TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fleet_totals TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.fleet_window TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fleet_window TO telemetry_maintain;

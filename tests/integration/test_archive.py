@@ -28,12 +28,15 @@ from psycopg.errors import LockNotAvailable
 from local.databases import DatabaseUrls
 from telemetry.archive import Archive
 from telemetry.bucket import Bucket
+from telemetry.charging import Performance
 from telemetry.database import Database, Row, connect
 from telemetry.errors import ArchiveDamaged, ArchiveDiffers, ArchiveUnavailable, DayNotArchived
 from telemetry.late import LateReceipts
+from telemetry.links import link_vehicle
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
+from telemetry.reports import Rules, report_performance
 from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading
 from telemetry.verification import find_differences
 from tests.conftest import Server, database, unpooled
@@ -347,6 +350,41 @@ def test_a_correction_that_comes_while_its_reading_is_put_away_counts(
     late.settle(always)
     assert rollup(maintainer)[0][1:] == (1, Decimal(7))
     assert sum(archive.restore_day(TENTH.date()).values()) == 3
+
+
+def test_a_report_counts_archived_hours_as_a_whole_and_says_so(
+    by_days: DatabaseUrls, archive: Archive, store: Database
+) -> None:
+    at = TENTH + timedelta(hours=10)
+    for minute in range(-59, 61):
+        time = at + minute * timedelta(minutes=1)
+        store_meter_reading(store, meter(time, 1.25, "METER-1"), time)
+        store_vehicle_reading(store, vehicle(time, 1), time)
+    # The meter moves to another vehicle within an hour: each keeps what the other does not get.
+    moved = at + timedelta(minutes=20)
+    link_vehicle(store, "VEH-1", "METER-1", at - DAY)
+    link_vehicle(store, "VEH-2", "METER-1", moved)
+    other = vehicle(at).model_copy(update={"vehicle_id": "VEH-2"})
+    store_vehicle_reading(store, other, at)
+    reader = Database(by_days.read)
+
+    def ask(vehicle_id: str, end: datetime) -> Performance:
+        return report_performance(reader, vehicle_id, Rules(), end, timedelta(hours=1))
+
+    ragged, whole = at + timedelta(minutes=30), at + timedelta(hours=1)
+    before = ask("VEH-1", ragged)
+    assert (before.data_points, before.reasons, before.ac_energy_consumed) == (60, {}, 62.5)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    after = ask("VEH-1", ragged)
+    assert (after.time_window_start, after.time_window_end) == (at, whole)
+    assert (after.data_points, after.ac_energy_consumed) == (60, 75)
+    assert "readings before 2026-02-11T00:00:00Z are archived" in after.reasons["timeWindowStart"]
+    assert ask("VEH-2", ragged).ac_energy_consumed is None
+    # Windows that follow each other still do.
+    parts = [ask("VEH-1", ragged + hours * timedelta(hours=1)).data_points for hours in (-1, 0, 1)]
+    assert parts == [60, 60, 0]
+    reader.close()
 
 
 def test_late_claims_of_meters_become_links(

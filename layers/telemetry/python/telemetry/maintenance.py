@@ -12,6 +12,7 @@ from telemetry.archive import Archive, Go
 from telemetry.database import Row
 from telemetry.late import LateReceipts
 from telemetry.partitions import HISTORIES, count_strays, make_partitions
+from telemetry.reports import Rules
 from telemetry.summaries import refresh_summaries
 
 _LOCK_KEY = 0x656E6572_6D61696E  # "enermain"
@@ -61,7 +62,7 @@ class Maintenance:
         now: datetime,
         retain_from: datetime,
         *,
-        by_name: bool,
+        rules: Rules,
         go: Go,
     ) -> None:
         """go says whether there is time for one more day of history, or one more table."""
@@ -69,7 +70,7 @@ class Maintenance:
         self._archive = archive
         self._now = now
         self._retain_from = retain_from
-        self._by_name = by_name
+        self._rules = rules
         self._go = go
 
     def count_strays(self) -> Done:
@@ -82,7 +83,7 @@ class Maintenance:
 
     def refresh_summaries(self) -> Done:
         """Make daily rollups, and the fleet's window up to the last whole hour."""
-        vehicles = refresh_summaries(self._connection, self._now, by_name=self._by_name)
+        vehicles = refresh_summaries(self._connection, self._now, self._rules)
         return Done("VehiclesSummarized", vehicles, {})
 
     def archive_history(self) -> Done:
