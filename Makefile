@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore db-stop db-start dead-letters redrive \
-  stop reset simulate test faults bench lint format openapi schema build lock
+.PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore db-stop db-start \
+  dead-letters redrive stop reset simulate test faults bench lint format openapi schema build lock
 
 PORT ?= 3000
 export PORT

@@ -184,7 +184,7 @@ class Stack:
         self, server: Process, environ: Mapping[str, str], undo: ExitStack, log: IO[str]
     ) -> None:
         def show(line: str) -> None:
-            if line.startswith('{"level":'):  # neither a metric nor what it returns
+            if not line.startswith("{") or '"level":' in line:  # else a metric, or what it returns
                 self._show(line, log)
 
         maintain_at = time.monotonic()
