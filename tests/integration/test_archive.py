@@ -345,7 +345,8 @@ def test_a_correction_that_comes_while_its_reading_is_put_away_counts(
 
     sent: list[bool] = []
     late = LateReceipts(maintainer, Meanwhile(maintainer, bucket))
-    late.settle(always)
+    left = [True, False]
+    late.settle(lambda: left.pop(0))
     store_meter_reading(store, meter(TENTH, 7), TENTH + 10 * DAY)
     late.settle(always)
     assert rollup(maintainer)[0][1:] == (1, Decimal(7))
@@ -497,6 +498,24 @@ class ArchivedDisorder(RuleBasedStateMachine):
     @rule(event=events)
     def send_one(self, event: Event) -> None:
         write(self.store, self.accept([event]))
+
+    @rule(data=st.data(), watt_hours=st.integers(4, 6), in_an_instant_taken=st.booleans())
+    def correct(self, data: st.DataObject, watt_hours: int, *, in_an_instant_taken: bool) -> None:
+        device, time, accepted = data.draw(st.sampled_from(sorted(self.oracle.history)))
+        event = Event(
+            int(device[-1]),
+            (time - START).total_seconds(),
+            watt_hours,
+            None,
+            is_meter=device.startswith("MTR"),
+        )
+        if in_an_instant_taken:
+            call = Call([event], accepted)
+            self.calls.append(call)
+            self.oracle.take(call)
+            write(self.store, call)
+        else:
+            self.send_one(event)
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
