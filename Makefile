@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run sam-local sam-invoke invoke status logs psql verify db-stop db-start dead-letters redrive \
-  stop reset token simulate test faults bench lint format cost openapi schema build lock
+.PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore db-stop db-start \
+  dead-letters redrive stop reset token simulate test faults bench lint format cost openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -47,6 +47,12 @@ psql: export SQL := $(value SQL)
 
 verify: .venv/run ## Compare live rows, rollups and links with history
 	@$(BIN)/python -m local verify
+
+maintain: .venv/run ## Partitions, summaries, archive (HISTORY_RETENTION=days), statistics: once, now
+	@$(BIN)/python -m local maintain
+
+restore: .venv/run ## Bring a day back from the archive, into tables of its own: DAY=2026-01-31
+	@$(BIN)/python -m local restore $(DAY)
 
 db-stop: .venv/run ## Stop the database alone: readings wait in the queues
 	@$(BIN)/python -m local db-stop

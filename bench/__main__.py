@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.analytics import measure_analytics
+from bench.archive import measure_archive
 from bench.bulk import measure_bulk
 from bench.cold_import import measure_cold_import, print_cold_import
 from bench.http_batch import measure_http_batch
@@ -89,6 +90,7 @@ PARTS: dict[str, Callable[[Site], dict[str, Any]]] = {
     "burst": lambda site: site.measure_served(measure_burst),
     "analytics": Site.measure_analytics,
     "size": lambda site: measure_size(site.make_database("sized")),
+    "archive": lambda site: site.measure_served(measure_archive),
     "cold_import": lambda site: measure_cold_import(site.say),
 }
 

@@ -44,6 +44,12 @@ FIGURES = (
         (name, "{:.2f} µs", "< 6", f"least {{{name}_least:.2f}}")
         for name in ("cpu_per_reading_meter", "cpu_per_reading_vehicle")
     ],
+    (
+        "archive_bytes",
+        "{:.1f} B",
+        "≤ 20",
+        "in history {history_bytes:.0f}; {archive_readings_per_second:,.0f} readings/s moved",
+    ),
 )
 
 

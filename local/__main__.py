@@ -9,7 +9,9 @@ import sys
 import uuid
 from argparse import ArgumentParser
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -24,7 +26,7 @@ from local.postgres import embedded_binaries
 from local.runtime import Environment
 from local.server import get_health
 from local.simulator import command as simulator
-from local.stack import Stack
+from local.stack import Stack, function_environ
 from telemetry.access import Scope
 from telemetry.database import connect
 from telemetry.errors import TelemetryError
@@ -54,6 +56,8 @@ def main() -> None:
     add("logs", _logs, "show the log as it grows")
     add("psql", _psql, "a SQL prompt, or one statement").add_argument("sql", nargs="?")
     add("verify", _verify, "compare live rows and rollups with history")
+    add("maintain", _maintain, "partitions, summaries, archive, statistics: once, now")
+    add("restore", _restore, "bring a day back from the archive").add_argument("day")
     add("db-stop", _stop_database, "stop the database, and nothing else")
     add("db-start", _start_database, "start the database again")
     add("dead-letters", _list_dead_letters, "list the messages that cannot be stored, and why")
@@ -266,22 +270,49 @@ def _database_url(folder: Path) -> str:
     return os.environ.get("DATABASE_URL") or read_file(folder, "database-url")
 
 
+def _maintain(folder: Path, _options: Options) -> None:
+    say(json.dumps(_call(_of_system(folder), "MaintainFunction", {})))
+
+
+def _restore(folder: Path, options: Options) -> None:
+    try:
+        day = date.fromisoformat(options.day)
+    except ValueError:
+        raise LocalError(f"{options.day} is not a day: make restore DAY=2026-01-31") from None
+    made = _call(_of_system(folder), "MaintainFunction", {"restore": str(day)})
+    for table, receipts in made.items():
+        say(f"{table}: {receipts} receipts; `DROP TABLE {table}` when you are done with it")
+
+
+def _of_system(folder: Path) -> dict[str, str]:
+    """Return the environment of functions of the system that runs in a folder."""
+    if running_pid(folder) is None:
+        raise LocalError("nothing is running here: `make run`")
+    maintain = {"MAINTAIN_DATABASE_URL": read_file(folder, "maintain-database-url")}
+    queues: dict[str, str] = json.loads(read_file(folder, "sqs.json"))
+    return function_environ(queues) | {"DATABASE_URL": _database_url(folder)} | maintain
+
+
 def _invoke(folder: Path, options: Options) -> None:
-    name = options.function
-    environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
-    template = read_local_template(environ)
-    if name not in template.functions:
-        raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:
         parsed = json.loads(options.event)
     except ValueError as error:
         raise LocalError(f"the event is not JSON: {error}") from None
+    environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
+    say(json.dumps(_call(environ, options.function, parsed)))
+
+
+def _call(environ: dict[str, str], name: str, event: Any) -> Any:
+    os.environ.clear()
+    os.environ.update(environ)
+    template = read_local_template(environ)
+    if name not in template.functions:
+        raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:
-        returned = Environment(template.functions[name]).invoke(parsed, str(uuid.uuid4()))
+        return Environment(template.functions[name]).invoke(event, str(uuid.uuid4()))
     except (psycopg.Error, TelemetryError) as error:
         reason = str(error).strip().splitlines()[0]
         raise LocalError(f"{name}: {reason}") from error
-    say(json.dumps(returned))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ DEFAULT_ENDPOINT = "http://localhost:4566"
 PARAMETERS = {
     "INGEST_MODE": "IngestMode",
     "PAIRING": "Pairing",
+    "HISTORY_RETENTION": "HistoryRetention",
     "TOKEN_KEYS": "TokenKeys",
     "AUTHORIZER_CACHE_SECONDS": "AuthorizerCacheSeconds",
     "DEVICE_RATE": "DeviceRate",
@@ -21,6 +22,8 @@ PARAMETERS = {
 }
 ACCOUNT = "000000000000"
 REGION = "eu-central-1"
+# The bucket of the archive.
+ARCHIVE = "archive"
 
 
 def queue_arn(name: str) -> str:
@@ -46,14 +49,15 @@ def queue_references(endpoint: str) -> dict[str, str]:
 def read_local_template(environ: Mapping[str, str]) -> Template:
     """Return template.yaml with the databases, the queues and the modes that the variables name.
 
-    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, INGEST_MODE, PAIRING, TOKEN_KEYS and
-    REPLICA_DATABASE_URL. AUTH may be `token`; else, unlike on AWS, whoever reaches this machine may
-    do everything. Raises LocalError.
+    They are those of DatabaseUrls, AWS_ENDPOINT_URL_SQS, REPLICA_DATABASE_URL and PARAMETERS. AUTH
+    may be `token`; else, unlike on AWS, whoever reaches this machine may do everything. Raises
+    LocalError.
     """
     values = {
         **DatabaseUrls.from_environment(environ).parameters,
         **queue_references(environ.get("AWS_ENDPOINT_URL_SQS", DEFAULT_ENDPOINT)),
         "ReplicaDatabaseUrl": environ.get("REPLICA_DATABASE_URL", ""),
+        "ArchiveBucket": ARCHIVE,
         "AWS::StackName": "local",
     }
     for variable, parameter in PARAMETERS.items():

@@ -8,12 +8,14 @@ compile() {
 layer=layers/dependencies authorizer=layers/authorizer
 layers="$layer/requirements.in $authorizer/requirements.in"
 compile $layer/requirements.in -o $layer/requirements.txt
+maintain=functions/maintain
 compile $authorizer/requirements.in -c $layer/requirements.txt -o $authorizer/requirements.txt
-compile requirements/run.in $layers \
-    -c $layer/requirements.txt -c $authorizer/requirements.txt -o requirements/run.txt
-compile requirements/simulate.in requirements/run.in $layers \
-    -c requirements/run.txt -o requirements/simulate.txt
-compile requirements/dev.in requirements/simulate.in requirements/run.in $layers \
+compile $maintain/requirements.in -o $maintain/requirements.txt
+all="requirements/run.in $layers $maintain/requirements.in"
+compile $all -c $layer/requirements.txt -c $authorizer/requirements.txt \
+    -c $maintain/requirements.txt -o requirements/run.txt
+compile requirements/simulate.in $all -c requirements/run.txt -o requirements/simulate.txt
+compile requirements/dev.in requirements/simulate.in $all \
     -c requirements/simulate.txt -o requirements/dev.txt
 # uv installs this one, and wants the extras named.
 compile --no-strip-extras requirements/sam.in -o requirements/sam.txt

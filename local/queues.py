@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import LocalError
-from local.configuration import queue_url
+from local.configuration import ARCHIVE, queue_url
 from local.folder import read_file, running_pid
 from local.template import Queue, Table
 
@@ -67,6 +67,16 @@ def make_tables(client: Any, tables: Sequence[Table]) -> None:
     for table in tables:
         with suppress(client.exceptions.ResourceInUseException):
             client.create_table(TableName=table.name, **table.definition)
+
+
+def make_bucket(environ: Mapping[str, str]) -> None:
+    """Make the bucket of the archive where there is none; each version of an object stays."""
+    client = connect(environ, "s3")
+    if ARCHIVE not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+        client.create_bucket(
+            Bucket=ARCHIVE, CreateBucketConfiguration={"LocationConstraint": environ["AWS_REGION"]}
+        )
+    client.put_bucket_versioning(Bucket=ARCHIVE, VersioningConfiguration={"Status": "Enabled"})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""A server of SQS and DynamoDB of one's own: MiniStack's, started, kept running, and stopped.
+"""A server of SQS, DynamoDB and S3 of one's own: MiniStack's, started, kept running, and stopped.
 
 Like the PostgreSQL server it listens on loopback only, and serves only who knows its key. It keeps
 its messages in memory and writes them to its folder when it is told to end: a crash loses them.
+Objects of the archive are files there from the first.
 """
 
 import json
@@ -45,6 +46,7 @@ class QueueServer:
         return {
             "AWS_ENDPOINT_URL_SQS": self.endpoint,
             "AWS_ENDPOINT_URL_DYNAMODB": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
             # Lambda sets both of these.
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -74,11 +76,13 @@ class QueueServer:
         settings = {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
-            "SERVICES": "sqs,dynamodb",
+            "SERVICES": "sqs,dynamodb,s3",
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
             "PERSIST_STATE": "1",
             "STATE_DIR": str(state),
+            "S3_PERSIST": "1",  # at once: what is in the archive is nowhere else
+            "S3_DATA_DIR": str(self._folder / "s3"),
             "TMPDIR": str(state),
             "LOG_LEVEL": "WARNING",
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
@@ -99,7 +103,7 @@ class QueueServer:
         # Takes half a second to load, which starts nowhere else: here something else goes on.
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from local.queues import connect, make_queues, make_tables
+        from local.queues import connect, make_bucket, make_queues, make_tables
 
         client = connect(self.environment)
         self._await_answer(process)
@@ -107,6 +111,7 @@ class QueueServer:
             urls = make_queues(client, self._queues)
             if self._tables:
                 make_tables(connect(self.environment, "dynamodb"), self._tables)
+            make_bucket(self.environment)
         except (BotoCoreError, ClientError) as error:
             raise LocalError(f"the queues cannot be made: {error}") from error
         write_file(self._folder, "sqs.json", json.dumps(self.environment) + "\n")

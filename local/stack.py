@@ -23,7 +23,7 @@ from local.sqs import QueueServer
 from telemetry.access import Scope
 
 READY_SECONDS = 60
-DAY_SECONDS = 24 * 3600
+HOUR_SECONDS = 3600
 
 EXAMPLES = """\
 Ready: {url}   (documentation: {url}/docs)
@@ -131,6 +131,7 @@ class Stack:
         queues.start(template.queues, template.tables)  # while the database starts
         urls = self._start_database(undo)
         write_file(self.folder, "database-url", urls.owner + "\n")
+        write_file(self.folder, "maintain-database-url", urls.maintain + "\n")
         return queues, environ | urls.environment
 
     def _start_database(self, undo: ExitStack) -> DatabaseUrls:
@@ -187,7 +188,7 @@ class Stack:
             say("\n" + EXAMPLES.format(url=self.url, folder=self.folder))
             if self._token:
                 say(TOKENS)
-        self._keep_running(server, environ, log)
+        self._keep_running(server, environ, undo, log)
 
     def _await_health(self, server: Process) -> bool:
         """Return whether the system became healthy; False where it was told to stop before."""
@@ -202,17 +203,25 @@ class Stack:
                 raise LocalError(f"the system does not become healthy: {answer}")
         return False
 
-    def _keep_running(self, server: Process, environ: Mapping[str, str], log: IO[str]) -> None:
-        migrate_at = time.monotonic() + DAY_SECONDS
+    def _keep_running(
+        self, server: Process, environ: Mapping[str, str], undo: ExitStack, log: IO[str]
+    ) -> None:
+        def show(line: str) -> None:
+            if not line.startswith("{") or '"level":' in line:  # else a metric, or what it returns
+                self._show(line, log)
+
+        maintain_at = time.monotonic()
         while not self._rests(0.2):
             if server.ended:
                 raise LocalError(f"the server ended: see {self.folder / 'server.log'}")
             if not self._given_database:
                 self._database.keep_up()
             available = self._given_database or self._database.runs
-            if available and time.monotonic() > migrate_at:  # as the schedule in the template
-                self._migrate(environ, log)
-                migrate_at += DAY_SECONDS
+            if available and time.monotonic() > maintain_at:  # as the schedule in the template
+                # What fails is in the log, and tried again in an hour.
+                command = [sys.executable, "-m", "local", "invoke", "MaintainFunction"]
+                undo.callback(Process(command, environ, show).stop)
+                maintain_at += HOUR_SECONDS
 
     def _show(self, line: str, log: IO[str]) -> None:
         text = readable(line)

@@ -100,14 +100,14 @@ unpooled = pytest.mark.parametrize(
 @pytest.fixture
 def empty_database(server: Server) -> Iterator[DatabaseUrls]:
     """A database of the test's own, with nothing in it."""
-    with _database(server, "template0") as urls:
+    with database(server, "template0") as urls:
         yield urls
 
 
 @pytest.fixture
 def urls(server: Server) -> Iterator[DatabaseUrls]:
     """A migrated database of the test's own; at the end it is what history says."""
-    with _database(server, "migrated") as urls:
+    with database(server, "migrated") as urls:
         yield urls
         with connect(urls.owner) as connection:
             assert find_differences(connection) == []
@@ -147,7 +147,8 @@ def _server(folders: pytest.TempPathFactory, binaries: Path) -> Iterator[Server]
 
 
 @contextmanager
-def _database(server: Server, template: str) -> Iterator[DatabaseUrls]:
+def database(server: Server, template: str) -> Iterator[DatabaseUrls]:
+    """A copy of a database that nobody uses, until it ends."""
     name = f"test_{next(_numbers)}"
     names = [sql.Identifier(part) for part in (name, template, OWNER)]
     with connect(server.url) as admin:

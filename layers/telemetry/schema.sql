@@ -242,6 +242,10 @@ CREATE FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timesta
         kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc
 $$;
 
+CREATE FUNCTION public.countable_from(instant timestamp with time zone, archived_to timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN (instant < archived_to) THEN public.ceil_hour(instant) ELSE instant END;
+
 CREATE FUNCTION public.cut_window(window_start timestamp with time zone, window_end timestamp with time zone, last_timestamp timestamp with time zone, summed_to timestamp with time zone) RETURNS TABLE(until timestamp with time zone, first_hour timestamp with time zone, first_day timestamp with time zone, last_day timestamp with time zone, last_hour timestamp with time zone)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -463,7 +467,9 @@ BEGIN
         SELECT *, charging_status(
             kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
             extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
-            least_kwh::numeric, least_coverage::numeric) AS status
+            least_kwh::numeric, least_coverage::numeric) AS status,
+            (SELECT max(archived_to) FROM archive_horizon WHERE archived_to > window_start)
+                AS archived_to
         FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
     ) AS charging;
 END
@@ -672,6 +678,7 @@ DECLARE
     old_receipts    timestamptz[];
     old_kwhs        numeric[];
     old_voltages    double precision[];
+    archived_to     timestamptz;
 BEGIN
     -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
@@ -725,6 +732,35 @@ IF late_ids IS NOT NULL THEN
             ORDER BY h.received_at DESC
             LIMIT 1
         ) AS counted;
+
+-- Of a day that is archived the receipts are no longer here. A reading is new all the same where
+        -- its device was not heard from in its minute; any other waits until the maintenance has
+        -- compared it with the archive. The look-up holds a lock on history until this transaction
+        -- ends: no day is archived between the two.
+        archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE stream = 'meter');
+        IF first_late < archived_to THEN
+            WITH item AS (
+                SELECT item.*,
+                       late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
+                FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+                    AS item (id, ts, received_at, kwh, voltage)
+                LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
+                    ON late.id = item.id AND late.ts = item.ts
+                LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
+                    ON old.id = item.id AND old.ts = item.ts
+                LEFT JOIN meter_hourly_rollup hourly
+                    ON hourly.meter_id = item.id AND hourly.hour = rollup_hour(item.ts)
+            ), pending AS (
+                INSERT INTO meter_pending
+                    (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+                SELECT id, ts, received_at, kwh, voltage FROM item WHERE unclear
+            )
+            SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
+                   array_agg(kwh), array_agg(voltage)
+            INTO meter_ids, timestamps, received_ats, kwhs, voltages
+            FROM item WHERE NOT unclear;
+        END IF;
     END IF;
 
 -- 3. Append. An event already there with the same values is the same receipt, delivered again.
@@ -902,6 +938,7 @@ DECLARE
     claimed_at      timestamptz[];
     given_up        text[];
     claimed         text[];
+    archived_to     timestamptz;
 BEGIN
     -- 1. Lock the devices and update their live rows.
     WITH newest AS (
@@ -983,6 +1020,32 @@ IF late_ids IS NOT NULL THEN
             ORDER BY h.received_at DESC
             LIMIT 1
         ) AS counted;
+
+archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE stream = 'vehicle');
+        IF first_late < archived_to THEN
+            WITH item AS (
+                SELECT item.*,
+                       late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
+                FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
+                            meter_ids)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+                LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
+                    ON late.id = item.id AND late.ts = item.ts
+                LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
+                    ON old.id = item.id AND old.ts = item.ts
+                LEFT JOIN vehicle_hourly_rollup hourly
+                    ON hourly.vehicle_id = item.id AND hourly.hour = rollup_hour(item.ts)
+            ), pending AS (
+                INSERT INTO vehicle_pending (vehicle_id, "timestamp", received_at, kwh_delivered_dc,
+                                             battery_temp, soc, meter_id)
+                SELECT id, ts, received_at, kwh, battery_temp, soc, meter FROM item WHERE unclear
+            )
+            SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
+                   array_agg(kwh), array_agg(battery_temp), array_agg(soc), array_agg(meter)
+            INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids
+            FROM item WHERE NOT unclear;
+        END IF;
     END IF;
 
 -- 3. Append.
@@ -1284,6 +1347,7 @@ CREATE FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp 
     AS $$
 #variable_conflict use_column
 DECLARE
+    archived_to     constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
     windows         charging_window[];
     head_after    timestamptz;
     head_until    timestamptz;
@@ -1309,8 +1373,9 @@ BEGIN
         WHERE vehicle_id = w.id LIMIT 1
     ) AS live
     CROSS JOIN LATERAL (
-        SELECT coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
-               coalesce(w.window_end, last_timestamp)
+        SELECT countable_from(coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
+                              archived_to),
+               countable_from(coalesce(w.window_end, last_timestamp), archived_to)
     ) AS bounds (opened, closed)
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
@@ -1344,7 +1409,8 @@ SELECT array_agg(ROW(period.position, period.meter_id, opened, closed, until, fi
         ORDER BY position, valid_from
     ) AS period
     CROSS JOIN LATERAL (
-        SELECT greatest(valid_from, window_start), least(valid_to, window_end)
+        SELECT countable_from(greatest(valid_from, window_start), archived_to),
+               countable_from(least(valid_to, window_end), archived_to)
     ) AS bounds (opened, closed)
     LEFT JOIN LATERAL (
         SELECT last_timestamp, summed_to FROM meter_live_status
@@ -1469,6 +1535,36 @@ $$;
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+CREATE TABLE public.archive_closed (
+    name text NOT NULL,
+    stream text NOT NULL,
+    range_start timestamp with time zone NOT NULL,
+    range_end timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.archive_files (
+    stream text NOT NULL,
+    day date NOT NULL,
+    number integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    bytes bigint NOT NULL,
+    readings bigint NOT NULL,
+    key text NOT NULL,
+    sha256 text NOT NULL,
+    kwh numeric NOT NULL,
+    checksum numeric NOT NULL
+);
+
+COMMENT ON COLUMN public.archive_files.readings IS 'Receipts in the file.';
+
+COMMENT ON COLUMN public.archive_files.checksum IS 'Sum of a hash of each row, the same whatever computes it: docs/archive.md.';
+
+CREATE TABLE public.archive_horizon (
+    stream text NOT NULL,
+    archived_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT archive_horizon_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
+);
 
 CREATE TABLE public.fleet_totals (
     window_end timestamp with time zone NOT NULL,
@@ -1603,6 +1699,24 @@ CREATE VIEW public.meter_live_state AS
     updated_at AS last_updated_at
    FROM public.meter_live_status;
 
+CREATE TABLE public.meter_pending (
+    number bigint NOT NULL,
+    "timestamp" timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    voltage double precision NOT NULL,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_consumed_ac numeric NOT NULL
+);
+
+ALTER TABLE public.meter_pending ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.meter_pending_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
@@ -1678,6 +1792,26 @@ CREATE VIEW public.vehicle_live_state AS
     updated_at AS last_updated_at
    FROM public.vehicle_live_status;
 
+CREATE TABLE public.vehicle_pending (
+    number bigint NOT NULL,
+    "timestamp" timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    soc double precision,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric NOT NULL,
+    battery_temp numeric NOT NULL,
+    meter_id text COLLATE pg_catalog."C"
+);
+
+ALTER TABLE public.vehicle_pending ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.vehicle_pending_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.vehicle_summary (
     window_end timestamp with time zone NOT NULL,
     readings bigint NOT NULL,
@@ -1700,6 +1834,15 @@ COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading or a link in the wi
 
 COMMENT ON COLUMN public.vehicle_summary.rank IS 'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
 
+ALTER TABLE ONLY public.archive_closed
+    ADD CONSTRAINT archive_closed_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.archive_files
+    ADD CONSTRAINT archive_files_pkey PRIMARY KEY (stream, day, number);
+
+ALTER TABLE ONLY public.archive_horizon
+    ADD CONSTRAINT archive_horizon_pkey PRIMARY KEY (stream);
+
 ALTER TABLE ONLY public.fleet_totals
     ADD CONSTRAINT fleet_totals_pkey PRIMARY KEY (window_end, status);
 
@@ -1721,6 +1864,9 @@ ALTER TABLE ONLY public.meter_hourly_rollup
 ALTER TABLE ONLY public.meter_live_status
     ADD CONSTRAINT meter_live_status_pkey PRIMARY KEY (meter_id);
 
+ALTER TABLE ONLY public.meter_pending
+    ADD CONSTRAINT meter_pending_pkey PRIMARY KEY (number);
+
 ALTER TABLE ONLY public.meter_telemetry_history
     ADD CONSTRAINT meter_telemetry_history_pkey PRIMARY KEY (meter_id, "timestamp", received_at);
 
@@ -1735,6 +1881,9 @@ ALTER TABLE ONLY public.vehicle_hourly_rollup
 
 ALTER TABLE ONLY public.vehicle_live_status
     ADD CONSTRAINT vehicle_live_status_pkey PRIMARY KEY (vehicle_id);
+
+ALTER TABLE ONLY public.vehicle_pending
+    ADD CONSTRAINT vehicle_pending_pkey PRIMARY KEY (number);
 
 ALTER TABLE ONLY public.vehicle_summary
     ADD CONSTRAINT vehicle_summary_pkey PRIMARY KEY (vehicle_id, window_end);
@@ -1752,41 +1901,60 @@ CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_hi
 
 CREATE TRIGGER links_change_summaries AFTER INSERT OR DELETE OR UPDATE ON public.links FOR EACH ROW EXECUTE FUNCTION public.mark_summaries_of_link();
 
+ALTER TABLE ONLY public.archive_closed
+    ADD CONSTRAINT archive_closed_stream_fkey FOREIGN KEY (stream) REFERENCES public.archive_horizon(stream);
+
+ALTER TABLE ONLY public.archive_files
+    ADD CONSTRAINT archive_files_stream_fkey FOREIGN KEY (stream) REFERENCES public.archive_horizon(stream);
+
+GRANT CREATE ON SCHEMA public TO telemetry_maintain;
+
 REVOKE ALL ON FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.change_meter_summaries(meter_ids text[], timestamps timestamp with time zone[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.change_vehicle_summaries(vehicle_ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.change_vehicle_summaries(vehicle_ids text[], timestamps timestamp with time zone[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) TO telemetry_read;
+GRANT ALL ON FUNCTION public.charging_status(kwh_consumed_ac numeric, kwh_delivered_dc numeric, minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint, least_kwh numeric, least_coverage numeric) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.claim_by_api(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.claim_meter(id text, ts timestamp with time zone, meter text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.claim_meters(ids text[], timestamps timestamp with time zone[], olds text[], news text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_meters(ids text[], timestamps timestamp with time zone[], olds text[], news text[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
+GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.lock_links(devices text[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.mark_summaries_of_link() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
@@ -1795,8 +1963,10 @@ REVOKE ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone,
 GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
@@ -1811,53 +1981,84 @@ REVOKE ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timesta
 GRANT ALL ON FUNCTION public.store_vehicle_readings(vehicle_ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], kwhs double precision[], battery_temps double precision[], socs double precision[], meter_ids text[], OUT duplicates bigint, OUT corrections bigint) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.sum_meter_days(meter_ids text[], days timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sum_meter_days(meter_ids text[], days timestamp with time zone[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sum_meters(meter_ids text[], until timestamp with time zone) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.sum_vehicle_days(vehicle_ids text[], days timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sum_vehicle_days(vehicle_ids text[], days timestamp with time zone[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp with time zone) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) TO telemetry_read;
+GRANT ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) TO telemetry_maintain;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_closed TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.archive_files TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_files TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.archive_horizon TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_horizon TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.fleet_totals TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fleet_totals TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.fleet_window TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fleet_window TO telemetry_maintain;
 
+GRANT SELECT,INSERT,UPDATE ON TABLE public.link_locks TO telemetry_maintain;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.links TO telemetry_maintain;
 GRANT SELECT ON TABLE public.links TO telemetry_read;
 
 GRANT SELECT ON TABLE public.link_periods TO telemetry_read;
+GRANT SELECT ON TABLE public.link_periods TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.meter_daily_rollup TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_daily_rollup TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.meter_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.meter_hourly_rollup TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_hourly_rollup TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.meter_live_status TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_live_status TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.meter_live_state TO telemetry_read;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_pending TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.schema_migrations TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_daily_rollup TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_daily_rollup TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.vehicle_telemetry_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_hourly_rollup TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_hourly_rollup TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.vehicle_live_status TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_live_status TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.vehicle_live_state TO telemetry_read;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_pending TO telemetry_maintain;
+
 GRANT SELECT ON TABLE public.vehicle_summary TO telemetry_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_summary TO telemetry_maintain;

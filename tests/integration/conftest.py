@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,8 +18,13 @@ from psycopg import sql
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.gateway import Gateway
+from local.queues import connect as connect_storage
+from local.sqs import QueueServer
+from telemetry.bucket import Bucket
 from telemetry.database import Database, Row
 from tests.wire import Wire
+
+_buckets = count()
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def delete_all(connection: psycopg.Connection[Row]) -> None:
     rows = connection.execute(
         """SELECT relname FROM pg_class
            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-             AND NOT relispartition AND relname != 'schema_migrations'"""
+             AND NOT relispartition AND relname NOT IN ('schema_migrations', 'archive_horizon')"""
     ).fetchall()
     for (table,) in rows:
         connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
@@ -130,3 +136,33 @@ def wire(urls: DatabaseUrls) -> Iterator[Wire]:
     opened = Wire(urls.ingest)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServer]:
+    running = QueueServer(tmp_path_factory.mktemp("storage"))
+    running.start(read_local_template({"DATABASE_URL": "postgresql://"}).queues)
+    running.await_queues()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def s3(storage: QueueServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in storage.environment.items():
+        monkeypatch.setenv(name, value)
+    return connect_storage(storage.environment, "s3")
+
+
+def make_bucket(s3: Any) -> str:
+    name = f"archive-{next(_buckets)}"
+    s3.create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name}
+    )
+    return name
+
+
+@pytest.fixture
+def bucket(s3: Any) -> Bucket:
+    """A bucket of the test's own."""
+    return Bucket(make_bucket(s3))

@@ -106,26 +106,6 @@ def test_deleting_the_stack_touches_no_database(
     assert found == (None,)
 
 
-def test_the_readings_without_a_partition_are_a_metric(
-    connection: psycopg.Connection[Any], urls: DatabaseUrls, capsys: pytest.CaptureFixture[str]
-) -> None:
-    connection.execute(
-        """INSERT INTO meter_telemetry_history
-               (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
-           VALUES ('METER-1', now() + interval '20 days', now(), 1, 230)"""
-    )
-    with pytest.raises(Exception, match="holds rows outside"):
-        migrate(urls).invoke({}, "request")
-    connection.execute("DELETE FROM meter_telemetry_history")
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    [metric] = [line for line in lines if "_aws" in line]
-    assert metric["ReadingsInDefaultPartition"] == [1]
-    assert metric["Stack"] == "local"
-    [written] = metric["_aws"]["CloudWatchMetrics"]
-    assert written["Namespace"] == "EnergyIngestionEngine"
-    assert written["Dimensions"] == [["Stack"]]
-
-
 def test_users_are_admitted_by_iam_where_rds_is(server: Server, urls: DatabaseUrls) -> None:
     with connect(server.url) as admin:
         admin.execute("CREATE ROLE rds_iam")

@@ -81,5 +81,4 @@ def test_the_migration_function_brings_a_database_up(empty_database: DatabaseUrl
     assert migrate.invoke({}, "request-2") == {
         "migrations": [],
         "partitions": 0,
-        "vehicles": 0,
     }

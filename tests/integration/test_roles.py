@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from local.databases import OWNER, DatabaseUrls, database_urls
+from local.databases import MAINTAIN, OWNER, DatabaseUrls, database_urls
 from telemetry.database import Database, Row, connect
 from telemetry.links import link_vehicle
 from telemetry.readings import MeterReading
@@ -22,6 +22,7 @@ TABLES = [
 ]
 VIEWS = ["meter_history", "vehicle_history", "meter_live_state", "vehicle_live_state"]
 LINKS = ["links", "link_periods"]
+ARCHIVE = ["archive_horizon", "archive_closed", "archive_files", "meter_pending", "vehicle_pending"]
 # What neither role may do.
 OVERSTEPS = [
     *(f"INSERT INTO {table} DEFAULT VALUES" for table in TABLES),
@@ -38,6 +39,7 @@ OVERSTEPS = [
     "SELECT lock_links('{VEH-1}')",
     "SELECT claim_by_api('VEH-1', now(), 'METER-1')",
     "SELECT claim_meter('VEH-1', now(), 'METER-1')",
+    *(f"DELETE FROM {table}" for table in ARCHIVE),
     *(f"TRUNCATE {table}" for table in TABLES),
     *(f"DROP TABLE {table} CASCADE" for table in TABLES),
     "INSERT INTO meter_telemetry_history_default DEFAULT VALUES",
@@ -45,6 +47,9 @@ OVERSTEPS = [
     "UPDATE meter_live_status SET last_voltage = 0",
     "UPDATE vehicle_hourly_rollup SET readings = 0",
     "UPDATE vehicle_live_state SET soc = 0",
+    "ALTER TABLE meter_telemetry_history DETACH PARTITION meter_telemetry_history_2020",
+    "DROP TABLE meter_telemetry_history_2020",
+    "SET ROLE telemetry_maintain",
     "ALTER TABLE meter_telemetry_history ADD COLUMN x int",
     "ALTER FUNCTION rollup_hour OWNER TO CURRENT_USER",
     "DROP FUNCTION store_meter_reading",
@@ -72,6 +77,28 @@ OVERSTEPS_OF_READ = [
     "SELECT unlink_vehicle('VEH-1', now())",
     "SELECT list_links('VEH-1', now(), 1)",
 ]
+
+
+# What the maintenance may not do: it writes what is derived, and owns history alone.
+OVERSTEPS_OF_MAINTAIN = [
+    *(f"DROP TABLE {table} CASCADE" for table in TABLES if "history" not in table),
+    *(f"TRUNCATE {table}" for table in [*TABLES, *ARCHIVE] if "history" not in table),
+    "ALTER TABLE meter_live_status ADD COLUMN x int",
+    "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",
+    "SELECT link_vehicle('VEH-1', now(), 'METER-1', false)",
+    "ALTER FUNCTION rollup_hour OWNER TO CURRENT_USER",
+    "DELETE FROM schema_migrations",
+    "CREATE SCHEMA mine",
+    "CREATE ROLE mine",
+    "SET ROLE telemetry_owner",
+    "SET ROLE telemetry_ingest",
+]
+
+
+def test_the_maintenance_does_not_overstep(urls: DatabaseUrls) -> None:
+    with connect(urls.maintain) as connection:
+        allowed = [entry for entry in OVERSTEPS_OF_MAINTAIN if not _is_refused(connection, entry)]
+    assert allowed == []
 
 
 @pytest.mark.parametrize("user", ["ingest", "read"])
@@ -116,15 +143,19 @@ def test_ingest_writes_what_read_reads(urls: DatabaseUrls) -> None:
     read.close()
 
 
-def test_everything_is_the_owners(connection: psycopg.Connection[Row]) -> None:
+def test_history_is_the_maintenances_and_everything_else_the_owners(
+    connection: psycopg.Connection[Row],
+) -> None:
     owners = connection.execute(
-        """SELECT DISTINCT pg_get_userbyid(owner) FROM (
-               SELECT relowner FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        """SELECT DISTINCT pg_get_userbyid(owner), name ~ '_telemetry_history' FROM (
+               SELECT relowner, relname FROM pg_class
+               WHERE relnamespace = 'public'::regnamespace
                UNION ALL
-               SELECT proowner FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-           ) AS object (owner)"""
+               SELECT proowner, proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+           ) AS object (owner, name)
+           ORDER BY 2"""
     )
-    assert owners.fetchall() == [(OWNER,)]
+    assert owners.fetchall() == [(OWNER, False), (MAINTAIN, True)]
 
 
 @pytest.mark.parametrize("user", ["ingest", "read"])

@@ -26,7 +26,7 @@ def read_by_the_code() -> Iterator[str]:
                 yield from re.findall(r'"(POWERTOOLS_[A-Z_]+)"', file.read_text(encoding="utf-8"))
     for script in [*(ROOT / "local").glob("*.sh"), *(ROOT / "layers").glob("*.sh")]:
         yield from IN_SHELL.findall(script.read_text(encoding="utf-8"))
-    for makefile in [ROOT / "Makefile", *(ROOT / "layers").glob("*/Makefile")]:
+    for makefile in [ROOT / "Makefile", *ROOT.glob("*/*/Makefile")]:
         text = makefile.read_text(encoding="utf-8")
         yield from IN_MAKE.findall(text)
         yield from IN_SHELL.findall(text.replace("$$", "$"))

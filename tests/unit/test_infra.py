@@ -15,7 +15,8 @@ RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SERVING = [
     name
     for name, resource in RESOURCES.items()
-    if resource["Type"] == "AWS::Serverless::Function" and name != "MigrateFunction"
+    if resource["Type"] == "AWS::Serverless::Function"
+    and name not in {"MigrateFunction", "MaintainFunction"}
 ]
 
 
@@ -97,6 +98,20 @@ def test_the_migration_has_more_time_than_its_function() -> None:
     timeout = RESOURCES["MigrateFunction"]["Properties"]["Timeout"]
     assert RESOURCES["Schema"]["Properties"]["ServiceTimeout"] > timeout
     assert RESOURCES["Schema"]["Properties"]["Code"] == {"Ref": "TelemetryLayer"}
+
+
+def test_the_archive_is_kept_and_closed_to_the_public() -> None:
+    bucket = RESOURCES["ArchiveBucket"]
+    assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
+    properties = bucket["Properties"]
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert properties["VersioningConfiguration"]["Status"] == "Enabled"
+    # Nothing of it is ever deleted by the stack, not even by the one function that writes there.
+    assert not any(
+        "ExpirationInDays" in entry for entry in properties["LifecycleConfiguration"]["Rules"]
+    )
+    [of_the_bucket, _] = RESOURCES["MaintainFunction"]["Properties"]["Policies"]
+    assert of_the_bucket["Statement"]["Action"] == ["s3:GetObject", "s3:PutObject"]
 
 
 def test_the_proxy_gives_up_before_its_clients_do() -> None:

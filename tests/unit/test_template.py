@@ -12,9 +12,10 @@ from local.databases import DatabaseUrls
 from local.gateway import _pattern
 from local.template import EventSource, Queue, Route, read_template
 
-URLS = DatabaseUrls("postgresql://owner", "postgresql://ingest", "postgresql://read")
+URLS = DatabaseUrls(*(f"postgresql://{user}" for user in ("owner", "ingest", "read", "maintain")))
 ENDPOINT = "http://127.0.0.1:4566"
-VALUES = {**URLS.parameters, **queue_references(ENDPOINT), "AWS::StackName": "local"}
+OF_THE_STACK = {**queue_references(ENDPOINT), "ArchiveBucket": "archive", "AWS::StackName": "local"}
+VALUES = {**URLS.parameters, **OF_THE_STACK}
 
 CONTRACTS = {
     "GET /",
@@ -44,6 +45,7 @@ def test_the_template_routes_both_contracts() -> None:
         "LinksFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "MigrateFunction": URLS.owner,
+        "MaintainFunction": URLS.maintain,
     }
 
 
@@ -135,8 +137,7 @@ def test_an_unknown_reference_is_named() -> None:
 
 def test_without_a_database_the_template_makes_one() -> None:
     values = {
-        **queue_references(ENDPOINT),
-        "AWS::StackName": "local",
+        **OF_THE_STACK,
         "Database.Outputs.ProxyEndpoint": "proxy.example",
         "Database.Outputs.ClusterEndpoint": "cluster.example",
         "Database.Outputs.ReplicaEndpoint": "replica.example",
@@ -151,6 +152,9 @@ def test_without_a_database_the_template_makes_one() -> None:
         f"postgresql://telemetry_owner@cluster.example:5432/telemetry?{checked}/rds.pem"
     )
     assert migrate["DATABASE_PASSWORD_FROM"] == "arn:secret"
+    maintain = functions.pop("MaintainFunction").environment  # past the proxy as well
+    assert maintain["DATABASE_URL"] == migrate["DATABASE_URL"].replace("_owner", "_maintain")
+    assert maintain["DATABASE_PASSWORD_FROM"] == "iam"
     users = {"AnalyticsFunction": "telemetry_read"}
     for name, function in functions.items():
         user = users.get(name, "telemetry_ingest")

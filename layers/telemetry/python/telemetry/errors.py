@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -232,3 +232,31 @@ class DefaultPartitionMixed(TelemetryError):
             f"{name} holds rows outside {start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}, "
             "which were not taken as readings: delete or move them, then make partitions again"
         )
+
+
+class ArchiveUnavailable(TelemetryError):
+    """The bucket of the archive cannot be reached, or refuses."""
+
+    def __init__(self, bucket: str, reason: str) -> None:
+        super().__init__(f"the archive {bucket} does not work: {reason}")
+
+
+class ArchiveDiffers(TelemetryError):
+    """What was read back is not what was written; what it was written from is still there."""
+
+    def __init__(self, name: str, expected: str, found: str) -> None:
+        super().__init__(f"{name} should hold {expected}, and holds {found}: nothing was dropped")
+
+
+class ArchiveDamaged(TelemetryError):
+    """An object of the archive is not the one that was put there."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is not what was archived: look at older versions of the object")
+
+
+class DayNotArchived(TelemetryError):
+    """The archive has no receipt of that day."""
+
+    def __init__(self, day: date) -> None:
+        super().__init__(f"nothing of {day} is in the archive")

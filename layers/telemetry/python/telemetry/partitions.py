@@ -51,9 +51,9 @@ def make_partitions(
 ) -> list[str]:
     """Make the partitions that are missing until days_ahead days after now; return their names.
 
-    Safe to run twice, twice at once, and again after it was killed. Takes the owner's connection,
-    to the database itself. Raises DefaultPartitionMixed, and psycopg.errors.LockNotAvailable where
-    other transactions hold a history table for many seconds.
+    Safe to run twice, twice at once, and again after it was killed. Takes a connection of the
+    owner's or the maintenance's, to the database itself. Raises DefaultPartitionMixed, and
+    psycopg.errors.LockNotAvailable where other transactions hold a history table for many seconds.
     """
     target = now + timedelta(days=days_ahead)
     made = []
@@ -63,7 +63,9 @@ def make_partitions(
             if default.is_occupied():
                 name = default.adopt(now)
             else:
-                name = _locked(connection, partial(_make_next, connection, history, now, target))
+                name = change_locked(
+                    connection, partial(_make_next, connection, history, now, target)
+                )
             if name:
                 made.append(name)
     return made
@@ -79,11 +81,14 @@ def count_strays(connection: psycopg.Connection[Row]) -> int:
     return int(count)
 
 
-def _locked(connection: psycopg.Connection[Row], change: Callable[[], str | None]) -> str | None:
-    """Make a change in one transaction, alone among those who make partitions.
+def change_locked(
+    connection: psycopg.Connection[Row], change: Callable[[], str | None]
+) -> str | None:
+    """Make a change in one transaction, alone among those who change partitions.
 
     Return what it returns: the name of the partition made. None where there was nothing to do any
     more, or where the default partition holds a reading that does not let it be done this way.
+    Raises psycopg.errors.LockNotAvailable after many tries.
     """
     for left in reversed(range(LOCK_TRIES)):
         try:
@@ -120,17 +125,25 @@ def _make_next(
             sql.Identifier(name), sql.Identifier(history)
         )
     )
-    _attach(connection, history, name, start, end)
+    attach_partition(connection, history, name, start, end)
     return name
 
 
-def _attach(
+def attach_partition(
     connection: psycopg.Connection[Row], history: str, name: str, start: datetime, end: datetime
 ) -> None:
+    """Make a table the partition of a range, and its owner the one of all partitions."""
+    _give_to_maintenance(connection, name)
     connection.execute(
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
             sql.Identifier(history), sql.Identifier(name), start, end
         )
+    )
+
+
+def _give_to_maintenance(connection: psycopg.Connection[Row], name: str) -> None:
+    connection.execute(
+        sql.SQL("ALTER TABLE {} OWNER TO telemetry_maintain").format(sql.Identifier(name))
     )
 
 
@@ -172,15 +185,15 @@ class _Default:
         end = now.replace(hour=0, minute=0, second=0, microsecond=0)
         end += timedelta(days=1 + ADOPTED_DAYS_AHEAD)
         bounds = (start, end)
-        _locked(self._connection, partial(self._bound, *bounds))
+        change_locked(self._connection, partial(self._bound, *bounds))
         try:
             self._execute("ALTER TABLE {table} VALIDATE CONSTRAINT {bounds}")
         except UndefinedObject:
             return None
         except CheckViolation:
-            _locked(self._connection, self._unbound)
+            change_locked(self._connection, self._unbound)
             raise DefaultPartitionMixed(self._name, start, end) from None
-        return _locked(self._connection, partial(self._exchange, *bounds))
+        return change_locked(self._connection, partial(self._exchange, *bounds))
 
     def _bound(self, start: datetime, end: datetime) -> None:
         self._unbound()
@@ -211,9 +224,10 @@ class _Default:
             sql.Identifier(f"{self._name}_pkey"),
             sql.Identifier(f"{name}_pkey"),
         )
-        _attach(self._connection, self._history, name, start, end)
+        attach_partition(self._connection, self._history, name, start, end)
         self._execute("ALTER TABLE {} DROP CONSTRAINT {bounds}", sql.Identifier(name))
         self._execute("CREATE TABLE {table} PARTITION OF {history} DEFAULT")
+        _give_to_maintenance(self._connection, self._name)
         return name
 
     def _execute(self, statement: LiteralString, *values: sql.Composable | datetime) -> None:

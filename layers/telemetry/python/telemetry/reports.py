@@ -178,6 +178,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         "averageBatteryTemp": no_dc,
         "lossKwh": no_ac or no_dc,
         "meterId": no_meter or several,
+        "timeWindowStart": _why_whole_hours(charging["archived_to"]),
     }
     coverage = Coverage(
         vehicle=_heard(charging["minutes_heard"], (end - start) // timedelta(minutes=1)),
@@ -203,6 +204,16 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         coverage=coverage,
         pairing=pairing,
         reasons={field: reason for field, reason in reasons.items() if reason},
+    )
+
+
+def _why_whole_hours(archived_to: str | None) -> str | None:
+    if archived_to is None:
+        return None
+    until = datetime.fromisoformat(archived_to).astimezone(UTC)
+    return (
+        f"readings before {until:%Y-%m-%dT%H:%M:%SZ} are archived: until then the window, and each "
+        "link in it, is counted in whole hours, from and to the end of the hour that an edge is in"
     )
 
 

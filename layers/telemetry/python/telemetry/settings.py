@@ -59,6 +59,23 @@ class Settings:
         return self._read("DEAD_LETTER_QUEUE_URL")
 
     @property
+    def archive_bucket(self) -> str:
+        """`ARCHIVE_BUCKET`: the bucket of S3 for what is past retention."""
+        return self._read("ARCHIVE_BUCKET")
+
+    @property
+    def history_retention(self) -> timedelta:
+        """`HISTORY_RETENTION`: for how many days readings stay in history, by device time.
+
+        Raises SettingInvalid where it is no whole number of days above 0.
+        """
+        value = self._read("HISTORY_RETENTION")
+        # No more than there are days since year 1.
+        if not re.fullmatch(r"0*[1-9]\d{0,4}", value, re.ASCII):
+            raise SettingInvalid("HISTORY_RETENTION", value, "a whole number of days above 0")
+        return timedelta(days=int(value))
+
+    @property
     def stack_name(self) -> str:
         """`STACK_NAME`: the dimension of this system's own metrics."""
         return self._read("STACK_NAME")

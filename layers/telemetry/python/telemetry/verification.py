@@ -2,6 +2,9 @@
 
 The computation shares nothing with the stored functions that maintain them. It reads all of
 history: for an operator who wants to know, not for the path of a request.
+
+What is archived is left out: up to the instant of archive_horizon, rollups are of readings that
+history no longer has. Each was compared with its copy in the archive before it was dropped.
 """
 
 from dataclasses import dataclass
@@ -10,6 +13,12 @@ import psycopg
 
 from telemetry.database import Row
 
+_ARCHIVED_TO = """coalesce(
+            (SELECT archived_to FROM archive_horizon WHERE stream = '{stream}'), '-infinity')"""
+_KEPT = f"""WHERE "timestamp" > {_ARCHIVED_TO}"""
+_VEHICLES_KEPT = _KEPT.format(stream="vehicle")
+_METERS_KEPT = _KEPT.format(stream="meter")
+
 # Each statement returns (device, hour or null, what history says, what is stored) of the rows that
 # differ; a row that one side lacks is null there.
 _LIVE = """
@@ -17,30 +26,33 @@ _LIVE = """
         SELECT DISTINCT ON ({device}) {device} AS device,
                ROW("timestamp", received_at, {live_values})::text AS state
         FROM {history}
+        WHERE "timestamp" > {archived_to}
         ORDER BY {device}, "timestamp" DESC, received_at DESC
     ), stored AS (
         SELECT {device} AS device,
                ROW(last_timestamp, updated_at, {live_columns})::text AS state
         FROM {live}
+        WHERE last_timestamp > {archived_to}
     )
 """
-_CHARGE = """
+_CHARGE = f"""
     WITH expected AS (
         SELECT DISTINCT ON (vehicle_id) vehicle_id AS device,
                ROW("timestamp", received_at, soc)::text AS state
         FROM vehicle_telemetry_history
-        WHERE soc IS NOT NULL
+        {_VEHICLES_KEPT} AND soc IS NOT NULL
         ORDER BY vehicle_id, "timestamp" DESC, received_at DESC
     ), stored AS (
         SELECT vehicle_id AS device, ROW(soc_timestamp, soc_received_at, soc)::text AS state
         FROM vehicle_live_status
-        WHERE soc IS NOT NULL
+        WHERE soc IS NOT NULL AND soc_timestamp > {_ARCHIVED_TO.format(stream="vehicle")}
     )
 """
 _ROLLUP = """
     WITH counted AS (
         SELECT DISTINCT ON ({device}, "timestamp") *, extract(epoch FROM "timestamp") AS seconds
         FROM {history}
+        WHERE "timestamp" > {archived_to}
         ORDER BY {device}, "timestamp", received_at DESC
     ), expected AS (
         SELECT {device} AS device, to_timestamp((ceil(seconds / 3600) - 1) * 3600) AS hour,
@@ -52,6 +64,7 @@ _ROLLUP = """
         SELECT {device} AS device, hour,
                ROW(readings, {rollup_columns}, minutes)::text AS state
         FROM {rollup}
+        WHERE hour >= {archived_to}
     )
 """
 _DAYS = """
@@ -59,6 +72,7 @@ _DAYS = """
         SELECT DISTINCT ON ({device}, "timestamp") *,
                (ceil(extract(epoch FROM "timestamp") / 86400) - 1) * 86400 AS day_start
         FROM {history}
+        WHERE "timestamp" > {archived_to}
         ORDER BY {device}, "timestamp", received_at DESC
     ), expected AS (
         SELECT {device} AS device, to_timestamp(day_start) AS hour,
@@ -72,21 +86,27 @@ _DAYS = """
         SELECT {device} AS device, day AS hour,
                ROW(readings, {rollup_columns}, minutes_heard)::text AS state
         FROM {days}
+        WHERE day >= {archived_to}
     )
 """
-_SUMMARIES = """
+_SUMMARIES = f"""
     WITH meter AS (
         SELECT DISTINCT ON (meter_id, "timestamp") meter_id, "timestamp", kwh_consumed_ac
         FROM meter_telemetry_history
+        {_METERS_KEPT}
         ORDER BY meter_id, "timestamp", received_at DESC
     ), vehicle AS (
         SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, "timestamp", kwh_delivered_dc
         FROM vehicle_telemetry_history
+        {_VEHICLES_KEPT}
         ORDER BY vehicle_id, "timestamp", received_at DESC
     ), fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
                kwh_delivered_dc AS kwh_dc, kwh_consumed_ac AS kwh_ac, rank, meter_ids
-        FROM vehicle_summary WHERE NOT stale
+        FROM vehicle_summary
+        WHERE NOT stale
+          AND window_end - interval '24 hours' >= (
+              SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
     ), period AS (
         SELECT fresh.vehicle_id, window_end, link.meter_id,
                greatest(valid_from, window_start) AS opened,
@@ -146,17 +166,21 @@ _DIFFERENCES = """
 """
 
 # All claims, of the API and of the readings that count. A reading's is left out of links where the
-# vehicle's claim before it and the meter's claim before it are one: it has the meter still.
-_LINKS = """
+# vehicle's claim before it and the meter's claim before it are one: it has the meter still. Those
+# of archived readings are taken as they are.
+_LINKS = f"""
     WITH counted AS (
         SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, meter_id,
                "timestamp" - interval '60 seconds' AS valid_from
         FROM vehicle_telemetry_history
+        {_VEHICLES_KEPT}
         ORDER BY vehicle_id, "timestamp", received_at DESC
     ), claim AS (
-        SELECT vehicle_id, valid_from, meter_id, source FROM links WHERE source = 'api'
+        SELECT vehicle_id, valid_from, meter_id, source, true AS given FROM links
+        WHERE source = 'api'
+           OR valid_from + interval '60 seconds' <= {_ARCHIVED_TO.format(stream="vehicle")}
         UNION ALL
-        SELECT vehicle_id, valid_from, meter_id, 'reading'
+        SELECT vehicle_id, valid_from, meter_id, 'reading', false
         FROM counted
         WHERE meter_id IS NOT NULL
           AND NOT EXISTS (
@@ -172,7 +196,7 @@ _LINKS = """
     ), expected AS (
         SELECT vehicle_id AS device, valid_from AS hour, ROW(meter_id, source)::text AS state
         FROM placed
-        WHERE source = 'api'
+        WHERE given
            OR (meter_before = meter_id AND vehicle_before = vehicle_id) IS NOT TRUE
     ), stored AS (
         SELECT vehicle_id AS device, valid_from AS hour, ROW(meter_id, source)::text AS state
@@ -193,6 +217,7 @@ _OVERLAPS = """
 
 _METER = {
     "device": "meter_id",
+    "archived_to": _ARCHIVED_TO.format(stream="meter"),
     "history": "meter_telemetry_history",
     "live": "meter_live_status",
     "live_values": "kwh_consumed_ac, voltage",
@@ -204,6 +229,7 @@ _METER = {
 }
 _VEHICLE = {
     "device": "vehicle_id",
+    "archived_to": _ARCHIVED_TO.format(stream="vehicle"),
     "history": "vehicle_telemetry_history",
     "live": "vehicle_live_status",
     "live_values": "kwh_delivered_dc, battery_temp",

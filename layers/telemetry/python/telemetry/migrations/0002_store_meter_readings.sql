@@ -37,6 +37,7 @@ DECLARE
     old_receipts    timestamptz[];
     old_kwhs        numeric[];
     old_voltages    double precision[];
+    archived_to     timestamptz;
 BEGIN
     -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
@@ -90,6 +91,35 @@ BEGIN
             ORDER BY h.received_at DESC
             LIMIT 1
         ) AS counted;
+
+        -- Of a day that is archived the receipts are no longer here. A reading is new all the same where
+        -- its device was not heard from in its minute; any other waits until the maintenance has
+        -- compared it with the archive. The look-up holds a lock on history until this transaction
+        -- ends: no day is archived between the two.
+        archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE stream = 'meter');
+        IF first_late < archived_to THEN
+            WITH item AS (
+                SELECT item.*,
+                       late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
+                FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+                    AS item (id, ts, received_at, kwh, voltage)
+                LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
+                    ON late.id = item.id AND late.ts = item.ts
+                LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
+                    ON old.id = item.id AND old.ts = item.ts
+                LEFT JOIN meter_hourly_rollup hourly
+                    ON hourly.meter_id = item.id AND hourly.hour = rollup_hour(item.ts)
+            ), pending AS (
+                INSERT INTO meter_pending
+                    (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+                SELECT id, ts, received_at, kwh, voltage FROM item WHERE unclear
+            )
+            SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
+                   array_agg(kwh), array_agg(voltage)
+            INTO meter_ids, timestamps, received_ats, kwhs, voltages
+            FROM item WHERE NOT unclear;
+        END IF;
     END IF;
 
     -- 3. Append. An event already there with the same values is the same receipt, delivered again.

@@ -38,6 +38,7 @@ DECLARE
     claimed_at      timestamptz[];
     given_up        text[];
     claimed         text[];
+    archived_to     timestamptz;
 BEGIN
     -- 1. Lock the devices and update their live rows.
     WITH newest AS (
@@ -119,6 +120,32 @@ BEGIN
             ORDER BY h.received_at DESC
             LIMIT 1
         ) AS counted;
+
+        archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE stream = 'vehicle');
+        IF first_late < archived_to THEN
+            WITH item AS (
+                SELECT item.*,
+                       late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
+                FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
+                            meter_ids)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+                LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
+                    ON late.id = item.id AND late.ts = item.ts
+                LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
+                    ON old.id = item.id AND old.ts = item.ts
+                LEFT JOIN vehicle_hourly_rollup hourly
+                    ON hourly.vehicle_id = item.id AND hourly.hour = rollup_hour(item.ts)
+            ), pending AS (
+                INSERT INTO vehicle_pending (vehicle_id, "timestamp", received_at, kwh_delivered_dc,
+                                             battery_temp, soc, meter_id)
+                SELECT id, ts, received_at, kwh, battery_temp, soc, meter FROM item WHERE unclear
+            )
+            SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
+                   array_agg(kwh), array_agg(battery_temp), array_agg(soc), array_agg(meter)
+            INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids
+            FROM item WHERE NOT unclear;
+        END IF;
     END IF;
 
     -- 3. Append.

@@ -19,6 +19,12 @@ CREATE FUNCTION ceil_hour("timestamp" timestamptz) RETURNS timestamptz
     RETURN date_bin('1 hour', $1 + interval '1 hour - 1 microsecond',
                     timestamptz '2000-01-01 00:00:00+00');
 
+-- Before archived_to there are rollups and no history: an edge there moves to the end of its hour, so that
+-- windows and links which follow each other still do.
+CREATE FUNCTION countable_from(instant timestamptz, archived_to timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN $1 < $2 THEN ceil_hour($1) ELSE $1 END;
+
 -- OFFSET 0 keeps each expression to one place: merged into the caller's query they would be repeated
 -- in every column that uses them, and be made ready at every call.
 --
@@ -87,6 +93,7 @@ CREATE FUNCTION vehicle_performance(
 ) LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
+    archived_to     constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
     windows         charging_window[];
     head_after    timestamptz;
     head_until    timestamptz;
@@ -112,8 +119,9 @@ BEGIN
         WHERE vehicle_id = w.id LIMIT 1
     ) AS live
     CROSS JOIN LATERAL (
-        SELECT coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
-               coalesce(w.window_end, last_timestamp)
+        SELECT countable_from(coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
+                              archived_to),
+               countable_from(coalesce(w.window_end, last_timestamp), archived_to)
     ) AS bounds (opened, closed)
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
@@ -147,7 +155,8 @@ BEGIN
         ORDER BY position, valid_from
     ) AS period
     CROSS JOIN LATERAL (
-        SELECT greatest(valid_from, window_start), least(valid_to, window_end)
+        SELECT countable_from(greatest(valid_from, window_start), archived_to),
+               countable_from(least(valid_to, window_end), archived_to)
     ) AS bounds (opened, closed)
     LEFT JOIN LATERAL (
         SELECT last_timestamp, summed_to FROM meter_live_status
@@ -299,7 +308,9 @@ BEGIN
         SELECT *, charging_status(
             kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
             extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
-            least_kwh::numeric, least_coverage::numeric) AS status
+            least_kwh::numeric, least_coverage::numeric) AS status,
+            (SELECT max(archived_to) FROM archive_horizon WHERE archived_to > window_start)
+                AS archived_to
         FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
     ) AS charging;
 END

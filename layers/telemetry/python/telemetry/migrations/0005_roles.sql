@@ -1,8 +1,10 @@
--- Who may do what. The role that applies the migrations owns everything; it needs CREATEROLE, as the
--- master user of a managed server has. The two others own nothing, may log in once they are given
--- a password (or another way in), and do just this:
+-- Who may do what. The role that applies the migrations owns everything but history; it needs CREATEROLE,
+-- as the master user of a managed server has. The others may log in once they are given a password (or
+-- another way in), and do just this:
 --   telemetry_ingest  calls the store's functions, which run with their owner's rights
 --   telemetry_read    reads
+--   telemetry_maintain  owns history, whose partitions only an owner can make, detach and drop, and
+--                       writes what is derived from it (0006 and 0007 grant that of their tables)
 --
 -- Roles belong to the server, not to the database: another database may have made them already. Their
 -- settings hold what a session may not SET, because a proxy would then pin its connection: a limit
@@ -12,7 +14,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['telemetry_ingest', 'telemetry_read'] LOOP
+    FOREACH name IN ARRAY ARRAY['telemetry_ingest', 'telemetry_read', 'telemetry_maintain'] LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = name);
         BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
@@ -28,6 +30,8 @@ BEGIN
     -- For the functions that it calls (0004); a function's own SET costs more than its statements.
     ALTER ROLE telemetry_read SET plan_cache_mode = 'force_generic_plan';
     ALTER ROLE telemetry_read SET enable_seqscan = 'off';
+    -- It reads and writes days as a whole; each lock that it takes has a limit of its own.
+    ALTER ROLE telemetry_maintain SET statement_timeout = 0;
     EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END
 $$;
@@ -47,5 +51,28 @@ GRANT SELECT ON
     meter_telemetry_history, meter_live_status, meter_hourly_rollup, meter_daily_rollup,
     vehicle_telemetry_history, vehicle_live_status, vehicle_hourly_rollup, vehicle_daily_rollup,
     meter_history, meter_live_state, vehicle_history, vehicle_live_state,
-    schema_migrations
+    schema_migrations, archive_horizon, archive_files
 TO telemetry_read;
+
+-- The owner keeps all rights to history as a member of the role that has it.
+DO $$
+DECLARE
+    history regclass;
+BEGIN
+    EXECUTE format('GRANT telemetry_maintain TO %I', current_user);
+    GRANT CREATE ON SCHEMA public TO telemetry_maintain;
+    FOR history IN
+        SELECT relid FROM pg_partition_tree('meter_telemetry_history')
+        UNION ALL
+        SELECT relid FROM pg_partition_tree('vehicle_telemetry_history')
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO telemetry_maintain', history);
+    END LOOP;
+END
+$$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    archive_horizon, archive_closed, archive_files, meter_pending, vehicle_pending,
+    meter_live_status, meter_hourly_rollup, meter_daily_rollup,
+    vehicle_live_status, vehicle_hourly_rollup, vehicle_daily_rollup
+TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION vehicle_performance, charging_status TO telemetry_maintain;

@@ -443,3 +443,9 @@ REVOKE EXECUTE ON FUNCTION
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION report_fleet TO telemetry_read;
 GRANT SELECT ON vehicle_summary, fleet_window, fleet_totals TO telemetry_read;
+GRANT EXECUTE ON FUNCTION
+    change_meter_summaries, change_vehicle_summaries, sum_meter_days, sum_vehicle_days, sum_meters,
+    sum_vehicles, begin_fleet_window, count_summaries, summarize_vehicles, finish_fleet_window
+TO telemetry_maintain;
+GRANT SELECT, INSERT, UPDATE, DELETE ON vehicle_summary, fleet_window, fleet_totals, links
+TO telemetry_maintain;

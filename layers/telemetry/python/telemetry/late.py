@@ -1,0 +1,276 @@
+"""Receipts that come for days which are archived: put into the archive, and counted right.
+
+Some are in history's partition of archived days, and count already: no reading of their device
+ended in their minute, so that the archive has none of theirs. The others wait in `…_pending`
+(migration 0002 tells them apart). They may be of readings in the archive, so they are compared with
+it here, and their hours get the difference. Each day gets one more file; then its receipts are
+taken away.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+
+from telemetry.archive import Archive, Go, StoredFile
+from telemetry.database import Row
+from telemetry.parquet import LAYOUTS, Layout
+
+# Receipts that are held in memory at once, and whose devices are locked together.
+CHUNK = 20_000
+
+Key = tuple[str, int]
+Values = tuple[Any, ...]
+
+# What waits of a day: its columns, and its number where it is pending.
+_ARRIVED = """
+    SELECT {columns}, number FROM {stream}_pending
+    WHERE ("timestamp" AT TIME ZONE 'UTC')::date = %(day)s
+    UNION ALL
+    SELECT {columns}, NULL FROM {archived}
+    WHERE ("timestamp" AT TIME ZONE 'UTC')::date = %(day)s
+    ORDER BY 1, 2, number
+    LIMIT %(most)s
+"""
+_DAYS = """
+    SELECT DISTINCT ("timestamp" AT TIME ZONE 'UTC')::date AS day
+    FROM (
+        SELECT "timestamp" FROM {stream}_pending UNION ALL SELECT "timestamp" FROM {archived}
+    ) AS late
+    WHERE NOT EXISTS (
+        SELECT FROM archive_closed closed WHERE closed.stream = '{stream}'
+           AND late."timestamp" >= range_start AND late."timestamp" < range_end)
+    ORDER BY day
+"""
+_LOCK = """
+    SELECT FROM {stream}_live_status WHERE {device} = ANY (%s) ORDER BY {device} FOR UPDATE
+"""
+_INSTANT = "timestamptz 'epoch' + {} * interval '1 microsecond'"
+# A reading stays whole: where another receipt of it has come meanwhile, all of them stay.
+_TAKE = f"""
+    WITH stored AS (
+        SELECT id, {_INSTANT.format("ts")} AS ts, {_INSTANT.format("received")} AS received_at,
+               count(*) OVER (PARTITION BY id, ts) AS receipts
+        FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS stored (id, ts, received)
+    )
+    DELETE FROM {{archived}} AS late USING stored
+    WHERE late.{{device}} = stored.id AND late."timestamp" = stored.ts
+      AND late.received_at = stored.received_at
+      AND receipts = (SELECT count(*) FROM {{archived}} AS same
+                      WHERE same.{{device}} = stored.id AND same."timestamp" = stored.ts)
+"""
+_COUNT = f"""
+    INSERT INTO {{stream}}_hourly_rollup AS rollup
+        ({{device}}, hour, readings, minutes, {{columns}})
+    SELECT id, hour, sum(is_new), bit_or(minute_bit(ts, hour)), {{sums}}
+    FROM unnest(%s::text[], %s::bigint[], %s::integer[], {{arrays}})
+             AS changed (id, instant, is_new, {{names}})
+    CROSS JOIN LATERAL (SELECT {_INSTANT.format("instant")} OFFSET 0) AS at (ts)
+    CROSS JOIN LATERAL (SELECT rollup_hour(ts) OFFSET 0) AS of (hour)
+    GROUP BY id, hour
+    ORDER BY id COLLATE "C", hour
+    ON CONFLICT ({{device}}, hour) DO UPDATE SET
+        readings = rollup.readings + excluded.readings,
+        minutes = rollup.minutes | excluded.minutes, {{updates}}
+"""
+_CHANGE_DAYS = f"""
+    SELECT change_{{stream}}_summaries(array_agg(id), array_agg({_INSTANT.format("ts")}))
+    FROM unnest(%s::text[], %s::bigint[]) AS changed (id, ts)
+"""
+_CLAIM = f"""
+    SELECT claim_meters(array_agg(id), array_agg({_INSTANT.format("ts")}),
+                        array_agg(old), array_agg(new))
+    FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[]) AS changed (id, ts, old, new)
+"""
+
+
+class Receipt(NamedTuple):
+    """What is late: a receipt, and its number where its reading may be in the archive."""
+
+    device: str
+    timestamp: int
+    received_at: int
+    values: Values
+    number: int | None
+
+    @property
+    def key(self) -> Key:
+        """Which reading it is of."""
+        return self.device, self.timestamp
+
+
+@dataclass
+class Change:
+    """What counts of a reading from now on, and what did before (None: it was not known)."""
+
+    key: Key
+    before: Values | None
+    after: Values
+
+
+@dataclass
+class Merged:
+    """What becomes of an archived day: receipts that it gets, and what they change in sums."""
+
+    added: list[tuple[Any, ...]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+def merge(archived: Sequence[tuple[Any, ...]], arrived: Sequence[Receipt]) -> Merged:
+    """Compare receipts that came late with those that the archive has of the same readings.
+
+    A row of archived is device, timestamp, received_at and values. The same receipt again adds
+    nothing; another of the same microsecond takes the next free one; of a reading's receipts the
+    latest counts. Those that are not pending count already.
+    """
+    known: dict[Key, dict[int, Values]] = {}
+    for device, timestamp, received_at, *values in archived:
+        known.setdefault((device, timestamp), {})[received_at] = tuple(values)
+    counted = {key: receipts[max(receipts)] for key, receipts in known.items()}
+    merged = Merged()
+    for receipt in arrived:
+        receipts = known.setdefault(receipt.key, {})
+        received_at = receipt.received_at
+        while receipts.get(received_at, receipt.values) != receipt.values:
+            received_at += 1
+        if received_at not in receipts:
+            receipts[received_at] = receipt.values
+            merged.added.append((*receipt.key, received_at, *receipt.values))
+    for key in dict.fromkeys(receipt.key for receipt in arrived if receipt.number):
+        after = known[key][max(known[key])]
+        if counted.get(key) != after:
+            merged.changes.append(Change(key, counted.get(key), after))
+    merged.added.sort(key=lambda row: row[:3])
+    return merged
+
+
+class LateReceipts:
+    """Takes what came late into the archive, by a connection of the maintenance's."""
+
+    def __init__(self, connection: psycopg.Connection[Row], archive: Archive) -> None:
+        self._connection = connection
+        self._archive = archive
+
+    def settle(self, go: Go) -> int:
+        """Settle what waits; return how many receipts that were.
+
+        Ends early where go says so. Each chunk is a transaction: a run that is killed is continued
+        by the next. Raises ArchiveUnavailable, ArchiveDamaged and ArchiveDiffers.
+        """
+        settled = 0
+        for layout in LAYOUTS.values():
+            if not self._archive.has_table(layout.archived):
+                continue
+            days = self._connection.execute(_DAYS.format(**_names(layout)).encode()).fetchall()
+            for (day,) in days:
+                while go() and (taken := self._settle_some(layout, day)):
+                    settled += taken
+        return settled
+
+    def count(self) -> int:
+        """Return how many receipts wait that may not count yet."""
+        counts = " + ".join(f"(SELECT count(*) FROM {stream}_pending)" for stream in LAYOUTS)
+        [(found,)] = self._connection.execute(f"SELECT {counts}".encode())
+        return int(found)
+
+    def _settle_some(self, layout: Layout, day: date) -> int:
+        statement = _ARRIVED.format(**_names(layout), columns=layout.as_numbers)
+        rows = self._connection.execute(statement.encode(), {"day": day, "most": CHUNK})
+        arrived = [
+            Receipt(device, timestamp, received_at, tuple(values), number)
+            for device, timestamp, received_at, *values, number in rows
+        ]
+        if not arrived:
+            return 0
+        [(number,)] = self._connection.execute(
+            """SELECT coalesce(max(number), 0) + 1 FROM archive_files
+               WHERE stream = %s AND day = %s""",
+            (layout.stream, day),
+        )
+        stored = None
+        with self._archive.open_day(layout, day) as opened:
+            keys = opened.folder / "keys.csv"
+            _write(keys, dict.fromkeys(receipt.key for receipt in arrived))
+            archived = opened.workbench.find_receipts(layout, opened.files, keys)
+            merged = merge(archived, arrived)
+            if merged.added:
+                source = opened.folder / "late.csv"
+                _write(source, merged.added)
+                stored = self._archive.store_file(
+                    layout, day, number, source, workbench=opened.workbench
+                )
+        with self._connection.transaction():
+            return self._take(layout, arrived, merged.changes, stored)
+
+    def _take(
+        self,
+        layout: Layout,
+        arrived: Sequence[Receipt],
+        changes: Sequence[Change],
+        stored: StoredFile | None,
+    ) -> int:
+        """Take receipts away that are in the archive, and count them; return how many."""
+        devices = sorted({receipt.device for receipt in arrived})
+        self._run(_LOCK, layout, [devices])  # as writers do, before anything else
+        if stored:
+            stored.register(self._connection)
+        if changes:
+            self._count(layout, changes)
+        pending = [receipt.number for receipt in arrived if receipt.number]
+        statement = "DELETE FROM {stream}_pending WHERE number = ANY (%s)"
+        taken = self._run(statement, layout, [pending])
+        counted = [receipt[:3] for receipt in arrived if not receipt.number]
+        return taken + self._run(_TAKE, layout, _columns(counted, 3))
+
+    def _count(self, layout: Layout, changes: Sequence[Change]) -> None:
+        keys = _columns([change.key for change in changes], 2)
+        positions = [list(layout.columns).index(name) - 3 for name in layout.sums]
+        sides: list[list[Any]] = []
+        for position in positions:
+            sides.append([change.after[position] for change in changes])
+            sides.append([change.before[position] if change.before else 0 for change in changes])
+        statement = _COUNT.format(
+            **_names(layout),
+            columns=", ".join(layout.sums.values()),
+            arrays=", ".join(["%s::float8[]"] * len(sides)),
+            names=", ".join(f"after_{name}, before_{name}" for name in layout.sums),
+            sums=", ".join(
+                f"sum(after_{name}::numeric - before_{name}::numeric)" for name in layout.sums
+            ),
+            updates=", ".join(
+                f"{name} = rollup.{name} + excluded.{name}" for name in layout.sums.values()
+            ),
+        )
+        are_new = [int(change.before is None) for change in changes]
+        self._connection.execute(statement.encode(), [*keys, are_new, *sides])
+        self._run(_CHANGE_DAYS, layout, keys)
+        if "meter_id" in list(layout.columns)[3:]:
+            named = [
+                (*change.key, change.before and change.before[-1], change.after[-1])
+                for change in changes
+                if (change.before and change.before[-1]) != change.after[-1]
+            ]
+            if named:
+                self._run(_CLAIM, layout, _columns(named, 4))
+
+    def _run(self, statement: str, layout: Layout, values: Sequence[Any]) -> int:
+        return self._connection.execute(
+            statement.format(**_names(layout)).encode(), values
+        ).rowcount
+
+
+def _names(layout: Layout) -> dict[str, str]:
+    return {"stream": layout.stream, "device": layout.device, "archived": layout.archived}
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    return [[row[column] for row in rows] for column in range(count)]
+
+
+def _write(target: Path, rows: Iterable[tuple[Any, ...]]) -> None:
+    with target.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)

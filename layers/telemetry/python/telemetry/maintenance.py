@@ -1,0 +1,112 @@
+"""What has to be done every hour, in steps that know nothing of each other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from telemetry.archive import Archive, Go
+from telemetry.database import Row
+from telemetry.late import LateReceipts
+from telemetry.partitions import HISTORIES, count_strays, make_partitions
+from telemetry.reports import Rules
+from telemetry.summaries import refresh_summaries
+
+_LOCK_KEY = 0x656E6572_6D61696E  # "enermain"
+
+# Partitions whose time is over, and much of which came since they were looked at last. PostgreSQL
+# does that by itself when a fifth of a table is new, and freezes rows only much later, all at once.
+_UNVACUUMED = """
+    SELECT part.relname
+    FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+    JOIN pg_stat_user_tables counted ON counted.relid = part.oid
+    WHERE inhparent = ANY (%s::regclass[]) AND n_ins_since_vacuum > 0.02 * n_live_tup
+      AND (regexp_match(pg_get_expr(relpartbound, part.oid),
+                        $re$TO \\('([^']+)'\\)$re$))[1]::timestamptz <= %s
+    ORDER BY 1
+"""
+
+
+class Done(NamedTuple):
+    """What a step leaves behind: a metric, and what its line in the log says besides."""
+
+    metric: str
+    value: int
+    details: dict[str, int]
+
+
+@contextmanager
+def alone(connection: psycopg.Connection[Row]) -> Iterator[bool]:
+    """Yield whether no other run is at work.
+
+    None begins until this ends; a lock of the session, it ends with a process that is killed.
+    """
+    [(locked,)] = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_KEY,))
+    try:
+        yield locked
+    finally:
+        if locked and not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+
+
+class Maintenance:
+    """The steps. Each may be repeated, and ended anywhere: the next run goes on from there."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Row],
+        archive: Archive,
+        now: datetime,
+        retain_from: datetime,
+        *,
+        rules: Rules,
+        go: Go,
+    ) -> None:
+        """go says whether there is time for one more day of history, or one more table."""
+        self._connection = connection
+        self._archive = archive
+        self._now = now
+        self._retain_from = retain_from
+        self._rules = rules
+        self._go = go
+
+    def count_strays(self) -> Done:
+        """Count the readings that found no partition, before they get one."""
+        return Done("ReadingsInDefaultPartition", count_strays(self._connection), {})
+
+    def make_partitions(self) -> Done:
+        """Make partitions ahead, and one of the default partition where that holds readings."""
+        return Done("PartitionsMade", len(make_partitions(self._connection, self._now)), {})
+
+    def refresh_summaries(self) -> Done:
+        """Make daily rollups, and the fleet's window up to the last whole hour."""
+        vehicles = refresh_summaries(self._connection, self._now, self._rules)
+        return Done("VehiclesSummarized", vehicles, {})
+
+    def archive_history(self) -> Done:
+        """Move the partitions that are past retention into the archive."""
+        closed = self._archive.close_partitions(self._retain_from)
+        moved = self._archive.move_closed(self._go)
+        waiting = self._archive.count_waiting(self._retain_from)
+        return Done("PartitionsToArchive", waiting, {"closed": closed, "receipts": moved})
+
+    def settle_late_receipts(self) -> Done:
+        """Count what came for archived days, and put it into the archive."""
+        late = LateReceipts(self._connection, self._archive)
+        settled = late.settle(self._go)
+        return Done("LateReceiptsPending", late.count(), {"settled": settled})
+
+    def refresh_statistics(self) -> Done:
+        """Vacuum and analyze partitions whose time is over: once, as nothing more comes."""
+        tables = self._connection.execute(_UNVACUUMED, (list(HISTORIES), self._now)).fetchall()
+        vacuumed = 0
+        for (name,) in tables:
+            if not self._go():
+                break
+            statement = "VACUUM (FREEZE, ANALYZE, SKIP_LOCKED) {}"
+            self._connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+            vacuumed += 1
+        return Done("PartitionsToVacuum", len(tables) - vacuumed, {"vacuumed": vacuumed})

@@ -1,0 +1,214 @@
+"""Readings in Parquet files, written and read by DuckDB, which only the maintenance's bundle has.
+
+Rows are in the order of device and time, so that ids and times take next to nothing;
+docs/archive.md has the columns and their units. Outside of files and history an instant is a number
+here: microseconds since 1970.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+# Decimals up to which values are compared; history has 15 significant digits.
+_DECIMALS = 18
+_TO_POSTGRES = {
+    "VARCHAR": "coalesce({}, '')",
+    "TIMESTAMPTZ": "(extract(epoch FROM {}) * 1000000)::bigint::text",
+    "DOUBLE": f"coalesce(round({{}}::text::numeric, {_DECIMALS})::text, '')",
+}
+_TO_DUCKDB = {
+    "VARCHAR": "coalesce({}, '')",
+    "TIMESTAMPTZ": "epoch_us({})::VARCHAR",
+    "DOUBLE": f"coalesce({{}}::VARCHAR::DECIMAL(38, {_DECIMALS})::VARCHAR, '')",
+}
+
+
+class Fingerprint(NamedTuple):
+    """What two sets of receipts have in common where they are equal.
+
+    kwh is the sum of all receipts, those that do not count too; checksum the sum of the first 60
+    bits of each row's MD5.
+    """
+
+    readings: int
+    kwh: Decimal
+    checksum: Decimal
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A stream's tables, and the columns of its history and of its files."""
+
+    stream: str
+    columns: Mapping[str, str]
+    # Which are added up, and in which column of the rollup.
+    sums: Mapping[str, str]
+    units: str
+
+    @property
+    def device(self) -> str:
+        """The column of device ids."""
+        return next(iter(self.columns))
+
+    @property
+    def history(self) -> str:
+        """The partitioned table."""
+        return f"{self.stream}_telemetry_history"
+
+    @property
+    def archived(self) -> str:
+        """History's partition of all that is archived, where receipts lie that came since."""
+        return f"{self.history}_archived"
+
+    @property
+    def kwh(self) -> str:
+        """The column of energy."""
+        return next(iter(self.sums))
+
+    @property
+    def as_numbers(self) -> str:
+        """What PostgreSQL selects for a file: instants as microseconds, numbers as floats."""
+        casts = {
+            "VARCHAR": '"{}"',
+            "TIMESTAMPTZ": '(extract(epoch FROM "{}") * 1000000)::bigint',
+            "DOUBLE": '"{}"::float8',
+        }
+        return ", ".join(casts[kind].format(name) for name, kind in self.columns.items())
+
+    @property
+    def fingerprint_in_postgres(self) -> str:
+        """The expressions of a Fingerprint in PostgreSQL's SQL."""
+        row = " || '|' || ".join(self._texts(_TO_POSTGRES))
+        return (
+            f"count(*), coalesce(sum(round({self.kwh}, {_DECIMALS})), 0), "
+            f"coalesce(sum(('x' || left(md5({row}), 15))::bit(60)::bigint), 0)"
+        )
+
+    @property
+    def fingerprint_in_duckdb(self) -> str:
+        """The same in DuckDB's."""
+        row = " || '|' || ".join(self._texts(_TO_DUCKDB))
+        kwh = f"{self.kwh}::VARCHAR::DECIMAL(38, {_DECIMALS})"
+        return (
+            f"count(*), coalesce(sum({kwh}), 0), "
+            f"coalesce(sum(('0x' || left(md5({row}), 15))::BIGINT), 0)"
+        )
+
+    def _texts(self, forms: Mapping[str, str]) -> Iterable[str]:
+        return (forms[kind].format(f'"{name}"') for name, kind in self.columns.items())
+
+
+METERS = Layout(
+    "meter",
+    {
+        "meter_id": "VARCHAR",
+        "timestamp": "TIMESTAMPTZ",
+        "received_at": "TIMESTAMPTZ",
+        "kwh_consumed_ac": "DOUBLE",
+        "voltage": "DOUBLE",
+    },
+    {"kwh_consumed_ac": "kwh_consumed_ac"},
+    "kwh_consumed_ac kWh, voltage V",
+)
+VEHICLES = Layout(
+    "vehicle",
+    {
+        "vehicle_id": "VARCHAR",
+        "timestamp": "TIMESTAMPTZ",
+        "received_at": "TIMESTAMPTZ",
+        "kwh_delivered_dc": "DOUBLE",
+        "battery_temp": "DOUBLE",
+        "soc": "DOUBLE",
+        "meter_id": "VARCHAR",
+    },
+    {"kwh_delivered_dc": "kwh_delivered_dc", "battery_temp": "battery_temp_sum"},
+    "kwh_delivered_dc kWh, battery_temp °C, soc %",
+)
+LAYOUTS = {layout.stream: layout for layout in (METERS, VEHICLES)}
+
+
+class Workbench:
+    """DuckDB with a folder for what it cannot hold in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._duckdb = duckdb.connect(
+            config={
+                "temp_directory": str(folder),
+                "memory_limit": "1GB",
+                "autoinstall_known_extensions": "false",  # there is no way to the internet
+            }
+        )
+        self._duckdb.execute("SET TimeZone = 'UTC'")
+
+    def close(self) -> None:
+        """Let go of its memory."""
+        self._duckdb.close()
+
+    def write(self, layout: Layout, source: Path, target: Path) -> None:
+        """Make a Parquet file of a CSV file of layout.as_numbers, in the order of its rows."""
+        columns = ", ".join(
+            f'make_timestamptz("{name}") AS "{name}"' if kind == "TIMESTAMPTZ" else f'"{name}"'
+            for name, kind in layout.columns.items()
+        )
+        # Version 2 for its encodings: differences of instants, and bytes of floats apart.
+        self._duckdb.execute(
+            f"""COPY (SELECT {columns} FROM {self._csv(layout, source)}) TO '{target}'
+                (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION V2,
+                 KV_METADATA {{units: '{layout.units}'}})"""
+        )
+
+    def take_fingerprint(self, layout: Layout, files: Sequence[Path]) -> Fingerprint:
+        """Return what Parquet files hold together."""
+        row = self._duckdb.execute(
+            f"SELECT {layout.fingerprint_in_duckdb} FROM {_parquet(files)}"
+        ).fetchone()
+        assert row is not None
+        return Fingerprint(row[0], row[1], Decimal(row[2]))
+
+    def find_receipts(
+        self, layout: Layout, files: Sequence[Path], keys: Path
+    ) -> list[tuple[Any, ...]]:
+        """Return the receipts of readings, instants as microseconds.
+
+        keys is a CSV file of device ids and instants.
+        """
+        if not files:
+            return []
+        columns = ", ".join(
+            f'epoch_us(found."{name}")' if kind == "TIMESTAMPTZ" else f'found."{name}"'
+            for name, kind in layout.columns.items()
+        )
+        return self._duckdb.execute(
+            f"""SELECT {columns}
+                FROM {_parquet(files)} AS found
+                SEMI JOIN read_csv('{keys}', header = false, quote = '"',
+                                   columns = {{id: 'VARCHAR', ts: 'BIGINT'}}) AS wanted
+                ON found.{layout.device} = wanted.id AND epoch_us(found."timestamp") = wanted.ts"""
+        ).fetchall()
+
+    def write_csv(self, layout: Layout, files: Sequence[Path], target: Path) -> None:
+        """Make a CSV file, as PostgreSQL copies it in, of Parquet files."""
+        columns = ", ".join(
+            f'"{name}"::VARCHAR' if kind == "TIMESTAMPTZ" else f'"{name}"'
+            for name, kind in layout.columns.items()
+        )
+        self._duckdb.execute(
+            f"""COPY (SELECT {columns} FROM {_parquet(files)}) TO '{target}'
+                (FORMAT csv, HEADER false)"""
+        )
+
+    def _csv(self, layout: Layout, file: Path) -> str:
+        types = {"TIMESTAMPTZ": "BIGINT"}
+        columns = ", ".join(
+            f"'{name}': '{types.get(kind, kind)}'" for name, kind in layout.columns.items()
+        )
+        return f"read_csv('{file}', header = false, quote = '\"', columns = {{{columns}}})"
+
+
+def _parquet(files: Sequence[Path]) -> str:
+    names = ", ".join(f"'{file}'" for file in files)
+    return f"read_parquet([{names}], hive_partitioning = false)"

@@ -1,0 +1,158 @@
+"""The maintenance function as the schedule invokes it, on a real database and a real S3 API."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from local import ROOT
+from local.configuration import ARCHIVE, read_local_template
+from local.databases import DatabaseUrls
+from local.runtime import Environment
+from local.sqs import QueueServer
+from telemetry.database import Database, Row, connect
+from telemetry.maintenance import alone
+from telemetry.readings import MeterReading
+from telemetry.store import store_meter_readings
+from tests.conftest import unpooled
+
+pytestmark = unpooled  # the maintenance is direct
+
+EVENT = json.loads((ROOT / "events/MaintainFunction.json").read_text(encoding="utf-8"))
+STEPS = {
+    "count_strays": "ReadingsInDefaultPartition",
+    "make_partitions": "PartitionsMade",
+    "refresh_summaries": "VehiclesSummarized",
+    "archive_history": "PartitionsToArchive",
+    "settle_late_receipts": "LateReceiptsPending",
+    "refresh_statistics": "PartitionsToVacuum",
+}
+LONG_AGO = datetime(2025, 5, 5, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def environ(urls: DatabaseUrls, storage: QueueServer, s3: Any) -> Iterator[dict[str, str]]:
+    """The variables of functions; what a test archives is gone when it is over."""
+    yield {**os.environ, **storage.environment, **urls.environment, "HISTORY_RETENTION": "300"}
+    for entry in s3.list_object_versions(Bucket=ARCHIVE).get("Versions", []):
+        s3.delete_object(Bucket=ARCHIVE, Key=entry["Key"], VersionId=entry["VersionId"])
+
+
+def maintain(environ: Mapping[str, str], event: Mapping[str, Any] = EVENT) -> dict[str, Any]:
+    function = read_local_template(environ).functions["MaintainFunction"]
+    done: dict[str, Any] = Environment(function).invoke(dict(event), "request")
+    return done
+
+
+def store(urls: DatabaseUrls, *times: datetime) -> None:
+    database = Database(urls.ingest)
+    readings = [
+        MeterReading.model_construct(
+            meter_id=f"METER-{number}", kwh_consumed_ac=1.5, voltage=230.0, timestamp=time
+        )
+        for time in times
+        for number in range(3)
+    ]
+    store_meter_readings(database, readings, datetime.now(UTC))
+    database.close()
+
+
+def metrics(capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    lines = capsys.readouterr().out.splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"_aws"')]
+
+
+def test_each_step_has_a_line_in_the_log_and_a_metric(
+    urls: DatabaseUrls,
+    environ: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = datetime.now(UTC)
+    store(urls, LONG_AGO, now - timedelta(days=2), now)
+    expected = dict.fromkeys(STEPS.values(), 0)
+    assert maintain(environ) == expected
+    assert [(line.message, line.levelname) for line in caplog.records] == [
+        (step, "INFO") for step in STEPS
+    ]
+    for metric, name in zip(metrics(capsys), STEPS.values(), strict=True):
+        assert metric[name] == [0]
+        assert metric["Stack"] == "local"
+        [form] = metric["_aws"]["CloudWatchMetrics"]
+        assert (form["Namespace"], form["Dimensions"]) == ("EnergyIngestionEngine", [["Stack"]])
+    [archived] = [line for line in caplog.records if line.message == "archive_history"]
+    assert vars(archived)["receipts"] == 3
+    assert maintain(environ) == expected
+
+    table = "meter_telemetry_history_2025_05_05_restored"
+    assert maintain(environ, {"restore": "2025-05-05"}) == {table: 3}
+
+
+def test_readings_without_a_partition_are_counted_and_one_step_does_not_hinder_another(
+    connection: psycopg.Connection[Row],
+    environ: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection.execute(
+        """INSERT INTO meter_telemetry_history
+               (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
+           VALUES ('METER-1', now() + interval '20 days', now(), 1, 230)"""
+    )
+    with pytest.raises(Exception, match="holds rows outside"):
+        maintain(environ)
+    connection.execute("DELETE FROM meter_telemetry_history")
+    failed = "make_partitions failed"
+    assert [line.message for line in caplog.records] == [
+        failed if step == "make_partitions" else step for step in STEPS
+    ]
+    assert metrics(capsys)[0]["ReadingsInDefaultPartition"] == [1]
+
+
+def test_a_second_run_does_nothing_while_one_is_at_work(
+    urls: DatabaseUrls, environ: dict[str, str]
+) -> None:
+    with connect(urls.maintain) as other, alone(other) as is_alone:
+        assert is_alone
+        assert maintain(environ) == {"running": True}
+    assert "running" not in maintain(environ)
+
+
+def test_runs_that_are_killed_lose_nothing(
+    urls: DatabaseUrls, environ: dict[str, str], connection: psycopg.Connection[Row]
+) -> None:
+    days = [LONG_AGO - number * timedelta(days=30) for number in range(6)]
+    store(urls, *days)
+    killed = 0
+    for hundredths in range(60, 200, 20):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "local", "invoke", "MaintainFunction"],
+            env={**environ, "DATABASE_URL": urls.owner},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            run.wait(hundredths / 100)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+            killed += 1
+    assert killed > 1
+    deadline = time.monotonic() + 30
+    while "running" in maintain(environ):  # until the server has noticed
+        assert time.monotonic() < deadline
+    assert connection.execute("SELECT count(*) FROM archive_closed").fetchone() == (0,)
+    [(readings,)] = connection.execute("SELECT sum(readings) FROM archive_files")
+    assert readings == 3 * len(days)
+    for day in days:
+        restored = maintain(environ, {"restore": str(day.date())})
+        assert list(restored.values()) == [3]
