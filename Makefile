@@ -1,6 +1,6 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run sam-local sam-invoke invoke status logs psql verify db-stop db-start dead-letters redrive \
+.PHONY: help run sam-local sam-invoke invoke status logs psql verify alerts db-stop db-start dead-letters redrive \
   stop reset token simulate test faults bench lint format cost openapi schema build lock
 
 PORT ?= 3000
@@ -47,6 +47,9 @@ psql: export SQL := $(value SQL)
 
 verify: .venv/run ## Compare live rows, rollups and links with history
 	@$(BIN)/python -m local verify
+
+alerts: .venv/run ## Judge the chargers now, publish what has changed, and print it
+	@$(BIN)/python -m local alerts
 
 db-stop: .venv/run ## Stop the database alone: readings wait in the queues
 	@$(BIN)/python -m local db-stop

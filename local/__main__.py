@@ -1,6 +1,8 @@
 """The commands behind `make`: `python -m local COMMAND`."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import uuid
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -71,6 +74,7 @@ def main() -> None:
     add("schema", _write_schema, "write layers/telemetry/schema.sql")
     simulator.add_options(add("simulate", _simulate, "send telemetry to what is running"))
     add("poll", _poll, "handle the messages of the queues; `run` starts this")
+    add("alerts", _raise_alerts, "judge the chargers now, and publish what has changed")
     invoke = add("invoke", _invoke, "call a function directly")
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", default="{}")
@@ -266,22 +270,38 @@ def _database_url(folder: Path) -> str:
     return os.environ.get("DATABASE_URL") or read_file(folder, "database-url")
 
 
+def _raise_alerts(folder: Path, _options: Options) -> None:
+    if running_pid(folder) is None:
+        raise LocalError("nothing is running here: `make run`")
+    # As in the processes of the running system, where the topic is.
+    os.environ.update(json.loads(read_file(folder, "sqs.json")))
+    with contextlib.redirect_stdout(io.StringIO()):  # its log and metric, which are for machines
+        returned = _call(folder, "FaultMonitorFunction", {})
+    for notice in returned["first"]:
+        said = notice["evidence"] and f"{notice['evidence']['efficiencyRatio']} %"
+        said = said or f"{notice['by']}: {notice['why']}"
+        about = f"{notice['vehicleId']} {notice['meterId']}"
+        say(f"{notice['change']}: {about}, {said}\n  {json.dumps(notice)}")
+    say(f"Judged up to {returned['timeWindowEnd']}; published: {returned['published']}")
+
+
 def _invoke(folder: Path, options: Options) -> None:
-    name = options.function
-    environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
-    template = read_local_template(environ)
+    try:
+        event = json.loads(options.event)
+    except ValueError as error:
+        raise LocalError(f"the event is not JSON: {error}") from None
+    say(json.dumps(_call(folder, options.function, event)))
+
+
+def _call(folder: Path, name: str, event: dict[str, Any]) -> Any:
+    template = read_local_template({**os.environ, "DATABASE_URL": _database_url(folder)})
     if name not in template.functions:
         raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
     try:
-        parsed = json.loads(options.event)
-    except ValueError as error:
-        raise LocalError(f"the event is not JSON: {error}") from None
-    try:
-        returned = Environment(template.functions[name]).invoke(parsed, str(uuid.uuid4()))
+        return Environment(template.functions[name]).invoke(event, str(uuid.uuid4()))
     except (psycopg.Error, TelemetryError) as error:
         reason = str(error).strip().splitlines()[0]
         raise LocalError(f"{name}: {reason}") from error
-    say(json.dumps(returned))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The database of a server of our own and its three users: who owns, who writes, who reads.
+"""The database of a server of our own and its users: who owns, writes, reads and raises alerts.
 
 None of them is a superuser, as on a managed server: what works here works there.
 """
@@ -23,6 +23,7 @@ from local.postgres import RunningPostgres, embedded_binaries, free_port, start_
 from telemetry.database import connect
 
 OWNER, INGEST, READ = "telemetry_owner", "telemetry_ingest", "telemetry_read"
+ALERTS = "telemetry_alerts"
 DATABASE = "telemetry"
 PREFERRED_PORT = 54329
 
@@ -37,10 +38,11 @@ class DatabaseUrls:
     owner: str
     ingest: str
     read: str
+    alerts: str
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "DatabaseUrls":
-        """Return the variables DATABASE_URL, INGEST_DATABASE_URL and READ_DATABASE_URL.
+        """Return the variables DATABASE_URL, and INGEST_, READ_ and ALERTS_DATABASE_URL.
 
         Where only the first is set, one user does everything.
         """
@@ -49,6 +51,7 @@ class DatabaseUrls:
             owner,
             environ.get("INGEST_DATABASE_URL") or owner,
             environ.get("READ_DATABASE_URL") or owner,
+            environ.get("ALERTS_DATABASE_URL") or owner,
         )
 
     @property
@@ -58,6 +61,7 @@ class DatabaseUrls:
             "DATABASE_URL": self.owner,
             "INGEST_DATABASE_URL": self.ingest,
             "READ_DATABASE_URL": self.read,
+            "ALERTS_DATABASE_URL": self.alerts,
         }
 
     @property
@@ -67,16 +71,17 @@ class DatabaseUrls:
             "OwnerDatabaseUrl": self.owner,
             "IngestDatabaseUrl": self.ingest,
             "ReadDatabaseUrl": self.read,
+            "AlertsDatabaseUrl": self.alerts,
         }
 
 
 def database_urls(server: RunningPostgres, name: str) -> DatabaseUrls:
-    """Return how the three users reach a database of the server."""
+    """Return how the users reach a database of the server."""
     address = urlsplit(server.url).netloc.rpartition("@")[2]
     return DatabaseUrls(
         *(
             f"postgresql://{user}:{password_of(server, user)}@{address}/{name}"
-            for user in (OWNER, INGEST, READ)
+            for user in (OWNER, INGEST, READ, ALERTS)
         )
     )
 
@@ -108,7 +113,7 @@ def make_database(server: RunningPostgres, name: str) -> None:
 def admit_users(server: RunningPostgres) -> None:
     """Give the users that the migrations made their passwords."""
     with connect(server.url) as admin:
-        for user in (INGEST, READ):
+        for user in (INGEST, READ, ALERTS):
             admin.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(
                     sql.Identifier(user), sql.Literal(password_of(server, user))

@@ -1,8 +1,9 @@
 -- Who may do what. The role that applies the migrations owns everything; it needs CREATEROLE, as the
--- master user of a managed server has. The two others own nothing, may log in once they are given
+-- master user of a managed server has. The others own nothing, may log in once they are given
 -- a password (or another way in), and do just this:
 --   telemetry_ingest  calls the store's functions, which run with their owner's rights
 --   telemetry_read    reads
+--   telemetry_alerts  calls the functions that raise faults (0008), likewise
 --
 -- Roles belong to the server, not to the database: another database may have made them already. Their
 -- settings hold what a session may not SET, because a proxy would then pin its connection: a limit
@@ -12,7 +13,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['telemetry_ingest', 'telemetry_read'] LOOP
+    FOREACH name IN ARRAY ARRAY['telemetry_ingest', 'telemetry_read', 'telemetry_alerts'] LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = name);
         BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
