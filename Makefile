@@ -1,6 +1,6 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
-.PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore db-stop db-start \
+.PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore alerts db-stop db-start \
   dead-letters redrive stop reset token simulate test faults bench lint format cost openapi schema build lock
 
 PORT ?= 3000
@@ -53,6 +53,9 @@ maintain: .venv/run ## Partitions, summaries, archive (HISTORY_RETENTION=days), 
 
 restore: .venv/run ## Bring a day back from the archive, into tables of its own: DAY=2026-01-31
 	@$(BIN)/python -m local restore $(DAY)
+
+alerts: .venv/run ## Judge the chargers now, publish what has changed, and print it
+	@$(BIN)/python -m local alerts
 
 db-stop: .venv/run ## Stop the database alone: readings wait in the queues
 	@$(BIN)/python -m local db-stop

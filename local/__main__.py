@@ -1,6 +1,8 @@
 """The commands behind `make`: `python -m local COMMAND`."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -75,6 +77,7 @@ def main() -> None:
     add("schema", _write_schema, "write layers/telemetry/schema.sql")
     simulator.add_options(add("simulate", _simulate, "send telemetry to what is running"))
     add("poll", _poll, "handle the messages of the queues; `run` starts this")
+    add("alerts", _raise_alerts, "judge the chargers now, and publish what has changed")
     invoke = add("invoke", _invoke, "call a function directly")
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", default="{}")
@@ -282,6 +285,18 @@ def _restore(folder: Path, options: Options) -> None:
     made = _call(_of_system(folder), "MaintainFunction", {"restore": str(day)})
     for table, receipts in made.items():
         say(f"{table}: {receipts} receipts; `DROP TABLE {table}` when you are done with it")
+
+
+def _raise_alerts(folder: Path, _options: Options) -> None:
+    environ = _of_system(folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # its log and metric, which are for machines
+        returned = _call(environ, "FaultMonitorFunction", {})
+    for notice in returned["first"]:
+        said = notice["evidence"] and f"{notice['evidence']['efficiencyRatio']} %"
+        said = said or f"{notice['by']}: {notice['why']}"
+        about = f"{notice['vehicleId']} {notice['meterId']}"
+        say(f"{notice['change']}: {about}, {said}\n  {json.dumps(notice)}")
+    say(f"Judged up to {returned['timeWindowEnd']}; published: {returned['published']}")
 
 
 def _of_system(folder: Path) -> dict[str, str]:

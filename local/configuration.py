@@ -24,6 +24,7 @@ ACCOUNT = "000000000000"
 REGION = "eu-central-1"
 # The bucket of the archive.
 ARCHIVE = "archive"
+FAULT_TOPIC = "FaultTopic"
 
 
 def queue_arn(name: str) -> str:
@@ -37,8 +38,8 @@ def queue_url(endpoint: str, name: str) -> str:
 
 
 def queue_references(endpoint: str) -> dict[str, str]:
-    """Return what `!Ref` and `!GetAtt` of the queues in template.yaml mean."""
-    references = {}
+    """Return what `!Ref` and `!GetAtt` of the queues and the topic in template.yaml mean."""
+    references = {FAULT_TOPIC: f"arn:aws:sns:{REGION}:{ACCOUNT}:{FAULT_TOPIC}"}
     for name in queue_names(TEMPLATE):
         references[name] = queue_url(endpoint, name)
         references[f"{name}.Arn"] = queue_arn(name)

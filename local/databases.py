@@ -1,4 +1,4 @@
-"""The database of a server of our own and its users: who owns, writes, reads and maintains.
+"""The database of a server of our own and its users: who owns, writes, reads, alerts and maintains.
 
 None of them is a superuser, as on a managed server: what works here works there.
 """
@@ -24,6 +24,7 @@ from telemetry.database import connect
 
 OWNER, INGEST, READ = "telemetry_owner", "telemetry_ingest", "telemetry_read"
 MAINTAIN = "telemetry_maintain"
+ALERTS = "telemetry_alerts"
 DATABASE = "telemetry"
 PREFERRED_PORT = 54329
 
@@ -38,11 +39,12 @@ class DatabaseUrls:
     owner: str
     ingest: str
     read: str
+    alerts: str
     maintain: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "DatabaseUrls":
-        """Return DATABASE_URL, and INGEST_, READ_ and MAINTAIN_DATABASE_URL.
+        """Return DATABASE_URL, and INGEST_, READ_, ALERTS_ and MAINTAIN_DATABASE_URL.
 
         Where only the first is set, one user does everything.
         """
@@ -51,6 +53,7 @@ class DatabaseUrls:
             owner,
             environ.get("INGEST_DATABASE_URL") or owner,
             environ.get("READ_DATABASE_URL") or owner,
+            environ.get("ALERTS_DATABASE_URL") or owner,
             environ.get("MAINTAIN_DATABASE_URL", ""),
         )
 
@@ -62,6 +65,7 @@ class DatabaseUrls:
             "INGEST_DATABASE_URL": self.ingest,
             "READ_DATABASE_URL": self.read,
             "MAINTAIN_DATABASE_URL": self.maintain,
+            "ALERTS_DATABASE_URL": self.alerts,
         }
 
     @property
@@ -72,6 +76,7 @@ class DatabaseUrls:
             "IngestDatabaseUrl": self.ingest,
             "ReadDatabaseUrl": self.read,
             "MaintainDatabaseUrl": self.maintain or self.owner,
+            "AlertsDatabaseUrl": self.alerts,
         }
 
 
@@ -81,7 +86,7 @@ def database_urls(server: RunningPostgres, name: str) -> DatabaseUrls:
     return DatabaseUrls(
         *(
             f"postgresql://{user}:{password_of(server, user)}@{address}/{name}"
-            for user in (OWNER, INGEST, READ, MAINTAIN)
+            for user in (OWNER, INGEST, READ, ALERTS, MAINTAIN)
         )
     )
 
@@ -113,7 +118,7 @@ def make_database(server: RunningPostgres, name: str) -> None:
 def admit_users(server: RunningPostgres) -> None:
     """Give the users that the migrations made their passwords."""
     with connect(server.url) as admin:
-        for user in (INGEST, READ, MAINTAIN):
+        for user in (INGEST, READ, ALERTS, MAINTAIN):
             admin.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(
                     sql.Identifier(user), sql.Literal(password_of(server, user))

@@ -14,6 +14,8 @@ from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     DeviceNotCovered,
+    FaultCleared,
+    FaultNotFound,
     InvalidRequest,
     LinkNotFound,
     MeterNotFound,
@@ -25,6 +27,7 @@ from telemetry.errors import (
     UnsupportedEncoding,
     VehicleNotFound,
 )
+from telemetry.faults import FAULT_ID
 from telemetry.http import MOST_BODY_BYTES
 from telemetry.tables import CSV, JSON
 
@@ -62,6 +65,7 @@ _MESSAGES = {
     403: str(DeviceNotCovered("meterId")),
     404: str(VehicleNotFound()),
     406: str(NotAcceptable((JSON, CSV))),
+    409: str(FaultCleared()),
     413: str(BodyTooLarge(MOST_BODY_BYTES)),
     415: str(UnsupportedEncoding()),
     429: str(TooManyReadings("meterId", 5)),
@@ -173,9 +177,11 @@ def _error_example(status: int, path: str, scope: Scope | None) -> dict[str, Any
         message = str(ScopeMissing(scope))
     if status == 404 and "{meterId}" in path:
         message = str(MeterNotFound())
+    if status == 404 and "{faultId}" in path:
+        message = str(FaultNotFound())
     example = {
         "statusCode": status,
-        "path": path.replace("{vehicleId}", "VEH-001").replace("{meterId}", "METER-001"),
+        "path": path.format(vehicleId="VEH-001", meterId="METER-001", faultId=FAULT_ID),
         "message": message,
         "timestamp": "2026-02-10T10:30:00Z",
     }

@@ -68,13 +68,13 @@ def start_sam(
     addresses = [urlsplit(url) for url in (*urls.environment.values(), endpoint)]
     for port_here in {parts.port for parts in addresses if parts.hostname in LOOPBACK}:
         pass_on((bridge, port_here or 5432), ("127.0.0.1", port_here or 5432))
+    endpoints = dict.fromkeys(("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS"), endpoint)
     there = {
-        name: _from_container(url, bridge)
-        for name, url in (urls.environment | {"AWS_ENDPOINT_URL_SQS": endpoint}).items()
+        name: _from_container(url, bridge) for name, url in (urls.environment | endpoints).items()
     }
     template = read_local_template({**environ, **there})
     variables = {
-        name: {**function.environment, "AWS_ENDPOINT_URL_SQS": there["AWS_ENDPOINT_URL_SQS"]}
+        name: {**function.environment, **{each: there[each] for each in endpoints}}
         for name, function in template.functions.items()
     }
     write_file(folder, "sam-environment.json", json.dumps(variables, indent=2) + "\n")

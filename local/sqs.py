@@ -1,4 +1,4 @@
-"""A server of SQS, DynamoDB and S3 of one's own: MiniStack's, started, kept running, and stopped.
+"""SQS, SNS, EventBridge, DynamoDB and S3: MiniStack's, started, kept running, and stopped.
 
 Like the PostgreSQL server it listens on loopback only, and serves only who knows its key. It keeps
 its messages in memory and writes them to its folder when it is told to end: a crash loses them.
@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from local import LocalError
-from local.configuration import ACCOUNT, REGION
+from local.configuration import ACCOUNT, FAULT_TOPIC, REGION
 from local.folder import write_file
 from local.postgres import free_port
 from local.processes import KeptProcess, Process
@@ -44,6 +44,8 @@ class QueueServer:
     def environment(self) -> dict[str, str]:
         """The variables by which a function's clients reach it."""
         return {
+            "AWS_ENDPOINT_URL_SNS": self.endpoint,
+            "AWS_ENDPOINT_URL_EVENTBRIDGE": self.endpoint,
             "AWS_ENDPOINT_URL_SQS": self.endpoint,
             "AWS_ENDPOINT_URL_DYNAMODB": self.endpoint,
             "AWS_ENDPOINT_URL_S3": self.endpoint,
@@ -76,7 +78,7 @@ class QueueServer:
         settings = {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
-            "SERVICES": "sqs,dynamodb,s3",
+            "SERVICES": "sqs,sns,events,dynamodb,s3",
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
             "PERSIST_STATE": "1",
@@ -109,6 +111,7 @@ class QueueServer:
         self._await_answer(process)
         try:
             urls = make_queues(client, self._queues)
+            connect(self.environment, "sns").create_topic(Name=FAULT_TOPIC)
             if self._tables:
                 make_tables(connect(self.environment, "dynamodb"), self._tables)
             make_bucket(self.environment)

@@ -17,6 +17,7 @@ from telemetry.errors import (
     MeterNotFound,
     VehicleNotFound,
 )
+from telemetry.faults import Fault, Faults, FaultSelection, list_faults
 from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, report_fleet
 from telemetry.health import Health, check_health
 from telemetry.http import Event, build_handler, build_resolver, documents
@@ -33,6 +34,7 @@ from telemetry.live import (
 from telemetry.observability import build_logger
 from telemetry.parameters import (
     AfterDevice,
+    AfterFault,
     AfterRank,
     AfterReceipt,
     Buckets,
@@ -42,7 +44,9 @@ from telemetry.parameters import (
     Limit,
     OfBucket,
     OfChargingStatus,
+    OfFaultState,
     OfStatus,
+    OfVehicle,
     PerformanceEnd,
     TrendEnd,
     VehicleIds,
@@ -144,6 +148,24 @@ def fleet(
     selection = FleetSelection(timedelta(hours=hours), end, status, limit, after)
     page = report_fleet(replica, rules, selection, datetime.now(UTC))
     return answer_table(app, page, FleetVehicle, page.items, page.next_cursor)
+
+
+@app.get(
+    "/v1/analytics/faults",
+    summary="Which chargers fail, and which did",
+    tags=["Analytics"],
+    responses=documents_table(Faults, Fault, InvalidRequest, DatabaseUnavailable),
+)
+def faults(
+    *,
+    state: OfFaultState = None,
+    vehicle_id: OfVehicle = None,
+    limit: Limit = 100,
+    after: AfterFault = None,
+) -> Response[str]:
+    """List faults of chargers with their history, those opened last first. JSON or CSV."""
+    page = list_faults(database, FaultSelection(state, vehicle_id, limit, after))
+    return answer_table(app, page, Fault, page.items, page.next_cursor)
 
 
 @app.get(

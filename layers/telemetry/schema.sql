@@ -28,6 +28,20 @@ CREATE TYPE public.charging_window AS (
 	source text
 );
 
+CREATE FUNCTION public.acknowledge_fault(id uuid, by_whom text, why text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE fault SET state = 'acknowledged' WHERE fault_id = id AND state = 'open';
+    IF FOUND THEN
+        INSERT INTO fault_change (fault_id, change, details)
+        VALUES (id, 'acknowledged', jsonb_build_object('by', by_whom, 'why', why));
+    END IF;
+    RETURN (SELECT state FROM fault WHERE fault_id = id);
+END
+$$;
+
 CREATE FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS void
     LANGUAGE sql
     SET search_path TO 'public', 'pg_temp'
@@ -223,6 +237,13 @@ $$;
 
 COMMENT ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) IS 'Whether a claim changes nothing that is in links before it.';
 
+CREATE FUNCTION public.count_fault_changes() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT count(*) FROM fault_change WHERE published_at IS NULL
+$$;
+
 CREATE FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) RETURNS void
     LANGUAGE sql
     SET search_path TO 'public', 'pg_temp'
@@ -278,6 +299,141 @@ CREATE FUNCTION public.day_of(hour timestamp with time zone) RETURNS timestamp w
     RETURN date_bin('1 day'::interval, hour, '2000-01-01 00:00:00+00'::timestamp with time zone);
 
 COMMENT ON FUNCTION public.day_of(hour timestamp with time zone) IS 'The start of the day (day, day + 24 h] that an hour belongs to.';
+
+CREATE FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    again   constant timestamptz[] := ARRAY[until - interval '1 hour', until];
+    ids     text[];
+    found   record;
+    opening uuid;
+BEGIN
+    SELECT array_agg(vehicle_id ORDER BY vehicle_id) INTO ids
+    FROM (
+        SELECT vehicle_id FROM vehicle_live_status WHERE vehicle_id > after_id
+        ORDER BY vehicle_id LIMIT most
+    ) AS next;
+    IF ids IS NULL THEN
+        RETURN NULL;
+    END IF;
+    LOCK TABLE charger_window IN SHARE ROW EXCLUSIVE MODE;
+
+DELETE FROM charger_window WHERE vehicle_id = ANY (ids) AND window_end = ANY (again);
+    INSERT INTO charger_window (window_end, at_fault, vehicle_id, meter_id, evidence)
+    WITH part AS MATERIALIZED (  -- the time of one link in one window
+        SELECT row_number() OVER () AS position, vehicle_id, link.meter_id, window_end,
+               greatest(valid_from, window_start) AS opened, least(valid_to, window_end) AS closed
+        FROM (
+            SELECT array_agg(id) AS ids, array_agg(ended - length) AS starts, array_agg(ended) AS ends
+            FROM unnest(ids) AS id CROSS JOIN unnest(again) AS ended
+        ) AS wanted
+        CROSS JOIN vehicle_performance(wanted.ids, starts, ends, NULL, by_name)
+        CROSS JOIN unnest(meter_ids, valid_froms, valid_tos) AS link (meter_id, valid_from, valid_to)
+    ), charged AS (
+        SELECT part.vehicle_id, part.meter_id, part.window_end,
+               sum(done.kwh_consumed_ac) AS ac, sum(done.kwh_delivered_dc) AS dc,
+               sum(done.minutes_heard)::bigint AS minutes, sum(done.meter_minutes)::bigint AS meter_minutes,
+               sum(done.linked_minutes)::bigint AS linked_minutes,
+               sum(done.battery_temp_sum) / nullif(sum(done.readings), 0) AS battery_temp
+        FROM (
+            SELECT array_agg(vehicle_id ORDER BY position) AS ids,
+                   array_agg(opened ORDER BY position) AS starts,
+                   array_agg(closed ORDER BY position) AS ends
+            FROM part
+        ) AS wanted
+        CROSS JOIN vehicle_performance(wanted.ids, starts, ends, NULL, by_name) AS done
+        JOIN part ON part.position = done.position
+        GROUP BY part.vehicle_id, part.meter_id, part.window_end
+    ), judged AS (
+        SELECT *, charging_status(ac, dc, minutes, linked_minutes, meter_minutes, linked_minutes,
+                                  least_kwh::numeric, least_coverage::numeric) AS status
+        FROM charged
+    )
+    SELECT window_end, status = 'fault', vehicle_id, meter_id, jsonb_build_object(
+        'timeWindowStart', window_end - length, 'timeWindowEnd', window_end, 'status', status,
+        'totalEnergyConsumedAc', round(ac, 3), 'totalEnergyDeliveredDc', round(dc, 3),
+        'efficiencyRatio', round(100 * dc / ac, 2), 'linkedMinutes', linked_minutes,
+        'vehicleCoverage', round(least(1, minutes::numeric / nullif(linked_minutes, 0)), 2),
+        'meterCoverage', round(least(1, meter_minutes::numeric / nullif(linked_minutes, 0)), 2),
+        'averageBatteryTemp', round(battery_temp, 2))
+    FROM judged
+    WHERE status IN ('healthy', 'degraded', 'fault');
+
+-- Kept are the two that may be judged anew, and the two before, on which they may then lean.
+    DELETE FROM charger_window old
+    WHERE vehicle_id = ANY (ids) AND window_end < (
+        SELECT window_end FROM charger_window newer
+        WHERE newer.vehicle_id = old.vehicle_id AND newer.meter_id = old.meter_id
+        ORDER BY window_end DESC OFFSET 3 LIMIT 1);
+
+FOR found IN
+        SELECT latest.*, fault.fault_id
+        FROM (
+            SELECT vehicle_id, meter_id, max(window_end) AS window_end,
+                   (array_agg(at_fault ORDER BY window_end DESC))[:2] AS verdicts,
+                   (array_agg(evidence ORDER BY window_end DESC))[1] AS evidence
+            FROM charger_window
+            WHERE vehicle_id = ANY (ids)
+            GROUP BY vehicle_id, meter_id
+        ) AS latest
+        LEFT JOIN LATERAL (
+            SELECT * FROM fault
+            WHERE fault.vehicle_id = latest.vehicle_id AND fault.meter_id = latest.meter_id
+            ORDER BY opened_window DESC LIMIT 1
+        ) AS fault ON true
+        WHERE verdicts = '{t,t}' AND (fault_id IS NULL OR cleared_window < window_end)
+           OR verdicts = '{f,f}' AND state != 'cleared' AND opened_window < window_end
+    LOOP
+        found.evidence := explain_fault(found.meter_id, found.evidence, low_voltage, high_battery_temp);
+        IF found.verdicts[1] THEN
+            opening := encode(substring(sha256(convert_to(
+                concat_ws('/', found.vehicle_id, found.meter_id, extract(epoch FROM found.window_end)),
+                'UTF8')) FOR 16), 'hex');
+            INSERT INTO fault (fault_id, opened_window, vehicle_id, meter_id)
+            VALUES (opening, found.window_end, found.vehicle_id, found.meter_id);
+            INSERT INTO fault_change (fault_id, change, details)
+            VALUES (opening, 'opened', jsonb_build_object('evidence', found.evidence));
+        ELSE
+            UPDATE fault SET state = 'cleared', cleared_window = found.window_end
+            WHERE fault_id = found.fault_id;
+            INSERT INTO fault_change (fault_id, change, details)
+            VALUES (found.fault_id, 'cleared', jsonb_build_object('evidence', found.evidence));
+        END IF;
+    END LOOP;
+    RETURN ids[cardinality(ids)];
+END
+$$;
+
+CREATE FUNCTION public.explain_fault(meter text, evidence jsonb, low_voltage double precision, high_battery_temp double precision) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    opened  constant timestamptz := evidence ->> 'timeWindowStart';
+    closed  constant timestamptz := evidence ->> 'timeWindowEnd';
+    voltage double precision;
+BEGIN
+    SELECT avg(counted.voltage) INTO voltage
+    FROM (
+        SELECT DISTINCT ON ("timestamp") h.voltage, h.kwh_consumed_ac
+        FROM meter_telemetry_history h
+        WHERE h.meter_id = meter AND "timestamp" > opened AND "timestamp" <= closed
+        ORDER BY "timestamp" DESC, received_at DESC
+    ) AS counted
+    WHERE counted.kwh_consumed_ac > 0;
+    RETURN evidence || jsonb_build_object(
+        'averageVoltage', round(voltage::numeric, 2),
+        'hints', to_jsonb(array_remove(ARRAY[
+            CASE WHEN voltage < low_voltage THEN 'lowVoltage' END,
+            CASE WHEN (evidence ->> 'averageBatteryTemp')::double precision > high_battery_temp
+                 THEN 'highBatteryTemp' END], NULL)));
+END
+$$;
 
 CREATE FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS void
     LANGUAGE plpgsql
@@ -386,6 +542,15 @@ BEGIN
     ON CONFLICT DO NOTHING;
     PERFORM FROM link_locks WHERE device_id = ANY (devices) ORDER BY device_id FOR UPDATE;
 END
+$$;
+
+CREATE FUNCTION public.mark_fault_changes(fault_ids uuid[], changes text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    UPDATE fault_change SET published_at = clock_timestamp()
+    FROM unnest(fault_ids, changes) AS published (fault_id, change)
+    WHERE fault_change.fault_id = published.fault_id AND fault_change.change = published.change
 $$;
 
 CREATE FUNCTION public.mark_summaries_of_link() RETURNS trigger
@@ -1322,6 +1487,20 @@ PERFORM count_summaries(vehicle_ids, window_end, -1);
 END
 $$;
 
+CREATE FUNCTION public.take_fault_changes(most integer) RETURNS TABLE(fault_id uuid, change text, changed_at timestamp with time zone, vehicle_id text, meter_id text, details jsonb)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT change.fault_id, change.change, change.changed_at, fault.vehicle_id, fault.meter_id,
+           change.details
+    FROM fault_change change
+    JOIN fault ON fault.fault_id = change.fault_id
+    WHERE change.published_at IS NULL
+    ORDER BY change.changed_at, change.fault_id, change.change
+    LIMIT most
+    FOR UPDATE OF change SKIP LOCKED
+$$;
+
 CREATE FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1565,6 +1744,39 @@ CREATE TABLE public.archive_horizon (
     archived_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT archive_horizon_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
 );
+
+CREATE TABLE public.charger_window (
+    window_end timestamp with time zone NOT NULL,
+    at_fault boolean NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    evidence jsonb NOT NULL
+);
+
+CREATE TABLE public.fault (
+    fault_id uuid NOT NULL,
+    opened_window timestamp with time zone NOT NULL,
+    cleared_window timestamp with time zone,
+    state text DEFAULT 'open'::text NOT NULL,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT fault_check CHECK (((state = 'cleared'::text) = (cleared_window IS NOT NULL))),
+    CONSTRAINT fault_check1 CHECK ((cleared_window > opened_window)),
+    CONSTRAINT fault_state_check CHECK ((state = ANY (ARRAY['open'::text, 'acknowledged'::text, 'cleared'::text])))
+);
+
+COMMENT ON COLUMN public.fault.opened_window IS 'The end of the window that opened it.';
+
+CREATE TABLE public.fault_change (
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    published_at timestamp with time zone,
+    fault_id uuid NOT NULL,
+    change text NOT NULL,
+    details jsonb NOT NULL,
+    CONSTRAINT fault_change_change_check CHECK ((change = ANY (ARRAY['opened'::text, 'acknowledged'::text, 'cleared'::text])))
+);
+
+COMMENT ON COLUMN public.fault_change.details IS 'evidence; or by and why, where it was acknowledged.';
 
 CREATE TABLE public.fleet_totals (
     window_end timestamp with time zone NOT NULL,
@@ -1843,6 +2055,15 @@ ALTER TABLE ONLY public.archive_files
 ALTER TABLE ONLY public.archive_horizon
     ADD CONSTRAINT archive_horizon_pkey PRIMARY KEY (stream);
 
+ALTER TABLE ONLY public.charger_window
+    ADD CONSTRAINT charger_window_pkey PRIMARY KEY (vehicle_id, meter_id, window_end);
+
+ALTER TABLE ONLY public.fault_change
+    ADD CONSTRAINT fault_change_pkey PRIMARY KEY (fault_id, change);
+
+ALTER TABLE ONLY public.fault
+    ADD CONSTRAINT fault_pkey PRIMARY KEY (fault_id);
+
 ALTER TABLE ONLY public.fleet_totals
     ADD CONSTRAINT fleet_totals_pkey PRIMARY KEY (window_end, status);
 
@@ -1891,6 +2112,14 @@ ALTER TABLE ONLY public.vehicle_summary
 ALTER TABLE ONLY public.vehicle_telemetry_history
     ADD CONSTRAINT vehicle_telemetry_history_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
 
+CREATE INDEX fault_change_unpublished ON public.fault_change USING btree (changed_at) WHERE (published_at IS NULL);
+
+CREATE UNIQUE INDEX fault_current ON public.fault USING btree (vehicle_id, meter_id) WHERE (state <> 'cleared'::text);
+
+CREATE INDEX fault_newest ON public.fault USING btree (opened_window DESC, fault_id);
+
+CREATE INDEX fault_of_charger ON public.fault USING btree (vehicle_id, meter_id, opened_window);
+
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
 CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_end, rank, vehicle_id);
@@ -1907,7 +2136,13 @@ ALTER TABLE ONLY public.archive_closed
 ALTER TABLE ONLY public.archive_files
     ADD CONSTRAINT archive_files_stream_fkey FOREIGN KEY (stream) REFERENCES public.archive_horizon(stream);
 
+ALTER TABLE ONLY public.fault_change
+    ADD CONSTRAINT fault_change_fault_id_fkey FOREIGN KEY (fault_id) REFERENCES public.fault(fault_id) ON DELETE CASCADE;
+
 GRANT CREATE ON SCHEMA public TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.acknowledge_fault(id uuid, by_whom text, why text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.acknowledge_fault(id uuid, by_whom text, why text) TO telemetry_alerts;
 
 REVOKE ALL ON FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.begin_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
@@ -1932,8 +2167,16 @@ GRANT ALL ON FUNCTION public.claim_meters(ids text[], timestamps timestamp with 
 REVOKE ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.count_fault_changes() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.count_fault_changes() TO telemetry_alerts;
+
 REVOKE ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) TO telemetry_alerts;
+
+REVOKE ALL ON FUNCTION public.explain_fault(meter text, evidence jsonb, low_voltage double precision, high_battery_temp double precision) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
@@ -1950,6 +2193,9 @@ GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone
 
 REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_links(devices text[]) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.mark_fault_changes(fault_ids uuid[], changes text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.mark_fault_changes(fault_ids uuid[], changes text[]) TO telemetry_alerts;
 
 REVOKE ALL ON FUNCTION public.mark_summaries_of_link() FROM PUBLIC;
 
@@ -1995,6 +2241,9 @@ GRANT ALL ON FUNCTION public.sum_vehicles(vehicle_ids text[], until timestamp wi
 REVOKE ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.take_fault_changes(most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.take_fault_changes(most integer) TO telemetry_alerts;
+
 REVOKE ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) TO telemetry_ingest;
 
@@ -2009,6 +2258,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_files TO telemetry_mai
 
 GRANT SELECT ON TABLE public.archive_horizon TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_horizon TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.fault TO telemetry_read;
+
+GRANT SELECT ON TABLE public.fault_change TO telemetry_read;
 
 GRANT SELECT ON TABLE public.fleet_totals TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fleet_totals TO telemetry_maintain;

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from local.postgres import free_port
@@ -227,3 +228,18 @@ def test_the_documentation_is_a_page(system: LocalSystem) -> None:
     assert "/v1/ingestion/meter" in text
     for path in ("/openapi.json", "/docs?format=json"):
         assert system.request("GET", path)[1]["openapi"].startswith("3.")
+
+
+def test_faults_are_raised_and_shown_once(system: LocalSystem) -> None:
+    system.start()
+    now = datetime.now(UTC)
+    times = [(now - timedelta(minutes=minute)).isoformat() for minute in range(1560)]
+    for path, reading in (("meter", METER), ("vehicle", VEHICLE | {"kwhDeliveredDc": 4.4})):
+        batch = [reading | {"timestamp": time} for time in times]
+        assert system.request("POST", f"/v1/ingestion/{path}/batch", batch)[0] == 201
+    raised = system.command("alerts").stdout
+    assert raised.startswith("opened: VEH-001 METER-001, 80.0 %\n")
+    assert raised.endswith("; published: 1\n")
+    assert system.command("alerts").stdout.endswith("; published: 0\n")
+    status, listed = system.request("GET", "/v1/analytics/faults?state=open")
+    assert (status, [fault["vehicleId"] for fault in listed["items"]]) == (200, ["VEH-001"])

@@ -102,7 +102,7 @@ def await_dead_letter(system: LocalSystem) -> DeadLetter:
 
 
 def test_commands_for_what_does_not_run_say_so(system: LocalSystem) -> None:
-    for command in ("db-stop", "db-start", "dead-letters", "redrive"):
+    for command in ("alerts", "db-stop", "db-start", "dead-letters", "redrive"):
         refused = system.command(command)
         assert refused.returncode == 1
         assert refused.stderr == "error: nothing is running here: `make run`\n"

@@ -41,7 +41,7 @@ class Api:
         """changes: of the environment that template.yaml is read with."""
         environ = {**os.environ, **urls.environment, **changes}
         self._gateway = Gateway(read_local_template(environ))
-        functions = ("ingest_meter", "ingest_vehicle", "links", "analytics")
+        functions = ("ingest_meter", "ingest_vehicle", "links", "alerts", "analytics")
         self._environments = [f"{function}_api" for function in functions]
 
     def request(

@@ -32,7 +32,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.M
     }
     for name, function in functions.items():
         environment = sys.modules.pop(f"{function.file.parent.name}_{function.file.stem}")
-        if name not in {"AuthorizerFunction", "MigrateFunction"}:
+        if name not in {"AuthorizerFunction", "FaultMonitorFunction", "MigrateFunction"}:
             environment.database.close()
     statuses = {
         name: answer["statusCode"] for name, answer in answers.items() if "statusCode" in answer
@@ -42,8 +42,10 @@ def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.M
         "IngestVehicleFunction": 201,
         "AnalyticsFunction": 200,
         "LinksFunction": 201,
+        "AcknowledgeFunction": 404,
     }
     for worker in ("MeterWorkerFunction", "VehicleWorkerFunction"):
         assert answers[worker] == {"batchItemFailures": []}
+    assert answers["FaultMonitorFunction"]["published"] == 0
     assert answers["AuthorizerFunction"] == {"isAuthorized": False}
     assert answers["MigrateFunction"]["migrations"] == []

@@ -6,7 +6,7 @@ an RDS Proxy" in the guide of Amazon Aurora; stored functions do not pin, whatev
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +16,11 @@ import pytest
 
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
-from telemetry.database import Database, Row
+from telemetry.alerts import Watch, count_unpublished, evaluate_fleet, publish_changes
+from telemetry.database import Database, Row, connect
+from telemetry.faults import Notice
 from telemetry.readings import MeterReading, VehicleReading
+from telemetry.reports import Rules
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,
@@ -25,6 +28,7 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from tests.integration.conftest import Api
+from tests.integration.oracle import Call, Event, write
 from tests.wire import Statement, Wire
 
 # RDS Proxy pins above 16 KB; no text here grows with what it is about.
@@ -140,7 +144,8 @@ def assert_multiplexable(wire: Wire) -> None:
 
 @pytest.fixture
 def api(wire: Wire, urls: DatabaseUrls) -> Iterator[Api]:
-    opened = Api(replace(urls, ingest=wire.url, read=wire.lead(urls.read)))
+    others = {name: wire.lead(getattr(urls, name)) for name in ("read", "alerts")}
+    opened = Api(replace(urls, ingest=wire.url, **others))
     yield opened
     opened.close()
 
@@ -182,6 +187,11 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
     fleet = "/v1/analytics/fleet"
     get(fleet, fleet, 200)
     get(fleet, f"{fleet}?status=fault&hours=48&limit=1", 200)
+    faults = "/v1/analytics/faults"
+    get(faults, f"{faults}?state=open&vehicleId=VEH-1", 200)
+    called.add(f"POST {faults}/{{faultId}}/acknowledge")
+    unknown = f"{faults}/6f1c5bd0-3c57-4d0a-9a0b-b1a1b4b9a1c2/acknowledge"
+    assert api.post(unknown, {"by": "Ada", "why": "seen"}).status == 404
     trend = "/v1/analytics/vehicles/{vehicleId}/trend"
     get(trend, "/v1/analytics/vehicles/VEH-1/trend?bucket=day&buckets=366&tz=Asia/Kolkata", 200)
     get(trend, "/v1/analytics/vehicles/VEH-2/trend", 404)
@@ -211,6 +221,29 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
 
     template = read_local_template(urls.environment)
     assert called == {route.key for route in template.routes}
+    assert_multiplexable(wire)
+
+
+def test_the_monitor_does_not_pin(wire: Wire, urls: DatabaseUrls) -> None:
+    charger = [
+        Event(1, 0, wh, None, is_meter=is_meter) for wh, is_meter in ((2000, True), (1, False))
+    ]
+    store = Database(urls.ingest)
+    write(store, Call(charger, NOON))
+    store.close()
+    received: list[Notice] = []
+
+    class Receiver:
+        def publish(self, notices: Sequence[Notice]) -> list[Notice]:
+            received.extend(notices)
+            return list(notices)
+
+    with connect(wire.lead(urls.alerts)) as connection:
+        rules = Rules(least_coverage=0)
+        evaluate_fleet(connection, rules, Watch(), NOON + timedelta(hours=1))
+        publish_changes(connection, Receiver())
+        count_unpublished(connection)
+    assert len(received) == 1
     assert_multiplexable(wire)
 
 

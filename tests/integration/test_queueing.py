@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -112,7 +112,7 @@ def workers(urls: DatabaseUrls, queues: Queues) -> Iterator[Workers]:
     opened.close()
 
 
-UNREACHABLE = DatabaseUrls(*["postgresql://telemetry_ingest:x@127.0.0.1:1/telemetry"] * 3)
+UNREACHABLE = DatabaseUrls(*["postgresql://telemetry_ingest:x@127.0.0.1:1/telemetry"] * 4)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_write_that_a_frozen_database_makes_later_is_the_same_receipt(
     workers: Workers,
     connection: psycopg.Connection[Row],
 ) -> None:
-    api = Api(DatabaseUrls(urls.owner, wire.url, urls.read))
+    api = Api(replace(urls, ingest=wire.url))
     assert api.post("/ingest/meter", METER).status == 201
     wire.freeze()
     assert api.post("/ingest/meter", METER | {"kwhConsumedAc": 6}).status == 202
@@ -197,7 +197,7 @@ def test_a_request_does_not_wait_long_though_nothing_answers_it(
     assert queues
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        api = Api(DatabaseUrls(urls.owner, wire.url, urls.read))
+        api = Api(replace(urls, ingest=wire.url))
         wire.freeze()
         assert api.post("/ingest/meter", METER).status == 503  # loads the queue's client
         began = time.monotonic()
@@ -215,7 +215,7 @@ def test_the_database_is_tried_before_its_time_where_the_queue_does_not_work(
 ) -> None:
     assert queues
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
-    api = Api(DatabaseUrls(urls.owner, wire.url, urls.read))
+    api = Api(replace(urls, ingest=wire.url))
     wire.freeze()
     assert api.post("/ingest/meter", METER).status == 503
     wire.thaw()  # the circuit is still open

@@ -23,8 +23,15 @@ TABLES = [
 VIEWS = ["meter_history", "vehicle_history", "meter_live_state", "vehicle_live_state"]
 LINKS = ["links", "link_periods"]
 ARCHIVE = ["archive_horizon", "archive_closed", "archive_files", "meter_pending", "vehicle_pending"]
-# What neither role may do.
+FAULTS = ["fault", "fault_change", "charger_window"]
+# What no role may do.
 OVERSTEPS = [
+    *(f"DELETE FROM {table}" for table in FAULTS),
+    *(f"INSERT INTO {table} DEFAULT VALUES" for table in FAULTS),
+    "UPDATE fault SET state = 'cleared'",
+    "UPDATE fault_change SET published_at = NULL",
+    "SELECT count(*) FROM charger_window",
+    "SELECT explain_fault('METER-1', '{}', 1, 1)",
     *(f"INSERT INTO {table} DEFAULT VALUES" for table in TABLES),
     *(f"DELETE FROM {table}" for table in [*TABLES, *VIEWS, "links", "schema_migrations"]),
     "INSERT INTO links DEFAULT VALUES",
@@ -67,6 +74,8 @@ OVERSTEPS_OF_INGEST = [
     "SELECT vehicle_performance('{VEH-1}', '{NULL}', '{NULL}', '1 day', true)",
     "SELECT report_charging('{VEH-1}', '{NULL}', '{NULL}', '1 day', true, false, 1, 0.5)",
     "SELECT links_of('VEH-1', now() - interval '1 day', now())",
+    "SELECT count(*) FROM fault",
+    "SELECT count(*) FROM fault_change",
 ]
 OVERSTEPS_OF_READ = [
     "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",
@@ -77,6 +86,18 @@ OVERSTEPS_OF_READ = [
     "SELECT unlink_vehicle('VEH-1', now())",
     "SELECT list_links('VEH-1', now(), 1)",
 ]
+CALLS_OF_ALERTS = [
+    "SELECT evaluate_faults('', 1, now(), '1 day', true, 1, 0.5, 207, 45)",
+    "SELECT take_fault_changes(1)",
+    "SELECT mark_fault_changes('{}', '{}')",
+    "SELECT count_fault_changes()",
+    "SELECT acknowledge_fault(gen_random_uuid(), 'Ada', 'seen')",
+]
+OVERSTEPS_OF = {
+    "ingest": OVERSTEPS_OF_INGEST + CALLS_OF_ALERTS,
+    "read": OVERSTEPS_OF_READ + CALLS_OF_ALERTS,
+    "alerts": OVERSTEPS_OF_INGEST + OVERSTEPS_OF_READ,
+}
 
 
 # What the maintenance may not do: it writes what is derived, and owns history alone.
@@ -88,6 +109,7 @@ OVERSTEPS_OF_MAINTAIN = [
     "SELECT link_vehicle('VEH-1', now(), 'METER-1', false)",
     "ALTER FUNCTION rollup_hour OWNER TO CURRENT_USER",
     "DELETE FROM schema_migrations",
+    "UPDATE fault SET state = 'cleared'",
     "CREATE SCHEMA mine",
     "CREATE ROLE mine",
     "SET ROLE telemetry_owner",
@@ -101,11 +123,11 @@ def test_the_maintenance_does_not_overstep(urls: DatabaseUrls) -> None:
     assert allowed == []
 
 
-@pytest.mark.parametrize("user", ["ingest", "read"])
+@pytest.mark.parametrize("user", OVERSTEPS_OF)
 def test_no_role_oversteps(urls: DatabaseUrls, user: str) -> None:
-    own = OVERSTEPS_OF_INGEST if user == "ingest" else OVERSTEPS_OF_READ
+    entries = [*OVERSTEPS, *OVERSTEPS_OF[user]]
     with connect(getattr(urls, user)) as connection:
-        allowed = [entry for entry in [*OVERSTEPS, *own] if not _is_refused(connection, entry)]
+        allowed = [entry for entry in entries if not _is_refused(connection, entry)]
     assert allowed == []
 
 
@@ -117,7 +139,7 @@ def _is_refused(connection: psycopg.Connection[Row], statement: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("user", ["ingest", "read"])
+@pytest.mark.parametrize("user", OVERSTEPS_OF)
 def test_no_role_makes_temporary_tables(server: Server, user: str) -> None:
     # A right of the database itself, which a clone of it does not inherit.
     with connect(getattr(database_urls(server.running, "migrated"), user)) as connection:
@@ -143,6 +165,12 @@ def test_ingest_writes_what_read_reads(urls: DatabaseUrls) -> None:
     read.close()
 
 
+def test_alerts_does_its_work_without_any_right_to_a_table(urls: DatabaseUrls) -> None:
+    with connect(urls.alerts) as connection:
+        for call in CALLS_OF_ALERTS:
+            connection.execute(call.encode())
+
+
 def test_history_is_the_maintenances_and_everything_else_the_owners(
     connection: psycopg.Connection[Row],
 ) -> None:
@@ -158,7 +186,7 @@ def test_history_is_the_maintenances_and_everything_else_the_owners(
     assert owners.fetchall() == [(OWNER, False), (MAINTAIN, True)]
 
 
-@pytest.mark.parametrize("user", ["ingest", "read"])
+@pytest.mark.parametrize("user", OVERSTEPS_OF)
 def test_a_role_brings_the_settings_that_the_store_needs(urls: DatabaseUrls, user: str) -> None:
     with connect(getattr(urls, user)) as connection:
         shown = {

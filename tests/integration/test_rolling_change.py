@@ -36,7 +36,7 @@ BROKEN = Migration("9999_broken", "ALTER TABLE meter_live_status ADD COLUMN next
 def database(empty_database: DatabaseUrls) -> DatabaseUrls:
     """An empty database of which the owner does everything: the last migration may be the roles."""
     owner = empty_database.owner
-    return DatabaseUrls(owner, owner, owner)
+    return DatabaseUrls(owner, owner, owner, owner)
 
 
 @pytest.fixture
@@ -45,16 +45,20 @@ def owner(database: DatabaseUrls) -> Iterator[psycopg.Connection]:
         yield connection
 
 
+# Links and faults: what the code before does without, each alone or both in one release.
+@pytest.mark.parametrize("count", [1, 2])
 def test_new_code_serves_on_the_schema_before(
-    database: DatabaseUrls, owner: psycopg.Connection
+    database: DatabaseUrls, owner: psycopg.Connection, count: int
 ) -> None:
-    *before, held_back = shipped_migrations()
+    migrations = shipped_migrations()
+    before, held_back = migrations[:-count], migrations[-count:]
     list(_apply(owner, before))
     make_partitions(owner, datetime.now(UTC))
     api = Api(database)
     serve(api, "10:00")
-    assert api.get("/health").body["migrations"]["detail"] == f"not applied: {held_back.name}"
-    list(_apply(owner, [held_back]))
+    names = ", ".join(migration.name for migration in held_back)
+    assert api.get("/health").body["migrations"]["detail"] == f"not applied: {names}"
+    list(_apply(owner, held_back))
     serve(api, "11:00")
     api.close()
 

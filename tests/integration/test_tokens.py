@@ -20,6 +20,7 @@ from local.sqs import QueueServer
 from local.tokens import make_claims
 from telemetry.access import ROUTES, Scope
 from telemetry.database import Row
+from telemetry.faults import FAULT_ID
 from telemetry.revocations import Revocations
 from telemetry.tokens import Claims, name_key, sign_token
 from tests.integration.conftest import Answer, Api
@@ -89,13 +90,14 @@ def count(connection: psycopg.Connection[Row], table: str) -> int:
 def request_of(route: str) -> tuple[str, str, object]:
     """Return a request that a route takes, with whatever scope it asks for."""
     method, path = route.split()
-    target = path.format(vehicleId="VEH-1", meterId="MTR-1")
+    target = path.format(vehicleId="VEH-1", meterId="MTR-1", faultId=FAULT_ID)
     if target == "/v1/analytics/performance":
         target += "?vehicleIds=VEH-1"
     body: Any = None
     if method == "POST":
         body = {"meterId": "MTR-1", **METER} if "meter" in path else {"vehicleId": "V", **VEHICLE}
         body = [body] if path.endswith("batch") else body
+        body = {"by": "Ada", "why": "seen"} if path.endswith("acknowledge") else body
     return method, target, {"meterId": "MTR-1"} if method == "PUT" else body
 
 

@@ -9,7 +9,9 @@ import pytest
 from local import ROOT
 from local.configuration import TEMPLATE
 from local.template import load_yaml
+from telemetry.targets import PUBLISH_SECONDS
 
+MIGRATIONS = ROOT / "layers/telemetry/python/telemetry/migrations"
 RESOURCES = load_yaml(TEMPLATE)["Resources"]
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SERVING = [
@@ -112,6 +114,20 @@ def test_the_archive_is_kept_and_closed_to_the_public() -> None:
     )
     [of_the_bucket, _] = RESOURCES["MaintainFunction"]["Properties"]["Policies"]
     assert of_the_bucket["Statement"]["Action"] == ["s3:GetObject", "s3:PutObject"]
+
+
+def test_a_change_is_published_before_its_transaction_is_ended() -> None:
+    roles = (MIGRATIONS / "0005_roles.sql").read_text(encoding="utf-8")
+    [allowed] = re.findall(r"idle_in_transaction_session_timeout = ''(\d+)s''", roles)
+    assert int(allowed) > PUBLISH_SECONDS
+
+
+def test_the_monitor_runs_alone_and_its_failures_are_told() -> None:
+    properties = RESOURCES["FaultMonitorFunction"]["Properties"]
+    assert properties["ReservedConcurrentExecutions"] == 1
+    failures = properties["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]
+    assert failures == {"Type": "SNS", "Destination": {"Ref": "AlarmTopic"}}
+    assert RESOURCES["FaultTopic"]["Properties"]["KmsMasterKeyId"]
 
 
 def test_the_proxy_gives_up_before_its_clients_do() -> None:

@@ -30,6 +30,7 @@ def test_every_energy_and_temperature_has_a_unit() -> None:
         "VehicleState",
         "MeterReceipt",
         "VehicleReceipt",
+        "Evidence",
     ):
         for field, described in document["components"]["schemas"][name]["properties"].items():
             measured = ("kwh", "energy", "temp", "voltage", "soc", "seconds")

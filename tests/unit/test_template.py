@@ -12,7 +12,9 @@ from local.databases import DatabaseUrls
 from local.gateway import _pattern
 from local.template import EventSource, Queue, Route, read_template
 
-URLS = DatabaseUrls(*(f"postgresql://{user}" for user in ("owner", "ingest", "read", "maintain")))
+URLS = DatabaseUrls(
+    *(f"postgresql://{user}" for user in ("owner", "ingest", "read", "alerts", "maintain"))
+)
 ENDPOINT = "http://127.0.0.1:4566"
 OF_THE_STACK = {**queue_references(ENDPOINT), "ArchiveBucket": "archive", "AWS::StackName": "local"}
 VALUES = {**URLS.parameters, **OF_THE_STACK}
@@ -44,6 +46,8 @@ def test_the_template_routes_both_contracts() -> None:
         "VehicleWorkerFunction": URLS.ingest,
         "LinksFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
+        "FaultMonitorFunction": URLS.alerts,
+        "AcknowledgeFunction": URLS.alerts,
         "MigrateFunction": URLS.owner,
         "MaintainFunction": URLS.maintain,
     }
@@ -129,6 +133,12 @@ def test_the_mode_comes_from_the_environment_and_is_checked() -> None:
         read_local_template({**environ, "INGEST_MODE": "both"})
 
 
+def test_a_bus_takes_the_place_of_the_topic() -> None:
+    bus = "arn:aws:events:eu-central-1:000000000000:event-bus/faults"
+    functions = read_template(ROOT / "template.yaml", VALUES | {"FaultEventBus": bus}).functions
+    assert functions["FaultMonitorFunction"].environment["ALERT_TARGET"] == bus
+
+
 def test_an_unknown_reference_is_named() -> None:
     values = {name: value for name, value in VALUES.items() if name != "MeterQueue"}
     with pytest.raises(LocalError, match="IngestMeterFunction refers to Ref MeterQueue, unknown"):
@@ -155,13 +165,19 @@ def test_without_a_database_the_template_makes_one() -> None:
     maintain = functions.pop("MaintainFunction").environment  # past the proxy as well
     assert maintain["DATABASE_URL"] == migrate["DATABASE_URL"].replace("_owner", "_maintain")
     assert maintain["DATABASE_PASSWORD_FROM"] == "iam"
-    users = {"AnalyticsFunction": "telemetry_read"}
+    users = {
+        "AnalyticsFunction": "telemetry_read",
+        "FaultMonitorFunction": "telemetry_alerts",
+        "AcknowledgeFunction": "telemetry_alerts",
+    }
     for name, function in functions.items():
         user = users.get(name, "telemetry_ingest")
         assert function.environment["DATABASE_PASSWORD_FROM"] == "iam"
         assert function.environment["DATABASE_URL"] == (
             f"postgresql://{user}@proxy.example:5432/telemetry?{checked}/proxy.pem"
         )
+    topic = functions["FaultMonitorFunction"].environment["ALERT_TARGET"]
+    assert topic == "arn:aws:sns:eu-central-1:000000000000:FaultTopic"
     assert "replica.example" in functions["AnalyticsFunction"].environment["REPLICA_DATABASE_URL"]
 
 

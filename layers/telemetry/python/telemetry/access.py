@@ -19,12 +19,15 @@ class Scope(StrEnum):
     INGEST_VEHICLE = "ingest:vehicle"
     ANALYTICS_READ = "analytics:read"
     LINKS_WRITE = "links:write"
+    FAULTS_WRITE = "faults:write"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
 ROUTES: Mapping[str, Scope | None] = {
     "GET /": None,
     "GET /health": Scope.ANALYTICS_READ,
+    "GET /v1/analytics/faults": Scope.ANALYTICS_READ,
+    "POST /v1/analytics/faults/{faultId}/acknowledge": Scope.FAULTS_WRITE,
     "GET /v1/analytics/fleet": Scope.ANALYTICS_READ,
     "GET /v1/analytics/performance": Scope.ANALYTICS_READ,
     "GET /v1/analytics/performance/{vehicleId}": Scope.ANALYTICS_READ,

@@ -153,6 +153,24 @@ class MeterNotFound(TelemetryError):
         super().__init__("Meter not found")
 
 
+class FaultNotFound(TelemetryError):
+    """There is no fault of this id."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Fault not found")
+
+
+class FaultCleared(TelemetryError):
+    """The fault was cleared before it was acknowledged."""
+
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__("The fault is cleared; there is nothing to acknowledge")
+
+
 class NotAcceptable(TelemetryError):
     """The client accepts none of the forms that the answer can have."""
 
@@ -180,6 +198,13 @@ class QueueUnavailable(TelemetryError):
 
     def __init__(self) -> None:
         super().__init__("The queue cannot be reached")
+
+
+class AlertsUnpublished(TelemetryError):
+    """Changes of faults wait, because the topic or bus does not take them; the next run does."""
+
+    def __init__(self) -> None:
+        super().__init__("Alerts cannot be published: they wait for the next run")
 
 
 class NothingTaken(TelemetryError):

@@ -12,6 +12,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from telemetry.charging import ChargingStatus
+from telemetry.faults import FaultState, LastFault
 from telemetry.fleet import LastRank
 from telemetry.live import LastDevice, Status
 from telemetry.pages import decode_cursor
@@ -169,6 +170,21 @@ AfterReceipt = Annotated[
     LastReceipt | None, PlainValidator(partial(decode_cursor, LastReceipt)), *_CURSOR
 ]
 AfterRank = Annotated[LastRank | None, PlainValidator(partial(decode_cursor, LastRank)), *_CURSOR]
+AfterFault = Annotated[
+    LastFault | None, PlainValidator(partial(decode_cursor, LastFault)), *_CURSOR
+]
+OfFaultState = Annotated[
+    FaultState | None, Query(alias="state", description="Only faults in this state")
+]
+OfVehicle = Annotated[
+    str | None,
+    Query(
+        alias="vehicleId",
+        pattern=DEVICE_ID,
+        description="Only those of this vehicle",
+        examples=["VEH-001"],
+    ),
+]
 OfStatus = Annotated[
     Status | None, Query(alias="status", description="Only devices of this status")
 ]

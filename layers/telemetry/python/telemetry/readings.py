@@ -24,6 +24,8 @@ DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
 # One reading or link is some 200 bytes. 6 MB of unknown fields would cost seconds to refuse.
 MOST_MESSAGE_BYTES = 16 * 1024
 MOST_FIELD_ERRORS = 50
+# What PostgreSQL can keep: any text without NUL.
+_TEXT = r"^[^\x00]*$"
 LONGEST_FIELD_NAME = 64
 
 _RFC3339 = re.compile(
@@ -174,6 +176,21 @@ class LinkRequest(_Message):
         description="From when on (RFC 3339, offset required), from 2000-01-01 to 5 minutes from "
         "now; left out, from now on",
         examples=["2026-02-10T10:00:00Z"],
+    )
+
+
+class Acknowledgement(_Message):
+    """Who looks after a fault."""
+
+    by: str = Field(
+        min_length=1, max_length=200, pattern=_TEXT, description="Who", examples=["Ada Lovelace"]
+    )
+    why: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=_TEXT,
+        description="What is known, or done about it",
+        examples=["Charger is to be replaced on Friday"],
     )
 
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from telemetry.credentials import AccessKey, Password, read_secret, sign_token
 from telemetry.errors import SettingInvalid, SettingMissing
 
+MOST_FAULT_HOURS = 744
+
 
 class Settings:
     """Environment variables, each read by the entry points that need it, as they are loaded.
@@ -139,6 +141,32 @@ class Settings:
     def least_coverage(self) -> float:
         """`LEAST_COVERAGE`: part of the minutes heard from (0 to 1), used as least_kwh is."""
         return self._read_number("LEAST_COVERAGE", 1)
+
+    @property
+    def alert_target(self) -> str:
+        """`ALERT_TARGET`: ARN of the SNS topic or EventBridge bus that faults are published to."""
+        return self._read("ALERT_TARGET")
+
+    @property
+    def fault_window(self) -> timedelta:
+        """`FAULT_WINDOW_HOURS`: how far back a charger is judged, 1 to 744 hours.
+
+        Raises SettingInvalid on any other value.
+        """
+        value = self._read("FAULT_WINDOW_HOURS")
+        if not re.fullmatch(r"\d{1,3}", value, re.ASCII) or not 1 <= int(value) <= MOST_FAULT_HOURS:
+            raise SettingInvalid("FAULT_WINDOW_HOURS", value, f"1 to {MOST_FAULT_HOURS}")
+        return timedelta(hours=int(value))
+
+    @property
+    def low_voltage(self) -> float:
+        """`LOW_VOLTAGE`: the average (V) below which voltage is a hint; read as least_kwh is."""
+        return self._read_number("LOW_VOLTAGE", math.inf)
+
+    @property
+    def high_battery_temp(self) -> float:
+        """`HIGH_BATTERY_TEMP`: the average (°C) above which it is; read as least_kwh is."""
+        return self._read_number("HIGH_BATTERY_TEMP", math.inf)
 
     def _read_number(self, name: str, most: float) -> float:
         value = self._read(name)

@@ -3,6 +3,7 @@
 -- another way in), and do just this:
 --   telemetry_ingest  calls the store's functions, which run with their owner's rights
 --   telemetry_read    reads
+--   telemetry_alerts  calls the functions that raise faults (0008), likewise
 --   telemetry_maintain  owns history, whose partitions only an owner can make, detach and drop, and
 --                       writes what is derived from it (0006 and 0007 grant that of their tables)
 --
@@ -14,7 +15,9 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['telemetry_ingest', 'telemetry_read', 'telemetry_maintain'] LOOP
+    FOREACH name IN ARRAY ARRAY[
+        'telemetry_ingest', 'telemetry_read', 'telemetry_alerts', 'telemetry_maintain'
+    ] LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = name);
         BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', name);

@@ -1,0 +1,60 @@
+"""Every hour: judges the fleet's chargers, and publishes each change of a fault once."""
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from telemetry.alerts import (
+    Watch,
+    count_unpublished,
+    evaluate_fleet,
+    publish_changes,
+)
+from telemetry.database import connect
+from telemetry.observability import NAMESPACE, build_logger
+from telemetry.reports import Rules
+from telemetry.settings import Settings
+from telemetry.targets import open_target
+
+settings = Settings(os.environ)
+database_url, password = settings.database_url, settings.database_password
+stack_name = settings.stack_name
+rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
+watch = Watch(settings.fault_window, settings.low_voltage, settings.high_battery_temp)
+target = open_target(settings.alert_target)
+logger = build_logger("fault_monitor")
+
+# Lambda takes answers of up to 6 MB.
+MOST_SHOWN = 1000
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Return the end of the last window judged, how much was published, and the first of it.
+
+    Safe to repeat, and to run twice at once. What an earlier run left is published also where this
+    one cannot judge.
+    """
+    logger.append_keys(request_id=context.aws_request_id)
+    with connect(database_url, password=password) as connection:
+        try:
+            until = evaluate_fleet(connection, rules, watch, datetime.now(UTC))
+        finally:
+            try:
+                published = publish_changes(connection, target)
+            finally:
+                report_unpublished(count_unpublished(connection))
+    logger.info("faults are judged", until=until, published=[each.id for each in published])
+    return {
+        "timeWindowEnd": until.isoformat().replace("+00:00", "Z"),
+        "published": len(published),
+        "first": [each.model_dump(mode="json", by_alias=True) for each in published[:MOST_SHOWN]],
+    }
+
+
+def report_unpublished(count: int) -> None:
+    """Write a metric that CloudWatch reads from the log."""
+    unit = MetricUnit.Count
+    with single_metric("UnpublishedAlerts", unit, count, namespace=NAMESPACE) as metric:
+        metric.add_dimension("Stack", stack_name)

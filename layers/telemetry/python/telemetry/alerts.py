@@ -1,0 +1,102 @@
+"""Faults of chargers raised and published, each change once.
+
+The fleet's last closed hours are judged by a stored function (migration 0008), which writes each
+change of a fault's state together with it. What is written is published from there, at least once
+whatever ends a run, always with the same id.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import LiteralString
+
+from telemetry.database import TIME_LIMIT, Connection, Row
+from telemetry.errors import AlertsUnpublished
+from telemetry.faults import Notice
+from telemetry.reports import Rules
+from telemetry.summaries import last_whole_hour
+from telemetry.targets import MOST_NOTICES, PUBLISH_SECONDS, Target
+
+# Vehicles that are judged in one transaction.
+CHUNK = 200
+
+_EVALUATE: LiteralString = "SELECT evaluate_faults(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_TAKE: LiteralString = "SELECT * FROM take_fault_changes(%s)"
+_MARK: LiteralString = "SELECT mark_fault_changes(%s, %s)"
+_COUNT: LiteralString = "SELECT count_fault_changes()"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How far back a charger is judged, and from where on a value is a hint to the reason.
+
+    low_voltage: V on average while energy is drawn; high_battery_temp: °C on average.
+    """
+
+    length: timedelta = timedelta(hours=24)
+    low_voltage: float = 207.0
+    high_battery_temp: float = 45.0
+
+
+def evaluate_fleet(
+    connection: Connection, rules: Rules, watch: Watch, now: datetime, chunk: int = CHUNK
+) -> datetime:
+    """Judge each charger in the last two windows that end on a whole hour; return the last end.
+
+    Needs autocommit. Safe to repeat, to run twice at once, and to be ended anywhere.
+    Raises psycopg.Error.
+    """
+    until = last_whole_hour(now)
+    thresholds = (rules.by_name, rules.least_kwh, rules.least_coverage)
+    hints = (watch.low_voltage, watch.high_battery_temp)
+    last: str | None = ""
+    while last is not None:
+        connection.deadline = time.monotonic() + TIME_LIMIT
+        [(last,)] = connection.execute(
+            _EVALUATE, (last, chunk, until, watch.length, *thresholds, *hints)
+        ).fetchall()
+    return until
+
+
+def publish_changes(connection: Connection, target: Target) -> list[Notice]:
+    """Publish what was not yet published, the oldest first, and return it.
+
+    Needs autocommit. What another run is publishing just now is left to it. What ends this between
+    publishing and marking has the next run publish it again, with its id. Raises AlertsUnpublished
+    where some are left that the target does not take, and psycopg.Error.
+    """
+    published: list[Notice] = []
+    while True:
+        connection.deadline = time.monotonic() + TIME_LIMIT + PUBLISH_SECONDS
+        with connection.transaction():
+            rows = connection.execute(_TAKE, (MOST_NOTICES,)).fetchall()
+            notices = [_notice(row) for row in rows]
+            taken = target.publish(notices) if notices else []
+            connection.execute(
+                _MARK, ([each.fault_id for each in taken], [each.change for each in taken])
+            )
+        published += taken
+        if not taken:
+            if notices:
+                raise AlertsUnpublished
+            return published
+
+
+def count_unpublished(connection: Connection) -> int:
+    """Return how many changes wait to be published. Raises psycopg.Error."""
+    connection.deadline = time.monotonic() + TIME_LIMIT
+    [(count,)] = connection.execute(_COUNT).fetchall()
+    return int(count)
+
+
+def _notice(row: Row) -> Notice:
+    fault_id, change, changed_at, vehicle_id, meter_id, details = row
+    return Notice(
+        id=f"{fault_id}-{change}",
+        change=change,
+        changed_at=changed_at,
+        fault_id=fault_id,
+        vehicle_id=vehicle_id,
+        meter_id=meter_id,
+        **details,
+    )
