@@ -266,7 +266,7 @@ def _verify(folder: Path, _options: Options) -> None:
         raise LocalError(
             "live rows, rollups or links are not what history says: see the lines above"
         )
-    say("Live rows, rollups and links are what history says.")
+    say("Live rows, rollups, summaries and links are what history says.")
 
 
 def _database_url(folder: Path) -> str:
@@ -274,7 +274,11 @@ def _database_url(folder: Path) -> str:
 
 
 def _maintain(folder: Path, _options: Options) -> None:
-    say(json.dumps(_call(_of_system(folder), "MaintainFunction", {})))
+    environ = _of_system(folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # its log and metrics, which are for machines
+        done = _call(environ, "MaintainFunction", {})
+    for metric, value in done.items():
+        say(f"{metric}: {value}")
 
 
 def _restore(folder: Path, options: Options) -> None:

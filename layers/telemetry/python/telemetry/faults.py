@@ -1,6 +1,6 @@
 """Faults of chargers: listed with their history, and acknowledged.
 
-telemetry.alerts raises them; migration 0008 says when.
+telemetry.alerts raises them; migration 0009 says when.
 """
 
 from dataclasses import dataclass

@@ -211,7 +211,7 @@ CREATE TABLE vehicle_pending (
 -- (null: nothing does). It holds until the next claim for the vehicle, or the next one of another
 -- vehicle on the meter; of claims on one meter at one instant that of the greatest vehicle_id is the
 -- last. So where a link ends is looked up, never stored, and no two can overlap, neither for a vehicle
--- nor for a meter, whatever is written at once. Migration 0007 says which claims are kept here.
+-- nor for a meter, whatever is written at once. Migration 0008 says which claims are kept here.
 CREATE TABLE links (
     valid_from timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -1,7 +1,7 @@
 -- The same for vehicle events; 0002 says why each step is as it is. What differs is the state of
 -- charge, which a reading may leave out: the live row shows that of the newest receipt that has
 -- one, also where that receipt is not the newest of all. And a reading may name the meter that feeds
--- the vehicle, which 0007 makes links of; meter_ids is null where not one does.
+-- the vehicle, which 0008 makes links of; meter_ids is null where not one does.
 CREATE FUNCTION store_vehicle_readings(
     vehicle_ids   text[],
     timestamps    timestamptz[],

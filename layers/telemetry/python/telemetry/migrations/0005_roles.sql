@@ -3,9 +3,9 @@
 -- another way in), and do just this:
 --   telemetry_ingest  calls the store's functions, which run with their owner's rights
 --   telemetry_read    reads
---   telemetry_alerts  calls the functions that raise faults (0008), likewise
+--   telemetry_alerts  calls the functions that raise faults (0009), likewise
 --   telemetry_maintain  owns history, whose partitions only an owner can make, detach and drop, and
---                       writes what is derived from it (0006 and 0007 grant that of their tables)
+--                       writes what is derived from it (0006 to 0008 grant that of their tables)
 --
 -- Roles belong to the server, not to the database: another database may have made them already. Their
 -- settings hold what a session may not SET, because a proxy would then pin its connection: a limit
