@@ -210,18 +210,22 @@ class Stack:
             if not line.startswith("{") or '"level":' in line:  # else a metric, or what it returns
                 self._show(line, log)
 
-        maintain_at = time.monotonic()
+        # As the schedules in the template; a system that just started has no fault to find.
+        due = {"MaintainFunction": time.monotonic()}
+        due["FaultMonitorFunction"] = due["MaintainFunction"] + HOUR_SECONDS
         while not self._rests(0.2):
             if server.ended:
                 raise LocalError(f"the server ended: see {self.folder / 'server.log'}")
             if not self._given_database:
                 self._database.keep_up()
-            available = self._given_database or self._database.runs
-            if available and time.monotonic() > maintain_at:  # as the schedule in the template
-                # What fails is in the log, and tried again in an hour.
-                command = [sys.executable, "-m", "local", "invoke", "MaintainFunction"]
-                undo.callback(Process(command, environ, show).stop)
-                maintain_at += HOUR_SECONDS
+            if not self._given_database and not self._database.runs:
+                continue
+            for function, at in due.items():
+                if time.monotonic() > at:
+                    # What fails is in the log, and tried again in an hour.
+                    command = [sys.executable, "-m", "local", "invoke", function]
+                    undo.callback(Process(command, environ, show).stop)
+                    due[function] = at + HOUR_SECONDS
 
     def _show(self, line: str, log: IO[str]) -> None:
         text = readable(line)
