@@ -191,11 +191,18 @@ def test_a_role_brings_the_settings_that_the_store_needs(urls: DatabaseUrls, use
     with connect(getattr(urls, user)) as connection:
         shown = {
             name: connection.execute(f"SHOW {name}".encode()).fetchone()
-            for name in ("statement_timeout", "transaction_isolation", "DateStyle", "TimeZone")
+            for name in (
+                "statement_timeout",
+                "transaction_isolation",
+                "DateStyle",
+                "TimeZone",
+                "jit",
+            )
         }
     assert shown == {
         "statement_timeout": ("5s",),
         "transaction_isolation": ("read committed",),
         "DateStyle": ("ISO, MDY",),
         "TimeZone": ("UTC",),
+        "jit": ("off",),
     }

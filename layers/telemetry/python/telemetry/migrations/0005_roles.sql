@@ -29,6 +29,9 @@ BEGIN
         EXECUTE format('ALTER ROLE %I SET default_transaction_isolation = ''read committed''', name);
         EXECUTE format('ALTER ROLE %I SET datestyle = ''ISO, MDY''', name);
         EXECUTE format('ALTER ROLE %I SET timezone = ''UTC''', name);
+        -- Without sequential scans, and over all partitions, a plan may seem dear enough to be
+        -- compiled: seconds, for milliseconds of work.
+        EXECUTE format('ALTER ROLE %I SET jit = off', name);
     END LOOP;
     -- For the functions that it calls (0004); a function's own SET costs more than its statements.
     ALTER ROLE telemetry_read SET plan_cache_mode = 'force_generic_plan';
