@@ -26,10 +26,9 @@ sam-local: .venv/run ## The same by `sam local start-api`, in containers: needs 
 	@$(MAKE) --no-print-directory build ARCHITECTURE=$(HOST)
 	@$(BIN)/python -m local run --sam
 
-sam-invoke: ## Invoke FUNCTION=… in a container, with EVENT=events/….json, on what `make sam-local` runs
-	@$(SAM) local invoke $(FUNCTION) --template .aws-sam/build/template.yaml --config-env local \
-		--event $(or $(EVENT),events/$(FUNCTION).json) --env-vars $${LOCAL_DIR:-.local}/sam-environment.json \
-		--skip-pull-image --parameter-overrides Architecture=$(HOST) QueueEndpointUrl=given
+sam-invoke: .venv/run ## Invoke FUNCTION=… in a container, with EVENT=events/….json, on what `make sam-local` runs
+	@$(BIN)/python -m local invoke --sam "$(FUNCTION)" \
+		"$$(cat $(or $(EVENT),events/$(FUNCTION).json))"
 
 invoke: .venv/run ## Ask a function directly: EVENT=events/analytics/fleet.json (FUNCTION=AnalyticsFunction)
 	@$(BIN)/python -m local invoke $(or $(FUNCTION),AnalyticsFunction) \

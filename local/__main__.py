@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from rich.console import Console
 
-from local import ROOT, LocalError
+from local import ROOT, LocalError, sam
 from local.capacity import Fleet, print_cost
 from local.configuration import read_local_template
 from local.console import say
@@ -79,6 +79,7 @@ def main() -> None:
     add("poll", _poll, "handle the messages of the queues; `run` starts this")
     add("alerts", _raise_alerts, "judge the chargers now, and publish what has changed")
     invoke = add("invoke", _invoke, "call a function directly")
+    invoke.add_argument("--sam", action="store_true", help="by `sam local invoke`, in a container")
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", default="{}")
     options = parser.parse_args()
@@ -317,6 +318,8 @@ def _invoke(folder: Path, options: Options) -> None:
         parsed = json.loads(options.event)
     except ValueError as error:
         raise LocalError(f"the event is not JSON: {error}") from None
+    if options.sam:
+        sys.exit(sam.invoke_function(folder, options.function, options.event, _of_system(folder)))
     environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
     say(json.dumps(_call(environ, options.function, parsed)))
 

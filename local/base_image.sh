@@ -10,10 +10,10 @@ aarch64) architecture=arm64 ;;
 *) echo "error: no Lambda runs on $machine" >&2 && exit 1 ;;
 esac
 tag=public.ecr.aws/lambda/python:3.13-$architecture
-command -v mmdebstrap >/dev/null || {
-    echo "error: mmdebstrap not found: apt-get install mmdebstrap" >&2
-    exit 1
-}
+PATH=$PATH:$(dirname "$0")/../.venv/bin # uv, which `make build` installs
+for program in docker mmdebstrap uv; do
+    command -v $program >/dev/null || { echo "error: $program not found" >&2 && exit 1; }
+done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 chmod 755 "$folder" # it becomes the image's root

@@ -1,4 +1,4 @@
-"""`sam local start-api` before the functions: containers, and their way to what keeps readings.
+"""`sam local` before the functions: containers, and their way to what keeps readings.
 
 PostgreSQL and the queues listen on this machine's loopback alone. Containers reach them at the
 address that this machine has on Docker's bridge, from where connections are passed on.
@@ -25,6 +25,8 @@ from local.processes import Process
 
 SAM = ROOT / ".venv-sam/bin/sam"
 BUILT = ROOT / ".aws-sam/build/template.yaml"
+# What the functions get in containers: there while `sam local start-api` runs.
+ENVIRONMENT = "sam-environment.json"
 # An image for each function is made first.
 READY_SECONDS = 300
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -58,7 +60,7 @@ def start_sam(
 ) -> Process:
     """Start `sam local start-api` on what `sam build` made, with the variables of a running system.
 
-    What the functions get is also in sam-environment.json of the folder, for `sam local invoke`.
+    What the functions get stays in ENVIRONMENT of the folder, for invoke_function.
     """
     if not BUILT.exists():
         raise LocalError("nothing is built: `make sam-local` does it")
@@ -68,25 +70,44 @@ def start_sam(
     addresses = [urlsplit(url) for url in (*urls.environment.values(), endpoint)]
     for port_here in {parts.port for parts in addresses if parts.hostname in LOOPBACK}:
         pass_on((bridge, port_here or 5432), ("127.0.0.1", port_here or 5432))
-    endpoints = dict.fromkeys(("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS"), endpoint)
-    there = {
-        name: _from_container(url, bridge) for name, url in (urls.environment | endpoints).items()
-    }
+    stores = {**urls.environment, "AWS_ENDPOINT_URL_SQS": endpoint}
+    there = {name: _from_container(url, bridge) for name, url in stores.items()}
     template = read_local_template({**environ, **there})
     variables = {
-        name: {**function.environment, **{each: there[each] for each in endpoints}}
+        name: {**function.environment, "AWS_ENDPOINT_URL": there["AWS_ENDPOINT_URL_SQS"]}
         for name, function in template.functions.items()
     }
-    write_file(folder, "sam-environment.json", json.dumps(variables, indent=2) + "\n")
+    write_file(folder, ENVIRONMENT, json.dumps(variables, indent=2) + "\n")
     return Process(
-        [str(SAM), "local", "start-api", "--template", str(BUILT), "--config-env", "local"]
-        + ["--port", str(port), "--env-vars", str(folder / "sam-environment.json")]
-        + ["--warm-containers", "EAGER", "--skip-pull-image", "--no-watch"]
-        + ["--disable-authorizer"]
-        + ["--parameter-overrides", f"Architecture={host_architecture()}"]
-        + ["QueueEndpointUrl=given"],
+        _command("start-api", folder)
+        + ["--port", str(port), "--warm-containers", "EAGER", "--no-watch", "--disable-authorizer"],
         {**environ, "SAM_CLI_TELEMETRY": "0"},
         show,
+    )
+
+
+def invoke_function(folder: Path, name: str, event: str, environ: Mapping[str, str]) -> int:
+    """Give an event to a function by `sam local invoke`; return the status that this ends with.
+
+    The environment is that of the running system, whose key its queues and objects ask for.
+    Raises LocalError.
+    """
+    if not (folder / ENVIRONMENT).exists():
+        raise LocalError("no containers are served here: `make sam-local`")
+    return subprocess.run(
+        [*_command("invoke", folder), "--event", "-", name],
+        env={**environ, "SAM_CLI_TELEMETRY": "0"},
+        input=event,
+        text=True,
+        check=False,
+    ).returncode
+
+
+def _command(command: str, folder: Path) -> list[str]:
+    return (
+        [str(SAM), "local", command, "--template", str(BUILT), "--config-env", "local"]
+        + ["--env-vars", str(folder / ENVIRONMENT), "--skip-pull-image"]
+        + ["--parameter-overrides", f"Architecture={host_architecture()} QueueEndpointUrl=given"]
     )
 
 

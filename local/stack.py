@@ -26,7 +26,7 @@ READY_SECONDS = 60
 HOUR_SECONDS = 3600
 
 EXAMPLES = """\
-Ready: {url}   (documentation: {url}/docs)
+Ready: {url}{docs}
 
   curl -X POST {url}/v1/ingestion/meter -H 'Content-Type: application/json' \\
     -d '{{"meterId": "METER-001", "kwhConsumedAc": 5.5, "voltage": 240.5, \
@@ -178,6 +178,7 @@ class Stack:
         undo.callback(workers.stop)
         if self._through_sam:
             say(f"Starting `sam local start-api` on {self.url}")
+            undo.callback((self.folder / sam.ENVIRONMENT).unlink, missing_ok=True)
             server = sam.start_sam(self.folder, self.port, environ, show)
         else:
             say(f"Starting {WORKERS} worker processes on {self.url}")
@@ -185,7 +186,8 @@ class Stack:
         undo.callback(server.stop)
         if self._await_health(server):
             workers.start()
-            say("\n" + EXAMPLES.format(url=self.url, folder=self.folder))
+            docs = "" if self._through_sam else f"   (documentation: {self.url}/docs)"
+            say("\n" + EXAMPLES.format(url=self.url, docs=docs, folder=self.folder))
             if self._token:
                 say(TOKENS)
         self._keep_running(server, environ, undo, log)

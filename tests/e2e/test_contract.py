@@ -1,5 +1,6 @@
 """Both contracts over HTTP: served by `make run`, and by the genuine `sam local start-api`."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +29,8 @@ REPORT_B = {"totalEnergyConsumedAc": 45.23, "totalEnergyDeliveredDc": 32.15, "da
 WRONG = {"statusCode": 400, "path": "/ingest/meter", "message": "Validation failed"}
 UNKNOWN = {"statusCode": 404, "message": "Vehicle not found"}
 MOST_TRIES = 20
+# Past its retention.
+LONG_AGO = {"timestamp": "2020-02-10T12:00:00Z"}
 # method, path, body, status, some of the answer; in this order
 CONTRACTS: list[tuple[str, str, object, int, dict[str, Any]]] = [
     ("GET", "/", None, 200, SERVICE),
@@ -64,7 +67,12 @@ def test_sam_local_start_api_serves_both_contracts(system: LocalSystem) -> None:
     before = containers()
     system.start("--sam")
     check_contracts(system)
-    # A reading goes to the queue from within a container, and is stored by a worker.
+    # From within a container, history goes to the archive, and comes back.
+    assert request_until_stored(system, "POST", "/ingest/meter", METER_A | LONG_AGO)[0] == 201
+    invoke_in_container(system, "MaintainFunction", "{}")
+    restored = invoke_in_container(system, "MaintainFunction", '{"restore": "2020-02-10"}')
+    assert sum(restored.values()) > 0
+    # A reading goes to the queue from within a container.
     assert system.command("db-stop").returncode == 0
     status, answer = system.request("POST", "/ingest/meter", METER_A | {"timestamp": "2026-02-10Z"})
     assert status == 400
@@ -72,17 +80,33 @@ def test_sam_local_start_api_serves_both_contracts(system: LocalSystem) -> None:
         "POST", "/ingest/meter", METER_A | {"timestamp": "2026-02-10T13:00:00Z"}
     )
     assert (status, answer["status"]) == (202, "queued")
+    meter = (ROOT / "events/IngestMeterFunction.json").read_text(encoding="utf-8")
+    assert invoke_in_container(system, "IngestMeterFunction", meter)["statusCode"] == 202
     assert system.command("stop").returncode == 0
     assert containers() == before
 
 
 def check_contracts(system: LocalSystem) -> None:
     for method, path, body, status, part in CONTRACTS:
-        for _ in range(MOST_TRIES):
-            answered, answer = system.request(method, path, body)
-            if answered != 202:
-                break  # the queue took it while an execution environment started
+        answered, answer = request_until_stored(system, method, path, body)
         assert (answered, {name: answer.get(name) for name in part}) == (status, part), path
+
+
+def request_until_stored(
+    system: LocalSystem, method: str, path: str, body: object
+) -> tuple[int, Any]:
+    for _ in range(MOST_TRIES):
+        answered, answer = system.request(method, path, body)
+        if answered != 202:
+            break  # the queue took it while an execution environment started
+    return answered, answer
+
+
+def invoke_in_container(system: LocalSystem, function: str, event: str) -> dict[str, Any]:
+    done = system.command("invoke", "--sam", function, event)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def missing_for_sam() -> str | None:
