@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore alerts db-stop db-start \
-  dead-letters redrive stop reset token simulate test faults bench lint format cost openapi schema build lock
+  dead-letters redrive stop reset token simulate test hostile faults bench lint audit sbom format cost openapi schema build lock
 
 PORT ?= 3000
 export PORT
@@ -83,17 +83,31 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+hostile: .venv/dev ## Send CASES=60000 requests that nobody should send, to the handlers on a real database
+	@HOSTILE_CASES=$(or $(CASES),60000) $(BIN)/python -m pytest -n 3 --dist load \
+		tests/integration/test_hostile_input.py $(ARGS)
+
 faults: .venv/run ## Break the system in every way, and look for lost readings; ARGS=--short
 	@$(BIN)/python -m faults $(ARGS)
 
 bench: .venv/dev ## How near the store is to the limit; writes .local/bench.json; ONLY="drain burst": some parts
 	@ONLY="$(ONLY)" $(BIN)/python -m bench
 
-lint: .venv/dev .venv/sam ## Style, types, template
+lint: .venv/dev .venv/sam .venv/checkov ## Style, types, templates
 	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "mypy"; $(BIN)/mypy
 	@echo "cfn-lint"; $(BIN)/cfn-lint template.yaml infra/*.yaml
 	@echo "sam validate"; $(SAM) validate --lint
+	@echo "checkov"; .venv-checkov/bin/checkov
+
+# What runs on AWS. --strict: a package that nobody could be asked about is a failure as well.
+audit: .venv/audit ## Look for known vulnerabilities of the functions' packages: asks PyPI
+	@.venv-audit/bin/pip-audit --strict --disable-pip -r layers/dependencies/requirements.txt
+
+sbom: .venv/audit ## Write what the functions ship, as CycloneDX, into .local/sbom.json
+	@mkdir -p .local
+	@PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements layers/dependencies/requirements.txt \
+		--pyproject pyproject.toml --output-reproducible --output-file .local/sbom.json
 
 format: .venv/dev ## Put the code into the project's style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
@@ -121,8 +135,9 @@ lock: .venv/dev ## Pin the newest allowed dependencies, with hashes
 	@local/install.sh requirements/simulate.txt $@
 .venv/dev: requirements/dev.txt
 	@local/install.sh requirements/dev.txt $@
-.venv/sam: requirements/sam.txt .venv/dev
-	@echo "Installing the SAM CLI into .venv-sam"
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-sam
-	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/sam.txt --python .venv-sam/bin/python
+# These have environments of their own, because they pin what others need newer.
+.venv/sam .venv/checkov .venv/audit: .venv/%: requirements/%.txt .venv/dev
+	@echo "Installing the packages of $< into .venv-$*"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	@$(BIN)/uv pip install --quiet --require-hashes -r $< --python .venv-$*/bin/python
 	@touch $@
