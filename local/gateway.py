@@ -85,6 +85,8 @@ class Gateway:
             body = environ["wsgi.input"].read(MOST_BODY_BYTES + 1)
         if len(body) > MOST_BODY_BYTES:
             return _gateway_answer(413, "Request Entity Too Large")
+        if len(body) < int(environ.get("CONTENT_LENGTH") or 0):
+            return _gateway_answer(400, "Bad Request")  # the client left in the middle
         try:
             event = build_event(environ, route, matched.groupdict(), body, request_id)
         except UnicodeDecodeError:

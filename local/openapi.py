@@ -39,7 +39,11 @@ DC), keeps every reading, and answers how a vehicle charged and what each device
 
 Every answer carries the request's id in `apigw-requestid`, those of the functions in `x-request-id`
 too. A request that no route takes, that is no text, too large or comes too often is answered by API
-Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429.
+Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429. An id with characters that
+no id has may be answered 404 as well, as an unknown route.
+
+A body of one reading or link has at most 16 KiB, one of a batch 6 MiB and 150,000 commas and
+brackets, also where it is compressed. A field or a parameter that is given twice is refused.
 
 Where it is deployed, each request but `GET /` carries a token: `Authorization: Bearer …`. Without
 one API Gateway answers 401 `{"message": "Unauthorized"}`, with one that is not accepted (not signed

@@ -22,6 +22,7 @@ from local.queues import connect as connect_storage
 from local.sqs import QueueServer
 from telemetry.bucket import Bucket
 from telemetry.database import Database, Row
+from telemetry.readings import LONGEST_FIELD_NAME
 from tests.wire import Wire
 
 _buckets = count()
@@ -40,14 +41,17 @@ class Api:
     def __init__(self, urls: DatabaseUrls, **changes: str) -> None:
         """changes: of the environment that template.yaml is read with."""
         environ = {**os.environ, **urls.environment, **changes}
-        self._gateway = Gateway(read_local_template(environ))
+        self.gateway = Gateway(read_local_template(environ))
         functions = ("ingest_meter", "ingest_vehicle", "links", "alerts", "analytics")
         self._environments = [f"{function}_api" for function in functions]
+        self.bodies: set[str] = set()  # those of requests, of which a part may be a field's name
 
     def request(
         self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
         parts = urlsplit(target)
+        if len(body) > LONGEST_FIELD_NAME:
+            self.bodies.add(body.decode(errors="replace"))
         environ = {
             "REQUEST_METHOD": method,
             "PATH_INFO": parts.path.encode().decode("latin-1"),
@@ -63,7 +67,7 @@ class Api:
             },
         }
         started: list[tuple[str, list[tuple[str, str]]]] = []
-        chunks = self._gateway(environ, lambda *start: started.append(start))
+        chunks = self.gateway(environ, lambda *start: started.append(start))
         [(status, answer_headers)] = started
         found, text = dict(answer_headers), b"".join(chunks).decode()
         is_json = found["content-type"] == "application/json"
@@ -108,10 +112,26 @@ def delete_all(connection: psycopg.Connection[Row]) -> None:
 
 
 @pytest.fixture
-def api(urls: DatabaseUrls) -> Iterator[Api]:
+def api(urls: DatabaseUrls, caplog: pytest.LogCaptureFixture) -> Iterator[Api]:
     opened = Api(urls)
     yield opened
     opened.close()
+    logged = logged_text(caplog)
+    assert [secret for secret in (*secrets_of(urls), *opened.bodies) if secret in logged] == []
+
+
+def logged_text(caplog: pytest.LogCaptureFixture) -> str:
+    """Return all that was logged, with every key that a line has beside its message."""
+    return "\n".join(
+        json.dumps(vars(record) | {"text": record.getMessage()}, default=str, ensure_ascii=False)
+        for record in caplog.get_records("call")
+    )
+
+
+def secrets_of(urls: DatabaseUrls) -> list[str]:
+    """Return what no log may have, whatever happens."""
+    passwords = [urlsplit(url).password or "" for url in urls.environment.values()]
+    return [*passwords, "postgresql://", "password=", "Bearer "]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What is refused: every failing field is named, and nothing of the request is stored."""
 
+import base64
 import io
 import json
 import logging
@@ -120,7 +121,7 @@ NO_READINGS = [
     json.dumps(METER).encode().replace(b"0.5", b"1e999"),
     json.dumps(METER).encode().replace(b"METER", b"\\ud800"),
     json.dumps(METER).encode().replace(b"METER", b"\xff"),
-    b"[" * 100_000,
+    b"[" * 10_000,
     json.dumps([METER]).encode(),
 ]
 
@@ -185,6 +186,47 @@ def test_wrong_parameters_of_a_report_are_named(api: Api) -> None:
         answer = api.get(target)
         assert answer.status == 400
         assert [error["field"] for error in answer.body["errors"]] == [field]
+
+
+TWICE = [
+    ("/v1/live/meters?cursor=a&cursor=b", "cursor"),
+    ("/v1/vehicles/VEH-001/readings?tz=UTC&tz=UTC", "tz"),
+    ("/v1/vehicles/VEH-001/readings?from=now&from=now", "from"),
+    ("/v1/analytics/performance?vehicleIds=VEH-001&vehicleIds=VEH-002", "vehicleIds"),
+    ("/v1/analytics/fleet?cursor=a&cursor=b", "cursor"),
+    ("/v1/analytics/fleet?end=now&end=now", "end"),
+    ("/v1/live/vehicles?limit=1&limit=2", "limit"),
+]
+RANK = {
+    "start": "2024-02-08T15:00:00Z",
+    "end": "2024-02-09T15:00:00Z",
+    "rank": "1",
+    "vehicle_id": "VEH-001",
+}
+
+
+def test_a_parameter_that_comes_twice_is_refused(api: Api) -> None:
+    for target, field in TWICE:
+        answer = api.get(target)
+        assert answer.status == 400, target
+        assert {error["field"] for error in answer.body["errors"]} == {field}
+
+
+def test_a_cursor_that_was_made_up_is_refused(api: Api) -> None:
+    def ask(**changes: object) -> int:
+        position = json.dumps(RANK | changes).encode()
+        cursor = base64.urlsafe_b64encode(position).rstrip(b"=").decode()
+        return api.get(f"/v1/analytics/fleet?cursor={cursor}").status
+
+    for rank in ("1", "0", "-1.5", "Infinity", "5E-324", "1" + "0" * 300):
+        assert ask(rank=rank) == 200, rank
+    for rank in ("NaN", "sNaN", "1e999999", "1e-999999", ""):
+        assert ask(rank=rank) == 400, rank
+    for name in ("VEH\0", "V" * 65, "", None):
+        assert ask(vehicle_id=name) == 400, name
+    for start in ("0001-01-01T00:00:00+14:00", "2023-01-01T00:00:00Z", RANK["end"], 0):
+        assert ask(start=start) == 400, start
+    assert ask(end="9999-12-31T23:59:59-14:00") == 400
 
 
 def test_the_gateway_answers_what_no_route_takes(api: Api) -> None:

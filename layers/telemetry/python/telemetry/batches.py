@@ -6,15 +6,26 @@ from dataclasses import dataclass
 from typing import Any, Generic, get_args
 
 from pydantic import GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, SchemaValidator, core_schema, from_json
+from pydantic_core import (
+    CoreSchema,
+    InitErrorDetails,
+    PydanticCustomError,
+    SchemaValidator,
+    core_schema,
+)
 
 from telemetry.errors import FieldError, InvalidRequest
-from telemetry.readings import Reading, field_errors
+from telemetry.readings import Reading, field_errors, repeats_names
+from telemetry.repetition import Repetition, read_json
 
 MOST_READINGS = 10_000
 # 10,000 readings have 70,000 of them. Without this bound 6 MB of unknown fields, or of objects in
 # objects, cost seconds and more memory than the function has, before one of them is refused.
 MOST_SEPARATORS = 150_000
+# Each unknown field of an item takes 1.3 KiB to tell of, and one item may have all of them.
+MOST_FIELDS = 50
+# Of the items that are not valid so many are told, each with its errors.
+MOST_REJECTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,13 @@ def parse_batch(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
     try:
         # All at once, without a dict for each: half the time. One that is not valid ends it.
         readings = _array_validator(kind).validate_json(body)
-    except ValidationError:
+    except ValidationError as error:
+        if error.error_count() == 1:  # there may be many, all of one item
+            [only] = error.errors(include_url=False)
+            if only["type"] in {"json_invalid", "string_unicode"}:
+                raise _malformed(f"Input should be JSON: {only['msg']}") from None
+        return _judge_array(kind, body)
+    if repeats_names(kind, body, readings):
         return _judge_array(kind, body)
     return Batch(readings, range(len(readings)), [])
 
@@ -79,8 +96,8 @@ def _count_separators(body: str | bytes) -> int:
 
 def _judge_array(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
     try:
-        items = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
+        items = read_json(body)
+    except ValueError as error:  # a NaN
         raise _malformed(f"Input should be JSON: {error}") from None
     if not isinstance(items, list) or not items:
         raise _malformed("Input should be a JSON array with at least one reading")
@@ -88,11 +105,20 @@ def _judge_array(kind: type[Reading], body: str | bytes) -> Batch[Reading]:
         raise _malformed(
             f"Input should have at most {MOST_READINGS:,} readings, not {len(items):,}"
         )
-    return judge_items(kind.__pydantic_validator__.validate_python, items)
+    validate: Callable[[object], Reading] = kind.__pydantic_validator__.validate_python
+
+    def judge(item: object) -> Reading:
+        if isinstance(item, Repetition):
+            raise item.error
+        if isinstance(item, dict) and len(item) > MOST_FIELDS:
+            raise _TOO_MANY_FIELDS
+        return validate(item)
+
+    return judge_items(judge, items)
 
 
 def judge_items(validate: Callable[[object], Reading], items: Sequence[object]) -> Batch[Reading]:
-    """Tell the valid items from the others."""
+    """Tell the valid items from the others, of which the first MOST_REJECTIONS have errors."""
     readings: list[Reading] = []
     indexes: list[int] = []
     rejections: list[Rejection] = []
@@ -100,10 +126,23 @@ def judge_items(validate: Callable[[object], Reading], items: Sequence[object]) 
         try:
             readings.append(validate(item))
         except ValidationError as error:
-            rejections.append(Rejection(index, 400, field_errors(error)))
+            told = field_errors(error) if len(rejections) < MOST_REJECTIONS else ()
+            rejections.append(Rejection(index, 400, told))
         else:
             indexes.append(index)
     return Batch(readings, indexes, rejections)
+
+
+_TOO_MANY_FIELDS = ValidationError.from_exception_data(
+    "object",
+    [
+        InitErrorDetails(
+            type=PydanticCustomError("fields", f"Input should have at most {MOST_FIELDS} fields"),
+            loc=(),
+            input=None,
+        )
+    ],
+)
 
 
 def _malformed(message: str) -> InvalidRequest:

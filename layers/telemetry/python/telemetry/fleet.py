@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 
 from telemetry.answers import Answer
 from telemetry.binary import (
@@ -25,8 +25,10 @@ from telemetry.binary import (
 from telemetry.charging import ChargingStatus
 from telemetry.database import Database
 from telemetry.pages import Page, encode_cursor
+from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 from telemetry.reports import (
     DAY,
+    LONGEST_WINDOW,
     Rules,
     coverage_ratio,
     divide,
@@ -36,6 +38,8 @@ from telemetry.reports import (
     window_bounds,
 )
 from telemetry.summaries import last_whole_hour
+
+MOST_DIGITS = 400
 
 _RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _TYPES = (
@@ -101,13 +105,26 @@ class Fleet(Page[FleetVehicle]):
     totals: FleetTotals
 
 
+def _check_rank(rank: Decimal) -> Decimal:
+    # Further than doubles reach PostgreSQL's numeric does not go either.
+    if rank.is_nan() or (rank.is_finite() and abs(rank.adjusted()) > MOST_DIGITS):
+        raise ValueError
+    return rank
+
+
 class LastRank(BaseModel):
     """Where a page of the fleet ended: window, DC - AC (kWh, Infinity: unknown), vehicle."""
 
-    start: AwareDatetime
-    end: AwareDatetime
-    rank: Decimal = Field(allow_inf_nan=True)
-    vehicle_id: str
+    start: AwareDatetime = Field(ge=OLDEST_TIMESTAMP - LONGEST_WINDOW)
+    end: AwareDatetime = Field(lt=FIRST_TIME_TOO_FAR)
+    rank: Annotated[Decimal, AfterValidator(_check_rank)] = Field(allow_inf_nan=True)
+    vehicle_id: str = Field(pattern=DEVICE_ID)
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if not timedelta(0) < self.end - self.start <= LONGEST_WINDOW:
+            raise ValueError
+        return self
 
 
 @dataclass(frozen=True)

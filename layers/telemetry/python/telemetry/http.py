@@ -1,7 +1,6 @@
 """HTTP as every function speaks it: bodies recognised, models rendered, one shape of errors."""
 
 import base64
-import binascii
 import functools
 import gzip
 import inspect
@@ -29,7 +28,7 @@ from telemetry.answers import (
     Queued,
     RejectedItem,
 )
-from telemetry.batches import Batch, Rejection
+from telemetry.batches import MOST_REJECTIONS, Batch, Rejection
 from telemetry.errors import (
     BatchInvalid,
     BatchNotAdmitted,
@@ -58,7 +57,6 @@ Parsed = TypeVar("Parsed")
 
 # What Lambda takes of a body that is not compressed; one that is may not unpack to more.
 MOST_BODY_BYTES = 6 * 1024 * 1024
-MOST_REJECTIONS = 100
 
 
 def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGatewayHttpResolver:
@@ -169,14 +167,14 @@ def body_of(event: Event) -> str | bytes:
     if event.get("isBase64Encoded"):
         try:
             body = base64.b64decode(body, validate=True)
-        except binascii.Error:
+        except ValueError:
             raise _bad_body("Input should be JSON") from None
     encoding = event["headers"].get("content-encoding", "identity").lower()
     if encoding == "identity":
         return body
     if encoding not in {"gzip", "x-gzip"}:
         raise UnsupportedEncoding
-    return _unzip(body if isinstance(body, bytes) else body.encode())
+    return _unzip(body if isinstance(body, bytes) else body.encode(errors="replace"))
 
 
 def _unzip(body: bytes) -> bytes:

@@ -1,10 +1,11 @@
 """The parameters that routes share: what each may be, and how its text is read."""
 
 import re
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, partial
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, TypeVar
 from zoneinfo import ZoneInfo
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
@@ -18,11 +19,14 @@ from telemetry.live import LastDevice, Status
 from telemetry.pages import decode_cursor
 from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, parse_time
 from telemetry.receipts import LastReceipt
+from telemetry.reports import LONGEST_WINDOW
 from telemetry.trends import MOST_BUCKETS, Bucket
+
+Parsed = TypeVar("Parsed")
 
 MOST_ITEMS = 1000
 MOST_VEHICLES = 100
-MOST_HOURS = 8784  # of a leap year
+MOST_HOURS = LONGEST_WINDOW // timedelta(hours=1)
 
 
 def parse_instant(value: str) -> datetime:
@@ -68,7 +72,18 @@ def _zone_names() -> frozenset[str]:
     return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
-_INSTANT = (PlainValidator(parse_instant), WithJsonSchema({"type": "string"}))
+def _read_once(parse: Callable[[str], Parsed]) -> PlainValidator:
+    """Return a validator that reads a parameter's text; one that is repeated has several."""
+
+    def read(value: object) -> Parsed:
+        if not isinstance(value, str):
+            raise PydanticCustomError("repeated", "Parameter should be given once")
+        return parse(value)
+
+    return PlainValidator(read)
+
+
+_INSTANT = (_read_once(parse_instant), WithJsonSchema({"type": "string"}))
 PerformanceEnd = Annotated[
     datetime | None,
     *_INSTANT,
@@ -104,7 +119,7 @@ Hours = Annotated[
 ]
 VehicleIds = Annotated[
     list[str],
-    PlainValidator(parse_vehicle_ids),
+    _read_once(parse_vehicle_ids),
     WithJsonSchema({"type": "string"}),
     Query(
         alias="vehicleIds",
@@ -147,7 +162,7 @@ WindowEnd = Annotated[
 ]
 Zone = Annotated[
     tzinfo | None,
-    PlainValidator(parse_zone),
+    _read_once(parse_zone),
     WithJsonSchema({"type": "string"}),
     Query(
         alias="tz",
@@ -163,16 +178,12 @@ _CURSOR = (
     WithJsonSchema({"type": "string"}),
     Query(alias="cursor", description="`nextCursor` of the page before; left out, the first page"),
 )
-AfterDevice = Annotated[
-    LastDevice | None, PlainValidator(partial(decode_cursor, LastDevice)), *_CURSOR
-]
+AfterDevice = Annotated[LastDevice | None, _read_once(partial(decode_cursor, LastDevice)), *_CURSOR]
 AfterReceipt = Annotated[
-    LastReceipt | None, PlainValidator(partial(decode_cursor, LastReceipt)), *_CURSOR
+    LastReceipt | None, _read_once(partial(decode_cursor, LastReceipt)), *_CURSOR
 ]
-AfterRank = Annotated[LastRank | None, PlainValidator(partial(decode_cursor, LastRank)), *_CURSOR]
-AfterFault = Annotated[
-    LastFault | None, PlainValidator(partial(decode_cursor, LastFault)), *_CURSOR
-]
+AfterRank = Annotated[LastRank | None, _read_once(partial(decode_cursor, LastRank)), *_CURSOR]
+AfterFault = Annotated[LastFault | None, _read_once(partial(decode_cursor, LastFault)), *_CURSOR]
 OfFaultState = Annotated[
     FaultState | None, Query(alias="state", description="Only faults in this state")
 ]

@@ -26,6 +26,7 @@ from telemetry.errors import VehicleNotFound
 from telemetry.gaps import find_gaps
 
 DAY = timedelta(hours=24)
+LONGEST_WINDOW = 366 * DAY
 ENERGY_DECIMALS = 3
 RATIO_DECIMALS = 2
 # Gaps are looked for in windows of up to a month.
