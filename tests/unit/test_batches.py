@@ -9,6 +9,7 @@ import pytest
 from telemetry.batches import MOST_READINGS, parse_batch
 from telemetry.errors import BodyTooLarge, InvalidRequest
 from telemetry.readings import MeterReading, VehicleReading, parse_reading
+from telemetry.streams import METERS
 from tests.integration.test_validation import METER, VEHICLE, WRONG_VALUES
 
 
@@ -90,3 +91,16 @@ def test_the_longest_batch_is_far_from_that() -> None:
     longest = {**VEHICLE, "vehicleId": "V" * 64, "meterId": "M" * 64, "soc": 99.99}
     batch = parse_batch(VehicleReading, json.dumps([longest] * MOST_READINGS, indent=1))
     assert len(batch.readings) == MOST_READINGS
+
+
+def test_a_sorted_batch_knows_where_its_items_were() -> None:
+    meters = ["B", "A", "?", "B", "A"]
+    items = [METER | {"meterId": meter, "voltage": number} for number, meter in enumerate(meters)]
+    batch = parse_batch(MeterReading, json.dumps(items))
+    batch.sort(METERS.order)
+    # What is equal stays in its order: of a reading that came twice the last one counts.
+    assert [(each.meter_id, each.voltage) for each in batch.readings] == [
+        *(("A", 1), ("A", 4), ("B", 0), ("B", 3))
+    ]
+    assert list(batch.indexes) == [1, 4, 0, 3]
+    assert [rejection.index for rejection in batch.rejections] == [2]
