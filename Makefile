@@ -1,7 +1,8 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore alerts db-stop db-start \
-  dead-letters redrive stop reset token simulate test hostile faults bench lint audit sbom format cost openapi schema build lock
+  dead-letters redrive backfill stop reset token simulate test hostile faults bench lint audit sbom format cost openapi \
+  schema build lock
 
 PORT ?= 3000
 export PORT
@@ -67,6 +68,9 @@ dead-letters: .venv/run ## List the messages that cannot be stored, each with it
 
 redrive: .venv/run ## Send these messages back to their queues
 	@$(BIN)/python -m local redrive
+
+backfill: .venv/run ## Send months of readings from FILE=….csv or .parquet (URL=…, AGAIN=1); goes on where it stopped
+	@$(BIN)/python -m local backfill "$(FILE)" $(if $(URL),--url "$(URL)") $(if $(AGAIN),--again)
 
 stop: .venv/run ## Stop what `make run` started
 	@$(BIN)/python -m local stop

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench.analytics import measure_analytics
 from bench.archive import measure_archive
+from bench.backfill import measure_backfill
 from bench.bulk import measure_bulk
 from bench.cold_import import measure_cold_import, print_cold_import
 from bench.http_batch import measure_http_batch
@@ -83,6 +84,7 @@ PARTS: dict[str, Callable[[Site], dict[str, Any]]] = {
     "bulk": lambda site: measure_bulk(
         site.make_database("copied"), site.make_database("ours"), site.say
     ),
+    "backfill": lambda site: measure_backfill(site.make_database("backfilled"), site.say),
     "single": Site.measure_single,
     "http_single": lambda site: site.measure_served(measure_http_single),
     "http_batch": lambda site: site.measure_served(measure_http_batch),

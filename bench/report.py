@@ -18,6 +18,8 @@ RATIOS = (
     ("bulk_buffered", "bulk_buffered", "copy_buffered", 0.50),
     ("late", "late", "bulk_fresh", 0.40),
     ("corrected", "corrected", "bulk_fresh", 0.25),
+    ("backfill", "backfill", "backfill_beside", 0.80),
+    ("backfill_late", "backfill_late", "backfill_beside", None),
     ("single", "single", "bare_insert", 0.75),
     ("single_sql", "single_sql", "bare_insert", None),
     ("growth", "single_grown", "single", 0.90),

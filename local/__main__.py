@@ -26,7 +26,7 @@ from local.databases import DatabaseUrls, switch_database
 from local.folder import ACCEPTED_KEYS, read_file, running_pid, stop
 from local.postgres import embedded_binaries
 from local.runtime import Environment
-from local.server import get_health
+from local.server import check_url, get_health
 from local.simulator import command as simulator
 from local.stack import Stack, function_environ
 from telemetry.access import Scope
@@ -65,6 +65,10 @@ def main() -> None:
     add("dead-letters", _list_dead_letters, "list the messages that cannot be stored, and why")
     add("redrive", _redrive, "send these messages back to their queues")
     _add_token_options(add("token", _token, "keys and tokens: issued, revoked"))
+    backfill = add("backfill", _backfill, "send months of readings from a file")
+    backfill.add_argument("file", type=Path, help="CSV or Parquet, columns as the API's fields")
+    backfill.add_argument("--url", help="of the running system")
+    backfill.add_argument("--again", action="store_true", help="from the beginning")
     add("stop", _stop, "stop what `run` started")
     add("reset", _reset, "stop, and delete all data")
     cost = add("cost", _cost, "estimate what a fleet costs on AWS")
@@ -177,6 +181,15 @@ def _redrive(folder: Path, _options: Options) -> None:
 
     for queue, count in Queues.of_system(folder).redrive().items():
         say(f"{queue}: {count} sent back")
+
+
+def _backfill(folder: Path, options: Options) -> None:
+    from local.backfill.command import backfill
+    from local.simulator.sender import System
+
+    token = os.environ.get("TOKEN") or ("" if options.url else _own_token(folder, *Scope))
+    system = System(check_url(options.url or _url(folder)), token)
+    backfill(options.file, system, folder, again=options.again)
 
 
 def _poll(_folder: Path, _options: Options) -> None:

@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from local import LocalError
 from local.processes import Process
@@ -53,3 +54,11 @@ def get_health(url: str, token: str = "") -> tuple[int | None, str]:
         return answer.code, answer.read().decode()
     except OSError as error:
         return None, str(error)
+
+
+def check_url(url: str) -> str:
+    """Return an address without its last slash; raise LocalError where it is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise LocalError(f"--url {url} is not an http:// or https:// address")
+    return url.rstrip("/")

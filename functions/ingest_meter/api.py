@@ -8,7 +8,7 @@ from aws_lambda_powertools.event_handler import Response
 from telemetry.access import Access
 from telemetry.admission import Admission
 from telemetry.answers import BatchIngested, Ingested, Queued
-from telemetry.batches import Batch, parse_batch
+from telemetry.batches import Batch, BatchMode
 from telemetry.database import Database
 from telemetry.http import (
     BATCH_DOCUMENTATION,
@@ -18,8 +18,9 @@ from telemetry.http import (
     build_handler,
     build_resolver,
     receives,
+    receives_batch,
 )
-from telemetry.ingestion import TIME_LIMIT, Ingestion
+from telemetry.ingestion import BACKFILL_TIMEOUT, TIME_LIMIT, Ingestion
 from telemetry.limits import DeviceLimit
 from telemetry.observability import build_logger
 from telemetry.queue import Queue
@@ -30,8 +31,14 @@ from telemetry.streams import METERS
 settings = Settings(os.environ)
 logger = build_logger("ingest_meter")
 database = Database(settings.database_url, TIME_LIMIT, settings.database_password)
-queue = Queue(settings.queue_url)
-ingestion = Ingestion(METERS, database, queue, logger, queue_first=settings.queue_first)
+ingestion = Ingestion(
+    METERS,
+    database,
+    Queue(settings.queue_url),
+    Queue(settings.backfill_queue_url, BACKFILL_TIMEOUT),
+    logger,
+    queue_first=settings.queue_first,
+)
 app = build_resolver(logger)
 admission = Admission(app, DeviceLimit(settings.device_rate, settings.device_burst))
 
@@ -51,17 +58,16 @@ def ingest(reading: MeterReading) -> Response[Ingested | Queued]:
 
 
 @app.post("/v1/ingestion/meter/batch", summary="Ingest meter readings", **BATCH_DOCUMENTATION)
-@receives(parse_batch, MeterReading, app)
-def ingest_batch(batch: Batch[MeterReading]) -> Response[BatchIngested]:
+@receives_batch(MeterReading, app)
+def ingest_batch(batch: Batch[MeterReading], mode: BatchMode = None) -> Response[BatchIngested]:
     """Take 1 to 10,000 readings, each judged alone and all valid ones stored in one transaction.
 
     The body may be compressed (`Content-Encoding: gzip`). Devices may come in any order, and a
-    reading several times: of its receipts the last one in the array counts.
+    reading several times: of its receipts the last one in the array counts. `?mode=backfill` is
+    for months of readings: they wait in a queue of their own, and are answered 202.
     """
-    received_at = datetime.now(UTC)
-    batch = admission.admit_batch(batch)
-    taken = ingestion.take(batch.readings, received_at) if batch.readings else None
-    return answer_batch(app, batch, taken)
+    batch = admission.admit_batch(batch, mode)
+    return answer_batch(app, batch, ingestion.take_batch(batch, datetime.now(UTC), mode))
 
 
 handler = build_handler(app, logger, Access(by_token=settings.by_token))

@@ -5,14 +5,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from local import LocalError
-from local.server import get_health
+from local.server import check_url, get_health
 from local.simulator.efficiency import (
     Assumption,
     Performance,
@@ -78,7 +77,7 @@ def simulate(options: argparse.Namespace, url: str, token: str = "") -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDTH_IN_A_FILE)
-    system = System(_checked_url(options.url or url), token)
+    system = System(check_url(options.url or url), token)
     plan = plan_readings(options)
     if options.plot and not plan.assumptions:
         raise LocalError("--plot draws vehicles: add --sessions-csv")
@@ -100,13 +99,6 @@ def simulate(options: argparse.Namespace, url: str, token: str = "") -> None:
             _draw(vehicles, options, system, console)
     if faults:
         raise LocalError("; ".join(faults))
-
-
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise LocalError(f"--url {url} is not an http:// or https:// address")
-    return url.rstrip("/")
 
 
 def _find_system(system: System) -> None:

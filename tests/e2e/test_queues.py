@@ -61,7 +61,12 @@ def test_what_cannot_be_stored_is_listed_with_its_reason_and_sent_back(system: L
     listed = system.command("dead-letters").stdout
     assert listed == f"VehicleQueue, sent {sent}: {letter.reason}\n  noise\n"
     sent_back = system.command("redrive")
-    assert sent_back.stdout == "MeterQueue: 0 sent back\nVehicleQueue: 1 sent back\n"
+    assert sent_back.stdout.splitlines() == [
+        "MeterQueue: 0 sent back",
+        "VehicleQueue: 1 sent back",
+        "MeterBackfillQueue: 0 sent back",
+        "VehicleBackfillQueue: 0 sent back",
+    ]
     assert await_dead_letter(system).body == "noise"
 
 

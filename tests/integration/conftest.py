@@ -15,10 +15,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from local.configuration import read_local_template
+from local.configuration import queue_arn, queue_url, read_local_template
 from local.databases import DatabaseUrls
+from local.event import build_record
 from local.gateway import Gateway
+from local.queues import connect as connect_queues
 from local.queues import connect as connect_storage
+from local.queues import make_queues
 from local.sqs import QueueServer
 from telemetry.bucket import Bucket
 from telemetry.database import Database, Row
@@ -45,6 +48,11 @@ class Api:
         functions = ("ingest_meter", "ingest_vehicle", "links", "alerts", "analytics")
         self._environments = [f"{function}_api" for function in functions]
         self.bodies: set[str] = set()  # those of requests, of which a part may be a field's name
+
+    @property
+    def application(self) -> Gateway:
+        """The same for a WSGI server."""
+        return self.gateway
 
     def request(
         self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -98,6 +106,48 @@ class Api:
             environment = sys.modules.pop(name)
             environment.database.close()
             getattr(environment, "replica", environment.database).close()
+
+
+@pytest.fixture(scope="module")
+def queue_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServer]:
+    running = QueueServer(tmp_path_factory.mktemp("queues"))
+    running.start(read_local_template({"DATABASE_URL": "postgresql://"}).queues)
+    running.await_queues()
+    yield running
+    running.stop()
+
+
+@dataclass
+class Queues:
+    """The real queues, as an event source mapping sees them."""
+
+    client: Any
+    endpoint: str
+
+    def receive(self, name: str = "MeterQueue") -> list[dict[str, Any]]:
+        received = self.client.receive_message(
+            QueueUrl=queue_url(self.endpoint, name),
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=0,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        )
+        return [build_record(entry, queue_arn(name)) for entry in received.get("Messages", [])]
+
+    def send(self, body: str, name: str = "MeterQueue") -> None:
+        self.client.send_message(QueueUrl=queue_url(self.endpoint, name), MessageBody=body)
+
+
+@pytest.fixture
+def queues(queue_server: QueueServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
+    for name, value in queue_server.environment.items():
+        monkeypatch.setenv(name, value)
+    client = connect_queues(queue_server.environment)
+    template = read_local_template({"DATABASE_URL": "postgresql://"})
+    for url in make_queues(client, template.queues).values():
+        client.purge_queue(QueueUrl=url)
+    yield Queues(client, queue_server.endpoint)
+    client.close()
 
 
 def delete_all(connection: psycopg.Connection[Row]) -> None:

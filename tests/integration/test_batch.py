@@ -136,7 +136,8 @@ def test_gateways_with_overlapping_devices_neither_fail_nor_count_twice(
 
     def send(gateway: int) -> None:
         database = Database(urls.ingest)
-        ingestion = Ingestion(METERS, database, Queue("unused"), build_logger("gateway"))
+        unused = Queue("unused")
+        ingestion = Ingestion(METERS, database, unused, unused, build_logger("gateway"))
         for number in range(batches):
             # Hours of buffered readings, devices in another order each time, all of it sent twice.
             body = json.dumps(
@@ -148,7 +149,8 @@ def test_gateways_with_overlapping_devices_neither_fail_nor_count_twice(
             )
             for _ in range(2):
                 batch = parse_batch(MeterReading, body)
-                taken = ingestion.take(batch.readings, datetime.now(UTC))
+                taken = ingestion.take_batch(batch, datetime.now(UTC))
+                assert taken is not None
                 assert (taken.status, batch.rejections) == ("stored", [])
         database.close()
 

@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,18 +13,14 @@ import psycopg
 import pytest
 
 from faults.relay import Relay
-from local.configuration import queue_arn, queue_url, read_local_template
+from local.configuration import queue_url, read_local_template
 from local.databases import DatabaseUrls
-from local.event import build_record
-from local.queues import connect as connect_queues
-from local.queues import make_queues
 from local.runtime import Environment
-from local.sqs import QueueServer
 from telemetry.database import Row
 from telemetry.errors import QueueUnavailable
 from telemetry.queue import Queue
 from telemetry.worker import MOST_RECEIVES
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, Queues
 from tests.wire import Wire
 
 METER: dict[str, Any] = {
@@ -39,48 +35,6 @@ VEHICLE: dict[str, Any] = {
     "batteryTemp": 28.3,
     "timestamp": "2026-02-10T10:00:00Z",
 }
-
-
-@pytest.fixture(scope="module")
-def queue_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServer]:
-    running = QueueServer(tmp_path_factory.mktemp("queues"))
-    running.start(read_local_template({"DATABASE_URL": "postgresql://"}).queues)
-    running.await_queues()
-    yield running
-    running.stop()
-
-
-@dataclass
-class Queues:
-    """The real queues, as an event source mapping sees them."""
-
-    client: Any
-    endpoint: str
-
-    def receive(self, name: str = "MeterQueue") -> list[dict[str, Any]]:
-        received = self.client.receive_message(
-            QueueUrl=queue_url(self.endpoint, name),
-            MaxNumberOfMessages=10,
-            VisibilityTimeout=0,
-            MessageSystemAttributeNames=["All"],
-            MessageAttributeNames=["All"],
-        )
-        return [build_record(entry, queue_arn(name)) for entry in received.get("Messages", [])]
-
-    def send(self, body: str, name: str = "MeterQueue") -> None:
-        self.client.send_message(QueueUrl=queue_url(self.endpoint, name), MessageBody=body)
-
-
-@pytest.fixture
-def queues(queue_server: QueueServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
-    for name, value in queue_server.environment.items():
-        monkeypatch.setenv(name, value)
-    client = connect_queues(queue_server.environment)
-    template = read_local_template({"DATABASE_URL": "postgresql://"})
-    for url in make_queues(client, template.queues).values():
-        client.purge_queue(QueueUrl=url)
-    yield Queues(client, queue_server.endpoint)
-    client.close()
 
 
 class Workers:

@@ -367,6 +367,31 @@ def test_one_device_too_many_readings_and_the_others_are_taken(
         guarded.close()
 
 
+def test_a_backfill_needs_its_scope_beside_the_streams_and_has_no_rate(
+    urls: DatabaseUrls, environ: QueueServer
+) -> None:
+    guarded = Guarded(urls, environ, DEVICE_RATE="1", DEVICE_BURST="1")
+    try:
+        target = "/v1/ingestion/meter/batch?mode=backfill"
+        batch = [{"meterId": meter, **METER} for meter in ("MTR-1", "MTR-1", "OTHER")]
+        gateway = guarded.issue(Scope.INGEST_METER, meters=["*"])
+        answer = guarded.send(gateway, "POST", target, batch)
+        assert (answer.status, answer.body["message"]) == (
+            403,
+            "This route needs the scope ingest:backfill",
+        )
+        alone = guarded.issue(Scope.BACKFILL, meters=["*"])
+        assert guarded.send(alone, "POST", target, batch).status == 403
+        both = guarded.issue(Scope.INGEST_METER, Scope.BACKFILL, meters=["MTR-*"])
+        for _ in range(3):
+            answer = guarded.send(both, "POST", target, batch)
+            assert (answer.status, answer.body["accepted"]) == (207, 2)
+            [rejection] = answer.body["rejections"]
+            assert (rejection["index"], rejection["status"]) == (2, 403)
+    finally:
+        guarded.close()
+
+
 def test_without_tokens_nobody_can_silence_a_device(urls: DatabaseUrls) -> None:
     api = Api(urls, DEVICE_RATE="1", DEVICE_BURST="1")
     try:

@@ -9,6 +9,7 @@ import pytest
 from telemetry.batches import MOST_READINGS, parse_batch
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
 from telemetry.readings import Acknowledgement, MeterReading, VehicleReading, parse_reading
+from telemetry.streams import METERS
 from tests.integration.test_validation import METER, VEHICLE, WRONG_VALUES
 
 
@@ -169,3 +170,16 @@ def test_one_reading_is_refused_by_its_length_before_it_is_read() -> None:
 def test_only_rejections_that_are_told_have_errors() -> None:
     rejections = parse_batch(MeterReading, json.dumps([{}] * 200)).rejections
     assert [bool(rejection.errors) for rejection in rejections] == [True] * 100 + [False] * 100
+
+
+def test_a_sorted_batch_knows_where_its_items_were() -> None:
+    meters = ["B", "A", "?", "B", "A"]
+    items = [METER | {"meterId": meter, "voltage": number} for number, meter in enumerate(meters)]
+    batch = parse_batch(MeterReading, json.dumps(items))
+    batch.sort(METERS.order)
+    # What is equal stays in its order: of a reading that came twice the last one counts.
+    assert [(each.meter_id, each.voltage) for each in batch.readings] == [
+        *(("A", 1), ("A", 4), ("B", 0), ("B", 3))
+    ]
+    assert list(batch.indexes) == [1, 4, 0, 3]
+    assert [rejection.index for rejection in batch.rejections] == [2]

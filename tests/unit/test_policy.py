@@ -113,7 +113,11 @@ def test_a_worker_receives_from_its_own_queue_alone(
     queues = {
         called_function(source["FunctionName"]): source["EventSourceArn"] for source in sources
     }
-    assert queues.keys() == {"MeterWorkerFunction", "VehicleWorkerFunction"}
+    assert queues.keys() == {
+        f"{stream}{lane}Function"
+        for stream in ("Meter", "Vehicle")
+        for lane in ("Worker", "Backfill")
+    }
     for name, function in functions.items():
         role = deployed[function["Role"]["Fn::GetAtt"][0]]["Properties"]
         from_any = any("SQSQueueExecutionRole" in policy for policy in role["ManagedPolicyArns"])
@@ -141,7 +145,8 @@ def test_each_function_has_limits_and_logs_that_end(
 
 def test_what_comes_in_is_limited_before_it_reaches_the_database(deployed: Resources) -> None:
     for source in of_type(deployed, "AWS::Lambda::EventSourceMapping").values():
-        assert source["ScalingConfig"]["MaximumConcurrency"] == {"Ref": "WorkerConcurrency"}
+        lane = "Backfill" if "Backfill" in called_function(source["FunctionName"]) else "Worker"
+        assert source["ScalingConfig"]["MaximumConcurrency"] == {"Ref": f"{lane}Concurrency"}
     [stage] = of_type(deployed, "AWS::ApiGatewayV2::Stage").values()
     assert stage["DefaultRouteSettings"].keys() >= {"ThrottlingRateLimit", "ThrottlingBurstLimit"}
 

@@ -10,7 +10,7 @@ from local import ROOT, LocalError
 from local.configuration import queue_references, read_local_template
 from local.databases import DatabaseUrls
 from local.gateway import _pattern
-from local.template import EventSource, Queue, Route, read_template
+from local.template import EventSource, Queue, Route, load_yaml, read_template
 
 URLS = DatabaseUrls(
     *(f"postgresql://{user}" for user in ("owner", "ingest", "read", "alerts", "maintain"))
@@ -44,6 +44,8 @@ def test_the_template_routes_both_contracts() -> None:
         "IngestVehicleFunction": URLS.ingest,
         "MeterWorkerFunction": URLS.ingest,
         "VehicleWorkerFunction": URLS.ingest,
+        "MeterBackfillFunction": URLS.ingest,
+        "VehicleBackfillFunction": URLS.ingest,
         "LinksFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "FaultMonitorFunction": URLS.alerts,
@@ -53,28 +55,47 @@ def test_the_template_routes_both_contracts() -> None:
     }
 
 
-def test_each_stream_has_a_queue_a_worker_and_dead_letters() -> None:
+@pytest.mark.parametrize(("lane", "worker"), [("", "Worker"), ("Backfill", "Backfill")])
+@pytest.mark.parametrize("stream", ["Meter", "Vehicle"])
+def test_each_stream_has_a_queue_a_worker_and_dead_letters(
+    stream: str, lane: str, worker: str
+) -> None:
     template = read_template(ROOT / "template.yaml", VALUES)
     queues = {queue.name: queue.attributes for queue in template.queues}
-    assert len(template.event_sources) == 2
-    for stream, source in zip(("Meter", "Vehicle"), template.event_sources, strict=True):
-        url = f"{ENDPOINT}/000000000000/{stream}Queue"
-        dead = f"{ENDPOINT}/000000000000/{stream}DeadLetterQueue"
-        api = template.functions[f"Ingest{stream}Function"].environment
-        assert (api["QUEUE_URL"], api["INGEST_MODE"]) == (url, "database")
-        worker = template.functions[f"{stream}WorkerFunction"]
-        assert worker.environment["QUEUE_URL"] == url
-        assert worker.environment["DEAD_LETTER_QUEUE_URL"] == dead
-        assert source.function == worker.name
-        assert source.queue_arn == VALUES[f"{stream}Queue.Arn"]
-        assert source.partial_failures
-        policy = json.loads(queues[f"{stream}Queue"]["RedrivePolicy"])
-        assert policy["deadLetterTargetArn"] == VALUES[f"{stream}DeadLetterQueue.Arn"]
-        # What AWS asks for: no message comes again while its worker still has time.
-        hidden = int(queues[f"{stream}Queue"]["VisibilityTimeout"])
-        assert hidden >= 6 * worker.timeout + source.window
-        retention = int(queues[f"{stream}Queue"]["MessageRetentionPeriod"])
-        assert int(queues[f"{stream}DeadLetterQueue"]["MessageRetentionPeriod"]) >= retention
+    name = f"{stream}{lane}Queue"
+    url = f"{ENDPOINT}/000000000000/{name}"
+    dead = f"{ENDPOINT}/000000000000/{stream}{lane}DeadLetterQueue"
+    api = template.functions[f"Ingest{stream}Function"].environment
+    assert (api[f"{lane}_QUEUE_URL".upper().lstrip("_")], api["INGEST_MODE"]) == (url, "database")
+    function = template.functions[f"{stream}{worker}Function"]
+    assert function.environment["QUEUE_URL"] == url
+    assert function.environment["DEAD_LETTER_QUEUE_URL"] == dead
+    [source] = [each for each in template.event_sources if each.queue_arn == VALUES[f"{name}.Arn"]]
+    assert source.function == function.name
+    assert source.partial_failures
+    policy = json.loads(queues[name]["RedrivePolicy"])
+    assert policy["deadLetterTargetArn"] == VALUES[f"{stream}{lane}DeadLetterQueue.Arn"]
+    # What AWS asks for: no message comes again while its worker still has time.
+    hidden = int(queues[name]["VisibilityTimeout"])
+    assert hidden >= 6 * function.timeout + source.window
+    retention = int(queues[name]["MessageRetentionPeriod"])
+    assert int(queues[f"{stream}{lane}DeadLetterQueue"]["MessageRetentionPeriod"]) >= retention
+
+
+def test_live_readings_share_neither_queue_nor_worker_nor_concurrency_with_backfills() -> None:
+    widened = read_template(ROOT / "template.yaml", {**VALUES, "BackfillConcurrency": "77"})
+    backfills = {each.function for each in widened.event_sources if each.concurrency == 77}
+    assert backfills == {"MeterBackfillFunction", "VehicleBackfillFunction"}
+    lanes: list[set[str]] = [set(), set()]
+    for source in widened.event_sources:
+        lanes[source.function in backfills].add(source.queue_arn)
+    assert lanes[0] == {VALUES[f"{stream}Queue.Arn"] for stream in ("Meter", "Vehicle")}
+    assert lanes[1] == {VALUES[f"{stream}BackfillQueue.Arn"] for stream in ("Meter", "Vehicle")}
+    # Nor do they keep concurrency of the account from the API.
+    resources = load_yaml(ROOT / "template.yaml")["Resources"]
+    for name in backfills:
+        assert "ReservedConcurrentExecutions" not in resources[name]["Properties"]
+    assert len(widened.event_sources) == 4
 
 
 def test_an_event_source_and_its_queue_are_read_with_their_defaults(tmp_path: Path) -> None:

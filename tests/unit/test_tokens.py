@@ -51,7 +51,8 @@ def test_what_was_signed_is_what_is_read() -> None:
     assert verify_token(sign_token(claims, KEY), KEYS) == claims
     assert claims.context == {
         "tokenId": claims.jti,
-        "scopes": "ingest:meter ingest:vehicle analytics:read links:write faults:write",
+        "scopes": "ingest:meter ingest:vehicle ingest:backfill analytics:read links:write "
+        "faults:write",
         "meters": "MTR-1 DEPOT7-*",
         "vehicles": "*",
     }

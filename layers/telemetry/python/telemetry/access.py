@@ -17,6 +17,7 @@ class Scope(StrEnum):
 
     INGEST_METER = "ingest:meter"
     INGEST_VEHICLE = "ingest:vehicle"
+    BACKFILL = "ingest:backfill"
     ANALYTICS_READ = "analytics:read"
     LINKS_WRITE = "links:write"
     FAULTS_WRITE = "faults:write"

@@ -8,9 +8,9 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 
-from telemetry.access import Identity
-from telemetry.batches import Batch, Rejection
-from telemetry.errors import DeviceNotCovered, TooManyReadings
+from telemetry.access import Identity, Scope
+from telemetry.batches import Batch, BatchMode, Rejection
+from telemetry.errors import DeviceNotCovered, ScopeMissing, TooManyReadings
 from telemetry.limits import DeviceLimit
 from telemetry.readings import MeterReading, Reading, VehicleReading
 
@@ -30,9 +30,16 @@ class Admission:
         for refusal in self._refuse([reading]).values():
             raise refusal
 
-    def admit_batch(self, batch: Batch[Reading]) -> Batch[Reading]:
-        """Return the batch, what may not be taken of it among its rejections (403, 429)."""
-        refused = self._refuse(batch.readings)
+    def admit_batch(self, batch: Batch[Reading], mode: BatchMode = None) -> Batch[Reading]:
+        """Return the batch, what may not be taken of it among its rejections (403, 429).
+
+        A backfill is for who may, whatever the rate: months of a device are more than it may send.
+        Raises ScopeMissing.
+        """
+        identity: Identity = self._resolver.context["identity"]
+        if mode == "backfill" and Scope.BACKFILL not in identity.scopes:
+            raise ScopeMissing(Scope.BACKFILL)
+        refused = self._refuse(batch.readings, limited=mode is None)
         if not refused:
             return batch
         admitted = [each for each in range(len(batch.readings)) if each not in refused]
@@ -46,7 +53,9 @@ class Admission:
             ],
         )
 
-    def _refuse(self, readings: Sequence[Any]) -> dict[int, DeviceNotCovered | TooManyReadings]:
+    def _refuse(
+        self, readings: Sequence[Any], *, limited: bool = True
+    ) -> dict[int, DeviceNotCovered | TooManyReadings]:
         """Return the positions of what is not taken; charge the devices of all else."""
         identity: Identity = self._resolver.context["identity"]
         refused: dict[int, DeviceNotCovered | TooManyReadings] = {
@@ -55,7 +64,7 @@ class Admission:
             if (field := _uncovered_field(identity, reading))
         }
         # Where no token was asked for, whoever pretends to be a device could silence it.
-        if identity.token_id is not None:
+        if identity.token_id is not None and limited:
             devices = [
                 reading.meter_id if isinstance(reading, MeterReading) else reading.vehicle_id
                 for reading in readings

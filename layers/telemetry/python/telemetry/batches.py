@@ -3,9 +3,9 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, get_args
+from typing import Annotated, Any, Generic, Literal, get_args
 
-from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic import GetCoreSchemaHandler, ValidationError, WithJsonSchema
 from pydantic_core import (
     CoreSchema,
     InitErrorDetails,
@@ -26,6 +26,18 @@ MOST_SEPARATORS = 150_000
 MOST_FIELDS = 50
 # Of the items that are not valid so many are told, each with its errors.
 MOST_REJECTIONS = 100
+
+BatchMode = Annotated[
+    Literal["backfill"] | None,
+    WithJsonSchema(
+        {
+            "enum": ["backfill"],
+            "type": "string",
+            "description": "`backfill`: readings of the past, many batches of them. They wait in a "
+            "queue of their own, which delays nobody else's; what is accepted is answered 202",
+        }
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,14 @@ class Batch(Generic[Reading]):
         self.readings = readings
         self.indexes = indexes
         self.rejections = rejections
+
+    def sort(self, order: Callable[[Reading], Any]) -> None:
+        """Bring the readings into an order; equal ones stay in that of the array."""
+        positions = sorted(
+            range(len(self.readings)), key=lambda position: order(self.readings[position])
+        )
+        self.readings = [self.readings[position] for position in positions]
+        self.indexes = [self.indexes[position] for position in positions]
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -28,7 +28,7 @@ from telemetry.answers import (
     Queued,
     RejectedItem,
 )
-from telemetry.batches import MOST_REJECTIONS, Batch, Rejection
+from telemetry.batches import MOST_REJECTIONS, Batch, BatchMode, Rejection, parse_batch
 from telemetry.errors import (
     BatchInvalid,
     BatchNotAdmitted,
@@ -156,6 +156,31 @@ def receives(
         return call
 
     return decorate
+
+
+def receives_batch(
+    kind: type[Reading], resolver: APIGatewayHttpResolver
+) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Decorate a route so that it gets a batch of readings, as receives does, and its mode."""
+
+    def decorate(route: Callable[..., Answer]) -> Callable[..., Answer]:
+        @functools.wraps(route)
+        def call() -> Answer:
+            event = resolver.current_event.raw_event
+            mode = mode_of(event)
+            return route(parse_batch(kind, body_of(event)), mode)
+
+        return call
+
+    return decorate
+
+
+def mode_of(event: Event) -> BatchMode:
+    """Return the mode that a batch asks for; raise InvalidRequest where there is no such mode."""
+    mode = (event.get("queryStringParameters") or {}).get("mode")
+    if mode not in {None, "backfill"}:
+        raise InvalidRequest([FieldError("mode", "Input should be 'backfill'")])
+    return mode
 
 
 def body_of(event: Event) -> str | bytes:

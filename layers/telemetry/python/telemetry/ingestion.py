@@ -7,6 +7,7 @@ from typing import Generic, Literal
 
 from aws_lambda_powertools import Logger
 
+from telemetry.batches import Batch, BatchMode
 from telemetry.breaker import CircuitBreaker
 from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable, NothingTaken, QueueUnavailable
@@ -18,6 +19,8 @@ from telemetry.streams import Stream
 
 # Seconds that a request waits for PostgreSQL, before its readings go to the queue.
 TIME_LIMIT = 0.4
+# Seconds that a backfill waits for its queue to take a megabyte: nobody is in a hurry for it.
+BACKFILL_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Ingestion(Generic[Reading]):
         stream: Stream[Reading],
         database: Database,
         queue: Queue,
+        backfill_queue: Queue,
         logger: Logger,
         *,
         queue_first: bool = False,
@@ -44,6 +48,7 @@ class Ingestion(Generic[Reading]):
         self._stream = stream
         self._database = database
         self._queue = queue
+        self._backfill_queue = backfill_queue
         self._logger = logger
         self._queue_first = queue_first
         self._breaker = CircuitBreaker()
@@ -56,11 +61,21 @@ class Ingestion(Generic[Reading]):
             lambda: self._stream.store_one(self._database, reading, received_at),
         )
 
-    def take(self, readings: Sequence[Reading], received_at: datetime) -> Taken:
-        """Store readings that were accepted together, or put them on the queue.
+    def take_batch(
+        self, batch: Batch[Reading], received_at: datetime, mode: BatchMode = None
+    ) -> Taken | None:
+        """Store a batch's readings, or put them on the queue; None where there are none.
 
-        What is taken is durable when this returns. Raises NothingTaken.
+        Those of a backfill always go on the queue of backfills, sorted: PostgreSQL stores readings
+        of one device that follow each other twice as fast. What is taken is durable when this
+        returns. Raises NothingTaken.
         """
+        if not batch.readings:
+            return None
+        if mode == "backfill":
+            batch.sort(self._stream.order)
+            return self._enqueue(self._backfill_queue, batch.readings, received_at)
+        readings = batch.readings
         return self._take(
             readings,
             received_at,
@@ -79,7 +94,7 @@ class Ingestion(Generic[Reading]):
                 return taken
             untried = False
         try:
-            return self._enqueue(readings, received_at)
+            return self._enqueue(self._queue, readings, received_at)
         except NothingTaken:
             # PostgreSQL was spared an attempt, which is the only way left now.
             if untried and (taken := self._store(store)):
@@ -98,11 +113,11 @@ class Ingestion(Generic[Reading]):
         self._breaker.succeed()
         return Taken("stored", resent)
 
-    def _enqueue(self, readings: Sequence[Reading], received_at: datetime) -> Taken:
+    def _enqueue(self, queue: Queue, readings: Sequence[Reading], received_at: datetime) -> Taken:
         queued = 0
         for count, body in pack(self._stream, readings, received_at):
             try:
-                self._queue.send(body)
+                queue.send(body)
             except QueueUnavailable as error:
                 self._logger.error("the queue does not take readings", reason=str(error.__cause__))
                 if not queued:

@@ -17,8 +17,10 @@ AGAIN_WITHIN = 0.05
 class Queue:
     """One SQS queue; connects when first used, for most execution environments never need to."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, read_timeout: float = READ_TIMEOUT) -> None:
+        """Wait for an answer for read_timeout seconds."""
         self._url = url
+        self._read_timeout = read_timeout
         self._client: Any = None
 
     def send(self, body: str, attributes: Mapping[str, str] | None = None) -> None:
@@ -59,7 +61,7 @@ class Queue:
                 "sqs",
                 config=Config(
                     connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=READ_TIMEOUT,
+                    read_timeout=self._read_timeout,
                     # botocore's own pause up to a second before they try again.
                     retries={"mode": "standard", "total_max_attempts": 1},
                 ),

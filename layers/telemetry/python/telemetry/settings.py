@@ -56,6 +56,11 @@ class Settings:
         return self._read("QUEUE_URL")
 
     @property
+    def backfill_queue_url(self) -> str:
+        """`BACKFILL_QUEUE_URL`: the SQS queue of the stream's backfills."""
+        return self._read("BACKFILL_QUEUE_URL")
+
+    @property
     def dead_letter_queue_url(self) -> str:
         """`DEAD_LETTER_QUEUE_URL`: where messages go that can never be stored."""
         return self._read("DEAD_LETTER_QUEUE_URL")

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic
+from operator import attrgetter
+from typing import Any, Generic
 
 from telemetry.database import Database
 from telemetry.readings import MeterReading, Reading, VehicleReading
@@ -25,6 +26,11 @@ class Stream(Generic[Reading]):
     kind: type[Reading]
     store_one: Callable[[Database, Reading, datetime], None]
     store_many: Callable[[Database, Sequence[Reading], Receipts], Resent]
+
+    @property
+    def order(self) -> Callable[[Reading], Any]:
+        """A key to sort readings by device and device time."""
+        return attrgetter(f"{self.name}_id", "timestamp")
 
 
 METERS = Stream("meter", MeterReading, store_meter_reading, store_meter_readings)

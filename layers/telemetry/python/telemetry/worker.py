@@ -7,7 +7,6 @@ from typing import Any, Generic
 import psycopg
 from aws_lambda_powertools import Logger
 
-from telemetry.batches import MOST_READINGS
 from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable, MessageUnusable, QueueUnavailable
 from telemetry.messages import Message, unpack
@@ -19,6 +18,9 @@ from telemetry.streams import Stream
 # anew. The queue's redrive policy takes it away after ten receives: that is meant for a message
 # which ends the worker.
 MOST_RECEIVES = 5
+# Readings in one transaction, which holds up whoever sends a reading of the same devices: some 50
+# ms. All of a message's 10,000 take four times as long, and a request waits 0.4 s.
+MOST_TOGETHER = 2_500
 
 Record = dict[str, Any]
 
@@ -76,16 +78,16 @@ class Worker(Generic[Reading]):
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in again]}
 
     def _store(self, group: Sequence[Received[Reading]]) -> list[Record]:
-        """Store messages in one transaction; where their data prevent that, each by itself.
+        """Store messages together; where their data prevent that, each by itself.
 
         Return those that shall come again. Raises DatabaseUnavailable.
         """
+        readings = [reading for entry in group for reading in entry.message.readings]
+        receipts = [receipt for entry in group for receipt in entry.message.receipts]
         try:
-            self._stream.store_many(
-                self._database,
-                [reading for entry in group for reading in entry.message.readings],
-                [receipt for entry in group for receipt in entry.message.receipts],
-            )
+            for first in range(0, len(readings), MOST_TOGETHER):
+                part = slice(first, first + MOST_TOGETHER)
+                self._stream.store_many(self._database, readings[part], receipts[part])
         except psycopg.DataError as error:
             if len(group) == 1:
                 return self._bury(group[0].record, f"PostgreSQL refuses it: {error}")
@@ -119,11 +121,11 @@ class Worker(Generic[Reading]):
 
 
 def _group(received: Sequence[Received[Reading]]) -> Iterator[list[Received[Reading]]]:
-    """Yield as many messages together as one statement may take within its time limit."""
+    """Yield as many messages together as one transaction may take, or one that needs several."""
     group: list[Received[Reading]] = []
     count = 0
     for entry in received:
-        if group and count + len(entry.message.readings) > MOST_READINGS:
+        if group and count + len(entry.message.readings) > MOST_TOGETHER:
             yield group
             group, count = [], 0
         group.append(entry)

@@ -1,0 +1,1 @@
+"""`make backfill`: months of readings from a file into a running system."""
