@@ -12,6 +12,8 @@ ARCHITECTURE ?= arm64
 export ARCHITECTURE
 HOST := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 BIN := .venv/bin
+# What the functions consist of, besides their own code.
+SHIPPED := $(wildcard layers/*/requirements.txt functions/*/requirements.txt)
 SAM = SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv-sam/bin/sam
 export PYTHONDONTWRITEBYTECODE := 1
 # uv trusts what the machine trusts, as pip and curl do.
@@ -106,11 +108,11 @@ lint: .venv/dev .venv/sam .venv/checkov ## Style, types, templates
 
 # What runs on AWS. --strict: a package that nobody could be asked about is a failure as well.
 audit: .venv/audit ## Look for known vulnerabilities of the functions' packages: asks PyPI
-	@.venv-audit/bin/pip-audit --strict --disable-pip -r layers/dependencies/requirements.txt
+	@.venv-audit/bin/pip-audit --strict --disable-pip $(addprefix -r ,$(SHIPPED))
 
 sbom: .venv/audit ## Write what the functions ship, as CycloneDX, into .local/sbom.json
 	@mkdir -p .local
-	@PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements layers/dependencies/requirements.txt \
+	@cat $(SHIPPED) | PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements - \
 		--pyproject pyproject.toml --output-reproducible --output-file .local/sbom.json
 
 format: .venv/dev ## Put the code into the project's style
