@@ -232,7 +232,7 @@ class LateReceipts:
         sides: list[list[Any]] = []
         for position in positions:
             sides.append([change.after[position] for change in changes])
-            sides.append([change.before[position] if change.before else 0 for change in changes])
+            sides.append([change.before[position] if change.before else 0.0 for change in changes])
         statement = _COUNT.format(
             **_names(layout),
             columns=", ".join(layout.sums.values()),
