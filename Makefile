@@ -87,7 +87,7 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 	@$(BIN)/python -m local simulate $(ARGS)
 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 hostile: .venv/dev ## Send CASES=60000 requests that nobody should send, to the handlers on a real database
 	@HOSTILE_CASES=$(or $(CASES),60000) $(BIN)/python -m pytest -n 3 --dist load \

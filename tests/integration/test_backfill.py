@@ -136,7 +136,7 @@ files = st.lists(good_rows | good_rows | bad_rows, min_size=8, max_size=40)
 
 @unpooled
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(rows=files, kills=st.lists(st.integers(0, 40), max_size=4), delivered_twice=st.booleans())
 @example(rows=[(1, n, n, 230) for n in range(40)], kills=[22, 25, 3], delivered_twice=True)
