@@ -4,8 +4,6 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
-
 from telemetry.alerts import (
     Watch,
     count_unpublished,
@@ -13,7 +11,8 @@ from telemetry.alerts import (
     publish_changes,
 )
 from telemetry.database import connect
-from telemetry.observability import NAMESPACE, build_logger
+from telemetry.metrics import report_count
+from telemetry.observability import build_logger
 from telemetry.reports import Rules
 from telemetry.settings import Settings
 from telemetry.targets import open_target
@@ -21,7 +20,7 @@ from telemetry.targets import open_target
 settings = Settings(os.environ)
 database_url, password = settings.database_url, settings.database_password
 stack_name = settings.stack_name
-rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
+rules = Rules.of(settings)
 watch = Watch(settings.fault_window, settings.low_voltage, settings.high_battery_temp)
 target = open_target(settings.alert_target)
 logger = build_logger("fault_monitor")
@@ -44,17 +43,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             try:
                 published = publish_changes(connection, target)
             finally:
-                report_unpublished(count_unpublished(connection))
+                report_count(stack_name, "UnpublishedAlerts", count_unpublished(connection))
     logger.info("faults are judged", until=until, published=[each.id for each in published])
     return {
         "timeWindowEnd": until.isoformat().replace("+00:00", "Z"),
         "published": len(published),
         "first": [each.model_dump(mode="json", by_alias=True) for each in published[:MOST_SHOWN]],
     }
-
-
-def report_unpublished(count: int) -> None:
-    """Write a metric that CloudWatch reads from the log."""
-    unit = MetricUnit.Count
-    with single_metric("UnpublishedAlerts", unit, count, namespace=NAMESPACE) as metric:
-        metric.add_dimension("Stack", stack_name)

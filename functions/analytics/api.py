@@ -78,7 +78,7 @@ replica = (
     if settings.replica_database_url
     else database
 )
-rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
+rules = Rules.of(settings)
 live = LiveDevices(database, Liveness(settings.online_for, settings.stale_for))
 app = build_resolver(logger, enable_validation=True)
 
@@ -101,7 +101,9 @@ def health() -> Response[Health]:
     return Response(
         status_code=200 if found.status == "ok" else 503,
         content_type="application/json",
-        headers={} if found.status == "ok" else {"Retry-After": "1"},
+        headers={}
+        if found.status == "ok"
+        else {"Retry-After": str(DatabaseUnavailable.retry_after)},
         body=found,
     )
 

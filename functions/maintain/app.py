@@ -7,13 +7,12 @@ import os
 from datetime import UTC, date, datetime
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
-
 from telemetry.archive import Archive
 from telemetry.bucket import Bucket
 from telemetry.database import connect
 from telemetry.maintenance import Maintenance, alone
-from telemetry.observability import NAMESPACE, build_logger
+from telemetry.metrics import report_count
+from telemetry.observability import build_logger
 from telemetry.reports import Rules
 from telemetry.settings import Settings
 
@@ -23,7 +22,7 @@ ENOUGH_TIME = 300_000
 settings = Settings(os.environ)
 database_url, password = settings.database_url, settings.database_password
 bucket, retention = Bucket(settings.archive_bucket), settings.history_retention
-rules = Rules(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
+rules = Rules.of(settings)
 stack_name = settings.stack_name
 logger = build_logger("maintain")
 
@@ -65,14 +64,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
                 else:
                     done[metric] = value
                     logger.info(step.__name__, extra={metric: value, **details})
-                    report(metric, value)
+                    report_count(stack_name, metric, value)
     if failure:
         raise failure
     return done
-
-
-def report(name: str, value: int) -> None:
-    """Write a metric that CloudWatch reads from the log."""
-    unit = MetricUnit.Count
-    with single_metric(name, unit, value, namespace=NAMESPACE) as metric:
-        metric.add_dimension("Stack", stack_name)

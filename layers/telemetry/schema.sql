@@ -626,6 +626,8 @@ $$;
 CREATE FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
+DECLARE
+    horizon constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
 BEGIN
     RETURN json_agg(charging ORDER BY position)
     FROM (
@@ -633,8 +635,7 @@ BEGIN
             kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
             extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
             least_kwh::numeric, least_coverage::numeric) AS status,
-            (SELECT max(archived_to) FROM archive_horizon WHERE archived_to > window_start)
-                AS archived_to
+            CASE WHEN horizon > window_start THEN horizon END AS archived_to
         FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
     ) AS charging;
 END

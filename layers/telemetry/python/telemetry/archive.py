@@ -21,7 +21,7 @@ from telemetry.bucket import Bucket
 from telemetry.database import Row
 from telemetry.errors import ArchiveDamaged, ArchiveDiffers, DayNotArchived
 from telemetry.parquet import LAYOUTS, Fingerprint, Layout, Workbench
-from telemetry.partitions import attach_partition, change_locked
+from telemetry.partitions import RANGES, attach_partition, change_locked
 
 # Partitions detached in one transaction, for which every writer of the stream waits.
 MOST_AT_ONCE = 8
@@ -29,12 +29,10 @@ MOST_AT_ONCE = 8
 MOST_LATE = 10_000
 DAY = timedelta(days=1)
 
-_DUE = """
-    SELECT part.relname, bound[1]::timestamptz, bound[2]::timestamptz
-    FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid,
-         regexp_match(pg_get_expr(relpartbound, part.oid),
-                      $re$FROM \\('([^']+)'\\) TO \\('([^']+)'\\)$re$) AS bound
-    WHERE inhparent = to_regclass(%s) AND relname != %s AND bound[2]::timestamptz <= %s
+_DUE = f"""
+    SELECT name, range_start, range_end
+    FROM ({RANGES}) AS part
+    WHERE inhparent = to_regclass(%s) AND name != %s AND range_end <= %s
     ORDER BY 2
     LIMIT %s
 """
@@ -229,9 +227,7 @@ class Archive:
         # One partition for all that is archived: their number stays that of the days retained.
         if self.has_table(layout.archived):
             [(first,)] = self._connection.execute(
-                """SELECT (regexp_match(pg_get_expr(relpartbound, oid),
-                                        $re$FROM \\('([^']+)'\\)$re$))[1]::timestamptz
-                   FROM pg_class WHERE oid = to_regclass(%s)""",
+                f"SELECT range_start FROM ({RANGES}) AS part WHERE oid = to_regclass(%s)",
                 (layout.archived,),
             )
             statement = "ALTER TABLE {} DETACH PARTITION {}"

@@ -11,7 +11,7 @@ from psycopg import sql
 from telemetry.archive import Archive, Go
 from telemetry.database import Row
 from telemetry.late import LateReceipts
-from telemetry.partitions import HISTORIES, count_strays, make_partitions
+from telemetry.partitions import HISTORIES, RANGES, count_strays, make_partitions
 from telemetry.reports import Rules
 from telemetry.summaries import refresh_summaries
 
@@ -19,13 +19,12 @@ _LOCK_KEY = 0x656E6572_6D61696E  # "enermain"
 
 # Partitions whose time is over, and much of which came since they were looked at last. PostgreSQL
 # does that by itself when a fifth of a table is new, and freezes rows only much later, all at once.
-_UNVACUUMED = """
-    SELECT part.relname
-    FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+_UNVACUUMED = f"""
+    SELECT part.name
+    FROM ({RANGES}) AS part
     JOIN pg_stat_user_tables counted ON counted.relid = part.oid
     WHERE inhparent = ANY (%s::regclass[]) AND n_ins_since_vacuum > 0.02 * n_live_tup
-      AND (regexp_match(pg_get_expr(relpartbound, part.oid),
-                        $re$TO \\('([^']+)'\\)$re$))[1]::timestamptz <= %s
+      AND range_end <= %s
     ORDER BY 1
 """
 

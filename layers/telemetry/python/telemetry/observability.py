@@ -2,9 +2,6 @@
 
 from aws_lambda_powertools import Logger
 
-# Of this system's own metrics in CloudWatch.
-NAMESPACE = "EnergyIngestionEngine"
-
 
 def build_logger(service: str) -> Logger:
     """Return a function's logger; its level comes from `POWERTOOLS_LOG_LEVEL`."""

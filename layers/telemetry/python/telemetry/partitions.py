@@ -32,15 +32,23 @@ LOCK_LIMIT = "500ms"
 LOCK_TRIES = 20
 LOCK_PAUSE = 0.2
 
+# Partitions of whatever is partitioned by ranges; the bounds of a default partition are null.
+RANGES: LiteralString = """
+    SELECT inhparent, part.oid, part.relname AS name,
+           bound[1]::timestamptz AS range_start, bound[2]::timestamptz AS range_end
+    FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+    LEFT JOIN LATERAL regexp_match(
+        pg_get_expr(part.relpartbound, part.oid), $re$FROM \\('([^']+)'\\) TO \\('([^']+)'\\)$re$
+    ) AS bound ON true
+"""
+
 # The instant up to which the explicit partitions of all the history tables asked for reach; null
 # where one of them has none.
-END_OF_PARTITIONS = """
+END_OF_PARTITIONS = f"""
     SELECT CASE WHEN count(*) = count(reach) THEN min(reach) END
     FROM unnest(%s::text[]) AS asked (name)
     LEFT JOIN LATERAL (
-        SELECT max((regexp_match(pg_get_expr(part.relpartbound, part.oid),
-                                 $re$TO \\('([^']+)'\\)$re$))[1]::timestamptz) AS reach
-        FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+        SELECT max(range_end) AS reach FROM ({RANGES}) AS part
         WHERE inhparent = to_regclass(asked.name)
     ) AS history ON true
 """

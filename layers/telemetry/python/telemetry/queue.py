@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from telemetry.clients import open_client
 from telemetry.errors import QueueUnavailable
 
 # Seconds, each. A request comes here after 0.4 s behind a database that did not answer; it shall be
@@ -53,17 +54,7 @@ class Queue:
 
     def _connect(self) -> Any:
         if self._client is None:
-            from boto3.session import Session
-            from botocore.config import Config
-
-            # Not boto3's own session, which every entry point of a process would share.
-            self._client = Session().client(
-                "sqs",
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=self._read_timeout,
-                    # botocore's own pause up to a second before they try again.
-                    retries={"mode": "standard", "total_max_attempts": 1},
-                ),
+            self._client = open_client(
+                "sqs", connect_timeout=CONNECT_TIMEOUT, read_timeout=self._read_timeout
             )
         return self._client

@@ -24,6 +24,7 @@ from telemetry.charging import Coverage, Dashboard, Heard, Pairing, Performance,
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.gaps import find_gaps
+from telemetry.settings import Settings
 
 DAY = timedelta(hours=24)
 LONGEST_WINDOW = 366 * DAY
@@ -60,6 +61,11 @@ class Rules:
     by_name: bool = True
     least_kwh: float = 1.0
     least_coverage: float = 0.5
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rules":
+        """Return what the environment tells. Raises SettingMissing and SettingInvalid."""
+        return cls(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
 
 
 def report_performance(

@@ -7,8 +7,7 @@ needs no way into its network.
 import time
 from typing import Any
 
-from boto3.session import Session
-from botocore.config import Config
+from telemetry.clients import open_client
 
 # Seconds, each, and twice: nobody is let in while the table does not answer.
 CONNECT_TIMEOUT = READ_TIMEOUT = 1
@@ -20,13 +19,8 @@ class Revocations:
     def __init__(self, table: str, client: Any = None) -> None:
         """client: left out, one of this environment's own."""
         self._table = table
-        self._client = client or Session().client(
-            "dynamodb",
-            config=Config(
-                connect_timeout=CONNECT_TIMEOUT,
-                read_timeout=READ_TIMEOUT,
-                retries={"mode": "standard", "total_max_attempts": 2},
-            ),
+        self._client = client or open_client(
+            "dynamodb", connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, attempts=2
         )
 
     def contain(self, token_id: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from telemetry.clients import open_client
 from telemetry.errors import AlertsUnpublished, SettingInvalid
 from telemetry.faults import Notice
 
@@ -100,14 +101,4 @@ def open_target(arn: str) -> Target:
 
 
 def _connect(service: str) -> Any:
-    from boto3.session import Session
-    from botocore.config import Config
-
-    return Session().client(
-        service,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"mode": "standard", "total_max_attempts": 1},
-        ),
-    )
+    return open_client(service, connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT)

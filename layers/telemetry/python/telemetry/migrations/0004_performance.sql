@@ -302,6 +302,8 @@ CREATE FUNCTION report_charging(
     vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
     with_hours boolean, least_kwh double precision, least_coverage double precision
 ) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    horizon constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
 BEGIN
     RETURN json_agg(charging ORDER BY position)
     FROM (
@@ -309,8 +311,7 @@ BEGIN
             kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
             extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
             least_kwh::numeric, least_coverage::numeric) AS status,
-            (SELECT max(archived_to) FROM archive_horizon WHERE archived_to > window_start)
-                AS archived_to
+            CASE WHEN horizon > window_start THEN horizon END AS archived_to
         FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
     ) AS charging;
 END
