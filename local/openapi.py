@@ -14,6 +14,7 @@ from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     DeviceNotCovered,
+    DeviceNotDeclared,
     FaultCleared,
     FaultNotFound,
     InvalidRequest,
@@ -183,9 +184,13 @@ def _error_example(status: int, path: str, scope: Scope | None) -> dict[str, Any
         message = str(MeterNotFound())
     if status == 404 and "{faultId}" in path:
         message = str(FaultNotFound())
+    if status == 404 and "{deviceId}" in path:
+        message = str(DeviceNotDeclared())
     example = {
         "statusCode": status,
-        "path": path.format(vehicleId="VEH-001", meterId="METER-001", faultId=FAULT_ID),
+        "path": path.format(
+            vehicleId="VEH-001", meterId="METER-001", deviceId="METER-001", faultId=FAULT_ID
+        ),
         "message": message,
         "timestamp": "2026-02-10T10:30:00Z",
     }

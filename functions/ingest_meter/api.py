@@ -40,7 +40,7 @@ ingestion = Ingestion(
     queue_first=settings.queue_first,
 )
 app = build_resolver(logger)
-admission = Admission(app, DeviceLimit(settings.device_rate, settings.device_burst))
+admission = Admission(app, DeviceLimit(settings.device_rate, settings.device_burst), database)
 
 
 @app.post("/ingest/meter", summary="Ingest a meter reading", **READING_DOCUMENTATION)

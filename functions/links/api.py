@@ -56,8 +56,8 @@ def link(vehicle_id: VehicleId, request: LinkRequest) -> Response[Link]:
     It ends what the vehicle and the meter were linked to until then. Sent again it changes nothing;
     with another meter for the same instant it replaces what was sent before.
     """
-    since = request.valid_from
-    made, new = links.link_vehicle(database, check_id(vehicle_id), request.meter_id, since)
+    vehicle = check_id(vehicle_id, "vehicleId")
+    made, new = links.link_vehicle(database, vehicle, request.meter_id, request.valid_from)
     return Response(201 if new else 200, "application/json", made)
 
 

@@ -237,6 +237,194 @@ $$;
 
 COMMENT ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) IS 'Whether a claim changes nothing that is in links before it.';
 
+CREATE FUNCTION public.convert_meter_registers(ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], INOUT kwhs double precision[], OUT registers double precision[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    horizon  timestamptz;
+    first_at timestamptz;
+    last_at  timestamptz;
+BEGIN
+    PERFORM FROM devices WHERE device_id = ANY (ids) ORDER BY device_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    horizon := (SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = 'meter');
+
+SELECT greatest(min(coalesce(heard.hour, rollup_hour(item.ts))), horizon), max(item.ts)
+    INTO first_at, last_at
+    FROM unnest(ids, timestamps) AS item (id, ts)
+    JOIN devices ON device_id = item.id
+    JOIN meter_live_status live ON live.meter_id = item.id AND live.last_timestamp >= item.ts
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = item.id AND rollup.hour < rollup_hour(item.ts) AND rollup.readings > 0
+    ) AS heard
+    WHERE item.ts >= horizon;
+
+WITH item AS (
+        SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
+               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
+                    THEN item.kwh END AS register,
+               device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
+               live.last_timestamp >= item.ts IS TRUE AS late
+        FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
+            AS item (id, ts, received_at, kwh, position)
+        LEFT JOIN devices ON device_id = item.id
+        LEFT JOIN meter_live_status live ON live.meter_id = item.id AND device_id IS NOT NULL
+    ), reading AS (
+        -- Of an archived day the difference that a late register splits is counted already.
+        SELECT DISTINCT ON (id COLLATE "C", ts) *
+        FROM item
+        WHERE declared AND NOT (late AND ts < horizon)
+        ORDER BY id COLLATE "C", ts, received_at DESC
+    ), point AS (
+        SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
+        FROM (
+            SELECT id, ts, register::numeric, 1 AS choice FROM reading
+            UNION ALL
+            SELECT live.meter_id, live.last_timestamp, live.last_register_kwh, 2
+            FROM (SELECT DISTINCT id FROM reading) AS device
+            JOIN meter_live_status live ON live.meter_id = device.id
+            UNION ALL
+            SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, 2
+            FROM (SELECT DISTINCT id FROM reading WHERE late) AS device
+            JOIN register_baselines baseline
+                ON baseline.device_id = device.id AND baseline.stream = 'meter'
+            UNION ALL
+            SELECT reading.id, before."timestamp", before.register_kwh, 2
+            FROM reading
+            CROSS JOIN LATERAL (
+                SELECT h."timestamp", h.register_kwh FROM meter_telemetry_history h
+                WHERE h.meter_id = reading.id AND h."timestamp" < reading.ts
+                  AND h."timestamp" >= first_at AND h."timestamp" < last_at
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+                LIMIT 1
+            ) AS before
+            WHERE reading.late
+        ) AS point
+        ORDER BY id COLLATE "C", ts, choice
+    ), followed AS (
+        SELECT id, ts, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+        FROM point
+        WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+    ), noted AS (
+        INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+        SELECT id, 'meter', ts, event, register, previous
+        FROM reading JOIN followed USING (id, ts)
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
+        WHERE NOT late AND event IS NOT NULL
+        ON CONFLICT DO NOTHING
+    )
+    SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
+                          ELSE energy.kwh::double precision END ORDER BY position),
+           array_agg(register ORDER BY position)
+    INTO kwhs, registers
+    FROM item
+    LEFT JOIN followed USING (id, ts)
+    CROSS JOIN LATERAL register_energy(
+        previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
+END
+$$;
+
+CREATE FUNCTION public.convert_vehicle_registers(ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], INOUT kwhs double precision[], OUT registers double precision[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    horizon  timestamptz;
+    first_at timestamptz;
+    last_at  timestamptz;
+BEGIN
+    PERFORM FROM devices WHERE device_id = ANY (ids) ORDER BY device_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    horizon := (SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = 'vehicle');
+
+SELECT greatest(min(coalesce(heard.hour, rollup_hour(item.ts))), horizon), max(item.ts)
+    INTO first_at, last_at
+    FROM unnest(ids, timestamps) AS item (id, ts)
+    JOIN devices ON device_id = item.id
+    JOIN vehicle_live_status live ON live.vehicle_id = item.id AND live.last_timestamp >= item.ts
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = item.id AND rollup.hour < rollup_hour(item.ts) AND rollup.readings > 0
+    ) AS heard
+    WHERE item.ts >= horizon;
+
+WITH item AS (
+        SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
+               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
+                    THEN item.kwh END AS register,
+               device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
+               live.last_timestamp >= item.ts IS TRUE AS late
+        FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
+            AS item (id, ts, received_at, kwh, position)
+        LEFT JOIN devices ON device_id = item.id
+        LEFT JOIN vehicle_live_status live ON live.vehicle_id = item.id AND device_id IS NOT NULL
+    ), reading AS (
+        -- Of an archived day the difference that a late register splits is counted already.
+        SELECT DISTINCT ON (id COLLATE "C", ts) *
+        FROM item
+        WHERE declared AND NOT (late AND ts < horizon)
+        ORDER BY id COLLATE "C", ts, received_at DESC
+    ), point AS (
+        SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
+        FROM (
+            SELECT id, ts, register::numeric, 1 AS choice FROM reading
+            UNION ALL
+            SELECT live.vehicle_id, live.last_timestamp, live.last_register_kwh, 2
+            FROM (SELECT DISTINCT id FROM reading) AS device
+            JOIN vehicle_live_status live ON live.vehicle_id = device.id
+            UNION ALL
+            SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, 2
+            FROM (SELECT DISTINCT id FROM reading WHERE late) AS device
+            JOIN register_baselines baseline
+                ON baseline.device_id = device.id AND baseline.stream = 'vehicle'
+            UNION ALL
+            SELECT reading.id, before."timestamp", before.register_kwh, 2
+            FROM reading
+            CROSS JOIN LATERAL (
+                SELECT h."timestamp", h.register_kwh FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = reading.id AND h."timestamp" < reading.ts
+                  AND h."timestamp" >= first_at AND h."timestamp" < last_at
+                ORDER BY h."timestamp" DESC, h.received_at DESC
+                LIMIT 1
+            ) AS before
+            WHERE reading.late
+        ) AS point
+        ORDER BY id COLLATE "C", ts, choice
+    ), followed AS (
+        SELECT id, ts, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+        FROM point
+        WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+    ), noted AS (
+        INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+        SELECT id, 'vehicle', ts, event, register, previous
+        FROM reading JOIN followed USING (id, ts)
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
+        WHERE NOT late AND event IS NOT NULL
+        ON CONFLICT DO NOTHING
+    )
+    SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
+                          ELSE energy.kwh::double precision END ORDER BY position),
+           array_agg(register ORDER BY position)
+    INTO kwhs, registers
+    FROM item
+    LEFT JOIN followed USING (id, ts)
+    CROSS JOIN LATERAL register_energy(
+        previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
+END
+$$;
+
 CREATE FUNCTION public.count_fault_changes() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -299,6 +487,50 @@ CREATE FUNCTION public.day_of(hour timestamp with time zone) RETURNS timestamp w
     RETURN date_bin('1 day'::interval, hour, '2000-01-01 00:00:00+00'::timestamp with time zone);
 
 COMMENT ON FUNCTION public.day_of(hour timestamp with time zone) IS 'The start of the day (day, day + 24 h] that an hour belongs to.';
+
+CREATE FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    first boolean;
+BEGIN
+    INSERT INTO devices AS device
+        (device_id, declared_at, register_from, register_modulus, max_power_kw)
+    VALUES (id, at, CASE WHEN is_register THEN at ELSE 'infinity' END, modulus, max_power)
+    ON CONFLICT (device_id) DO UPDATE SET
+        declared_at = at,
+        register_from = CASE WHEN is_register
+                                  AND (device.register_from = 'infinity' OR device.register_to < at)
+                             THEN at ELSE device.register_from END,
+        register_to = CASE WHEN is_register THEN 'infinity'
+                           ELSE least(device.register_to, at) END,
+        register_modulus = modulus,
+        max_power_kw = max_power
+    RETURNING xmax = 0 INTO first;
+
+INSERT INTO meter_live_status AS live
+        (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
+    VALUES (id, '-infinity', '-infinity', 0, 0)
+    ON CONFLICT (meter_id) DO UPDATE SET reports_register = live.reports_register OR is_register;
+    DELETE FROM meter_live_status WHERE meter_id = id AND last_timestamp = '-infinity';
+
+INSERT INTO vehicle_live_status AS live
+        (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
+    VALUES (id, '-infinity', '-infinity', 0, 0)
+    ON CONFLICT (vehicle_id) DO UPDATE SET reports_register = live.reports_register OR is_register;
+    DELETE FROM vehicle_live_status WHERE vehicle_id = id AND last_timestamp = '-infinity';
+
+PERFORM settle_meter_registers(array_agg(device_id), array_agg("timestamp")),
+            settle_vehicle_registers(array_agg(device_id), array_agg("timestamp"))
+    FROM (SELECT * FROM register_events WHERE device_id = id ORDER BY "timestamp" LIMIT 2000) AS noted;
+    RETURN first;
+END
+$$;
+
+COMMENT ON FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) IS 'Says whether a device reports a running register, and what is known of it.';
 
 CREATE FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -623,6 +855,46 @@ IF last > first THEN  -- mostly there is no later reading
 END
 $$;
 
+CREATE FUNCTION public.refuse_energies(kwhs double precision[], registers double precision[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM unnest(kwhs, registers) AS item (kwh, register)
+               WHERE kwh > 10000 AND register IS NULL) THEN
+        RAISE EXCEPTION 'more than 10000 kWh in an interval, of a device that reports no register'
+            USING ERRCODE = 'numeric_value_out_of_range';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.register_energy(previous_at timestamp with time zone, previous numeric, at timestamp with time zone, register numeric, modulus numeric, max_power_kw numeric, OUT kwh numeric, OUT event text) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+DECLARE
+    most constant numeric :=
+        coalesce(max_power_kw, 1000) * extract(epoch FROM at - previous_at) / 3600 + 1;
+BEGIN
+    kwh := 0;
+    IF previous IS NULL OR register IS NULL THEN
+        RETURN;
+    ELSIF register >= previous THEN
+        IF register - previous <= most THEN
+            kwh := register - previous;
+        ELSE
+            event := 'jump';
+        END IF;
+    ELSIF register + modulus - previous BETWEEN 0 AND most THEN
+        kwh := register + modulus - previous;
+        event := 'rollover';
+    ELSIF register <= most THEN
+        kwh := register;
+        event := 'reset';
+    ELSE
+        event := 'jump';
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
@@ -749,6 +1021,116 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.settle_meter_registers(ids text[], timestamps timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    horizon    timestamptz;
+    first_at   timestamptz;
+    last_at    timestamptz;
+    wrong      text[];
+    times      timestamptz[];
+    receipts   timestamptz[];
+    registers  double precision[];
+BEGIN
+    horizon := (SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = 'meter');
+    SELECT greatest(min(coalesce(before.hour, rollup_hour(item.ts))), horizon),
+           max(coalesce(after.hour, rollup_hour(item.ts)) + interval '1 hour')
+    INTO first_at, last_at
+    FROM unnest(ids, timestamps) AS item (id, ts)
+    JOIN devices ON device_id = item.id
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = item.id AND rollup.hour < rollup_hour(item.ts) AND rollup.readings > 0
+    ) AS before
+    CROSS JOIN LATERAL (
+        SELECT min(rollup.hour) AS hour FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = item.id AND rollup.hour > rollup_hour(item.ts) AND rollup.readings > 0
+    ) AS after
+    WHERE item.ts >= horizon;
+    IF first_at IS NULL THEN
+        RETURN;
+    END IF;
+
+WITH asked AS (
+        SELECT DISTINCT item.id, item.ts, register_modulus, max_power_kw
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN devices ON device_id = item.id
+        WHERE item.ts >= horizon
+    ), point AS (
+        SELECT DISTINCT ON (id COLLATE "C", ts) *
+        FROM (
+            SELECT asked.id, found."timestamp" AS ts, found.register_kwh AS register, found.received_at,
+                   found.kwh_consumed_ac AS kwh, found.place, register_modulus, max_power_kw
+            FROM asked
+            CROSS JOIN LATERAL (
+                (SELECT *, 2 AS place FROM meter_telemetry_history h
+                 WHERE h.meter_id = asked.id AND h."timestamp" < asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp" DESC, h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM meter_telemetry_history h
+                 WHERE h.meter_id = asked.id AND h."timestamp" = asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM meter_telemetry_history h
+                 WHERE h.meter_id = asked.id AND h."timestamp" > asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
+            ) AS found
+            UNION ALL
+            SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, NULL, 2, NULL, NULL
+            FROM register_baselines baseline
+            WHERE baseline.device_id = ANY (ids) AND baseline.stream = 'meter'
+        ) AS point
+        ORDER BY id COLLATE "C", ts, place
+    ), followed AS (
+        SELECT *, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+        FROM point
+        WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+    ), judged AS (
+        SELECT followed.*, energy.kwh AS grown, energy.event
+        FROM followed
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, register, register_modulus, max_power_kw) AS energy
+        WHERE place = 1
+    ), forgotten AS (
+        DELETE FROM register_events old
+        USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
+        WHERE old.device_id = place.id AND old.stream = 'meter' AND old."timestamp" = place.ts
+          AND NOT EXISTS (SELECT FROM judged
+                          WHERE (judged.id, judged.ts) = (place.id, place.ts) AND event IS NOT NULL)
+    ), noted AS (
+        INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+        SELECT id, 'meter', ts, event, register, previous FROM judged WHERE event IS NOT NULL
+        ON CONFLICT (device_id, stream, "timestamp") DO UPDATE SET
+            event = excluded.event, register_kwh = excluded.register_kwh,
+            previous_kwh = excluded.previous_kwh
+    )
+    SELECT array_agg(id), array_agg(ts), array_agg(received_at), array_agg(register)
+    INTO wrong, times, receipts, registers
+    FROM judged
+    WHERE register IS NOT NULL AND grown != kwh;
+
+IF wrong IS NOT NULL THEN
+        PERFORM store_meter_readings(
+            array_agg(id), array_agg(ts), array_agg(item.received_at + interval '1 microsecond'),
+            array_agg(register), array_agg(voltage))
+        FROM unnest(wrong, times, receipts, registers) AS item (id, ts, received_at, register)
+        CROSS JOIN LATERAL (
+            SELECT voltage FROM meter_telemetry_history h
+            WHERE h.meter_id = item.id AND h."timestamp" = item.ts AND h.received_at = item.received_at
+              AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+            LIMIT 1
+        ) AS values;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -791,6 +1173,116 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.settle_vehicle_registers(ids text[], timestamps timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    horizon    timestamptz;
+    first_at   timestamptz;
+    last_at    timestamptz;
+    wrong      text[];
+    times      timestamptz[];
+    receipts   timestamptz[];
+    registers  double precision[];
+BEGIN
+    horizon := (SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = 'vehicle');
+    SELECT greatest(min(coalesce(before.hour, rollup_hour(item.ts))), horizon),
+           max(coalesce(after.hour, rollup_hour(item.ts)) + interval '1 hour')
+    INTO first_at, last_at
+    FROM unnest(ids, timestamps) AS item (id, ts)
+    JOIN devices ON device_id = item.id
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = item.id AND rollup.hour < rollup_hour(item.ts) AND rollup.readings > 0
+    ) AS before
+    CROSS JOIN LATERAL (
+        SELECT min(rollup.hour) AS hour FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = item.id AND rollup.hour > rollup_hour(item.ts) AND rollup.readings > 0
+    ) AS after
+    WHERE item.ts >= horizon;
+    IF first_at IS NULL THEN
+        RETURN;
+    END IF;
+
+WITH asked AS (
+        SELECT DISTINCT item.id, item.ts, register_modulus, max_power_kw
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN devices ON device_id = item.id
+        WHERE item.ts >= horizon
+    ), point AS (
+        SELECT DISTINCT ON (id COLLATE "C", ts) *
+        FROM (
+            SELECT asked.id, found."timestamp" AS ts, found.register_kwh AS register, found.received_at,
+                   found.kwh_delivered_dc AS kwh, found.place, register_modulus, max_power_kw
+            FROM asked
+            CROSS JOIN LATERAL (
+                (SELECT *, 2 AS place FROM vehicle_telemetry_history h
+                 WHERE h.vehicle_id = asked.id AND h."timestamp" < asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp" DESC, h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM vehicle_telemetry_history h
+                 WHERE h.vehicle_id = asked.id AND h."timestamp" = asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM vehicle_telemetry_history h
+                 WHERE h.vehicle_id = asked.id AND h."timestamp" > asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
+            ) AS found
+            UNION ALL
+            SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, NULL, 2, NULL, NULL
+            FROM register_baselines baseline
+            WHERE baseline.device_id = ANY (ids) AND baseline.stream = 'vehicle'
+        ) AS point
+        ORDER BY id COLLATE "C", ts, place
+    ), followed AS (
+        SELECT *, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+        FROM point
+        WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+    ), judged AS (
+        SELECT followed.*, energy.kwh AS grown, energy.event
+        FROM followed
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, register, register_modulus, max_power_kw) AS energy
+        WHERE place = 1
+    ), forgotten AS (
+        DELETE FROM register_events old
+        USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
+        WHERE old.device_id = place.id AND old.stream = 'vehicle' AND old."timestamp" = place.ts
+          AND NOT EXISTS (SELECT FROM judged
+                          WHERE (judged.id, judged.ts) = (place.id, place.ts) AND event IS NOT NULL)
+    ), noted AS (
+        INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+        SELECT id, 'vehicle', ts, event, register, previous FROM judged WHERE event IS NOT NULL
+        ON CONFLICT (device_id, stream, "timestamp") DO UPDATE SET
+            event = excluded.event, register_kwh = excluded.register_kwh,
+            previous_kwh = excluded.previous_kwh
+    )
+    SELECT array_agg(id), array_agg(ts), array_agg(received_at), array_agg(register)
+    INTO wrong, times, receipts, registers
+    FROM judged
+    WHERE register IS NOT NULL AND grown != kwh;
+
+IF wrong IS NOT NULL THEN
+        PERFORM store_vehicle_readings(
+            array_agg(id), array_agg(ts), array_agg(item.received_at + interval '1 microsecond'),
+            array_agg(register), array_agg(battery_temp::double precision), array_agg(soc), array_agg(meter_id))
+        FROM unnest(wrong, times, receipts, registers) AS item (id, ts, received_at, register)
+        CROSS JOIN LATERAL (
+            SELECT battery_temp, soc, meter_id FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts AND h.received_at = item.received_at
+              AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+            LIMIT 1
+        ) AS values;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
@@ -799,7 +1291,8 @@ BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
-    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts;
+    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts
+      AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                      ARRAY[voltage]);
@@ -844,26 +1337,37 @@ DECLARE
     old_receipts    timestamptz[];
     old_kwhs        numeric[];
     old_voltages    double precision[];
+    old_registers   numeric[];
+    registers       double precision[];
     archived_to     timestamptz;
 BEGIN
-    -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
+    -- 0. Of a register that was reported counts what it has grown by (0010).
+    IF EXISTS (SELECT FROM devices) THEN
+        SELECT * INTO kwhs, registers
+        FROM convert_meter_registers(meter_ids, timestamps, received_ats, kwhs);
+    END IF;
+    PERFORM refuse_energies(kwhs, registers);
+
+-- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
     --    device time that was shown before, '-infinity' for a new device.
     WITH written AS (
         INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage, summed_to)
-        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage,
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage,
+             last_register_kwh, summed_to)
+        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage, register,
                -- A new device counts as summed up to where the others are.
                coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage)
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+            AS item (id, ts, received_at, kwh, voltage, register)
         ORDER BY id COLLATE "C", ts DESC, received_at DESC
         ON CONFLICT (meter_id) DO UPDATE SET
             previous_timestamp = live.last_timestamp,
             last_timestamp = excluded.last_timestamp,
             updated_at = excluded.updated_at,
             last_kwh_consumed_ac = excluded.last_kwh_consumed_ac,
-            last_voltage = excluded.last_voltage
+            last_voltage = excluded.last_voltage,
+            last_register_kwh = excluded.last_register_kwh
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
         RETURNING meter_id, previous_timestamp, summed_to
@@ -871,6 +1375,14 @@ BEGIN
     SELECT array_agg(meter_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
     FROM written;
+
+-- Of a new device: it may have been declared while this waited for it.
+    IF '-infinity' = ANY (previous) THEN
+        UPDATE meter_live_status SET reports_register = true
+        FROM devices
+        WHERE meter_id = ANY (ids) AND NOT reports_register
+          AND device_id = meter_id AND register_from < 'infinity';
+    END IF;
 
 -- 2. A reading newer than what the live row showed before cannot have been in history. Of any
     --    other, look up the receipt that counted so far.
@@ -887,11 +1399,12 @@ IF late_ids IS NOT NULL THEN
         -- first_late and last_late repeat the join's condition as plain values: partitions outside
         -- them are then pruned once, instead of being opened for each reading.
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
-               array_agg(counted.kwh_consumed_ac), array_agg(counted.voltage)
-        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_voltages
+               array_agg(counted.kwh_consumed_ac), array_agg(counted.voltage),
+               array_agg(counted.register_kwh)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_voltages, old_registers
         FROM unnest(late_ids, late_timestamps) AS late (id, ts)
         CROSS JOIN LATERAL (
-            SELECT h.received_at, h.kwh_consumed_ac, h.voltage
+            SELECT h.received_at, h.kwh_consumed_ac, h.voltage, h.register_kwh
             FROM meter_telemetry_history h
             WHERE h.meter_id = late.id AND h."timestamp" = late.ts
               AND h."timestamp" >= first_late AND h."timestamp" <= last_late
@@ -909,8 +1422,8 @@ IF late_ids IS NOT NULL THEN
                 SELECT item.*,
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
-                FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-                    AS item (id, ts, received_at, kwh, voltage)
+                FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                    AS item (id, ts, received_at, kwh, voltage, register)
                 LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
@@ -919,12 +1432,12 @@ IF late_ids IS NOT NULL THEN
                     ON hourly.meter_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (
                 INSERT INTO meter_pending
-                    (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
-                SELECT id, ts, received_at, kwh, voltage FROM item WHERE unclear
+                    (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage, register_kwh)
+                SELECT id, ts, received_at, kwh, voltage, register FROM item WHERE unclear
             )
             SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
-                   array_agg(kwh), array_agg(voltage)
-            INTO meter_ids, timestamps, received_ats, kwhs, voltages
+                   array_agg(kwh), array_agg(voltage), array_agg(register)
+            INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
             FROM item WHERE NOT unclear;
         END IF;
     END IF;
@@ -934,10 +1447,10 @@ IF late_ids IS NOT NULL THEN
     --    free one. A redelivery walks the same steps, and so finds its own row.
     LOOP
         INSERT INTO meter_telemetry_history
-            (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
-        SELECT id, ts, received_at, kwh, voltage
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage)
+            (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage, register_kwh)
+        SELECT id, ts, received_at, kwh, voltage, register
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+            AS item (id, ts, received_at, kwh, voltage, register)
         ORDER BY id COLLATE "C", ts, received_at
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS inserted = ROW_COUNT;
@@ -949,10 +1462,11 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         INTO received_ats, collided
         FROM (
             SELECT item.received_at, item.position,
-                   (stored.kwh_consumed_ac, stored.voltage)
-                   IS DISTINCT FROM (item.kwh::numeric, item.voltage) AS other
-            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages) WITH ORDINALITY
-                AS item (id, ts, received_at, kwh, voltage, position)
+                   (coalesce(stored.register_kwh, stored.kwh_consumed_ac), stored.voltage)
+                   IS DISTINCT FROM
+                   (coalesce(item.register, item.kwh)::numeric, item.voltage) AS other
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                WITH ORDINALITY AS item (id, ts, received_at, kwh, voltage, register, position)
             CROSS JOIN LATERAL (
                 SELECT * FROM meter_telemetry_history h
                 WHERE h.meter_id = item.id AND h."timestamp" = item.ts
@@ -966,11 +1480,12 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         UPDATE meter_live_status live
         SET updated_at = newest.received_at,
             last_kwh_consumed_ac = newest.kwh,
-            last_voltage = newest.voltage
+            last_voltage = newest.voltage,
+            last_register_kwh = newest.register
         FROM (
             SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-                AS item (id, ts, received_at, kwh, voltage)
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                AS item (id, ts, received_at, kwh, voltage, register)
             ORDER BY id COLLATE "C", ts DESC, received_at DESC
         ) AS newest
         WHERE live.meter_id = newest.id
@@ -1020,17 +1535,24 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         SELECT count(*) FILTER (WHERE was = came), count(*) FILTER (WHERE was != came)
         INTO duplicates, corrections
         FROM (
-            SELECT ROW(item.kwh::numeric, item.voltage)::text AS came,
+            SELECT ROW(coalesce(item.register, item.kwh)::numeric, item.voltage)::text AS came,
                    coalesce(
-                       lag(ROW(item.kwh::numeric, item.voltage)::text) OVER (
+                       lag(ROW(coalesce(item.register, item.kwh)::numeric, item.voltage)::text) OVER (
                            PARTITION BY item.id COLLATE "C", item.ts ORDER BY item.received_at),
-                       CASE WHEN old.id IS NOT NULL THEN ROW(old.kwh, old.voltage)::text END
+                       CASE WHEN old.id IS NOT NULL
+                           THEN ROW(coalesce(old.register, old.kwh), old.voltage)::text
+                       END
                    ) AS was
-            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-                AS item (id, ts, received_at, kwh, voltage)
-            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_voltages)
-                AS old (id, ts, kwh, voltage) ON old.id = item.id AND old.ts = item.ts
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                AS item (id, ts, received_at, kwh, voltage, register)
+            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_voltages, old_registers)
+                AS old (id, ts, kwh, voltage, register) ON old.id = item.id AND old.ts = item.ts
         ) AS compared;
+    END IF;
+
+-- 7. What a late register is less than the one after it, that one has no longer grown by.
+    IF late_ids IS NOT NULL AND EXISTS (SELECT FROM devices) THEN
+        PERFORM settle_meter_registers(late_ids, late_timestamps);
     END IF;
 END
 $$;
@@ -1046,7 +1568,8 @@ BEGIN
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
-    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts;
+    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts
+      AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge],
@@ -1104,13 +1627,22 @@ DECLARE
     claimed_at      timestamptz[];
     given_up        text[];
     claimed         text[];
+    old_registers   numeric[];
+    registers       double precision[];
     archived_to     timestamptz;
 BEGIN
-    -- 1. Lock the devices and update their live rows.
+    -- 0. Of a register that was reported counts what it has grown by.
+    IF EXISTS (SELECT FROM devices) THEN
+        SELECT * INTO kwhs, registers
+        FROM convert_vehicle_registers(vehicle_ids, timestamps, received_ats, kwhs);
+    END IF;
+    PERFORM refuse_energies(kwhs, registers);
+
+-- 1. Lock the devices and update their live rows.
     WITH newest AS (
         SELECT DISTINCT ON (id COLLATE "C") *
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
-            AS item (id, ts, received_at, kwh, battery_temp)
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, registers)
+            AS item (id, ts, received_at, kwh, battery_temp, register)
         ORDER BY id COLLATE "C", ts DESC, received_at DESC
     ), charged AS (
         SELECT DISTINCT ON (id COLLATE "C") *
@@ -1121,8 +1653,9 @@ BEGIN
     ), written AS (
         INSERT INTO vehicle_live_status AS live
             (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
-             soc, soc_timestamp, soc_received_at, summed_to)
+             last_register_kwh, soc, soc_timestamp, soc_received_at, summed_to)
         SELECT newest.id, newest.ts, newest.received_at, newest.kwh, newest.battery_temp,
+               newest.register,
                charged.soc, coalesce(charged.ts, '-infinity'),
                coalesce(charged.received_at, '-infinity'),
                coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
@@ -1143,6 +1676,10 @@ BEGIN
                 CASE WHEN (excluded.last_timestamp, excluded.updated_at)
                           > (live.last_timestamp, live.updated_at)
                      THEN excluded.last_battery_temp ELSE live.last_battery_temp END,
+            last_register_kwh =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_register_kwh ELSE live.last_register_kwh END,
             soc =
                 CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
                           > (live.soc_timestamp, live.soc_received_at)
@@ -1161,6 +1698,12 @@ BEGIN
     SELECT array_agg(vehicle_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
     FROM written;
+    IF '-infinity' = ANY (previous) THEN
+        UPDATE vehicle_live_status SET reports_register = true
+        FROM devices
+        WHERE vehicle_id = ANY (ids) AND NOT reports_register
+          AND device_id = vehicle_id AND register_from < 'infinity';
+    END IF;
 
 -- 2. Look up the receipts that counted so far.
     SELECT array_agg(id), array_agg(ts), min(ts), max(ts)
@@ -1175,11 +1718,14 @@ BEGIN
 IF late_ids IS NOT NULL THEN
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
-               array_agg(counted.soc), array_agg(counted.meter_id)
-        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs, old_meters
+               array_agg(counted.soc), array_agg(counted.meter_id),
+               array_agg(counted.register_kwh)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs, old_meters,
+             old_registers
         FROM unnest(late_ids, late_timestamps) AS late (id, ts)
         CROSS JOIN LATERAL (
-            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc, h.meter_id
+            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc, h.meter_id,
+                   h.register_kwh
             FROM vehicle_telemetry_history h
             WHERE h.vehicle_id = late.id AND h."timestamp" = late.ts
               AND h."timestamp" >= first_late AND h."timestamp" <= last_late
@@ -1194,8 +1740,8 @@ archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE st
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
                 FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
-                            meter_ids)
-                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+                            meter_ids, registers)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register)
                 LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
@@ -1204,12 +1750,15 @@ archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE st
                     ON hourly.vehicle_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (
                 INSERT INTO vehicle_pending (vehicle_id, "timestamp", received_at, kwh_delivered_dc,
-                                             battery_temp, soc, meter_id)
-                SELECT id, ts, received_at, kwh, battery_temp, soc, meter FROM item WHERE unclear
+                                             battery_temp, soc, meter_id, register_kwh)
+                SELECT id, ts, received_at, kwh, battery_temp, soc, meter, register
+                FROM item WHERE unclear
             )
             SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
-                   array_agg(kwh), array_agg(battery_temp), array_agg(soc), array_agg(meter)
-            INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids
+                   array_agg(kwh), array_agg(battery_temp), array_agg(soc), array_agg(meter),
+                   array_agg(register)
+            INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                 registers
             FROM item WHERE NOT unclear;
         END IF;
     END IF;
@@ -1217,10 +1766,12 @@ archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE st
 -- 3. Append.
     LOOP
         INSERT INTO vehicle_telemetry_history
-            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id)
-        SELECT id, ts, received_at, kwh, battery_temp, soc, meter
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
-            AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id,
+             register_kwh)
+        SELECT id, ts, received_at, kwh, battery_temp, soc, meter, register
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                    registers)
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register)
         ORDER BY id COLLATE "C", ts, received_at
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS inserted = ROW_COUNT;
@@ -1232,12 +1783,14 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         INTO received_ats, collided
         FROM (
             SELECT item.received_at, item.position,
-                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc, stored.meter_id)
+                   (coalesce(stored.register_kwh, stored.kwh_delivered_dc), stored.battery_temp,
+                    stored.soc, stored.meter_id)
                    IS DISTINCT FROM
-                   (item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter) AS other
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
-                WITH ORDINALITY
-                AS item (id, ts, received_at, kwh, battery_temp, soc, meter, position)
+                   (coalesce(item.register, item.kwh)::numeric, item.battery_temp::numeric,
+                    item.soc, item.meter) AS other
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                        registers) WITH ORDINALITY
+                AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
             CROSS JOIN LATERAL (
                 SELECT * FROM vehicle_telemetry_history h
                 WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
@@ -1250,11 +1803,12 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
 UPDATE vehicle_live_status live
         SET updated_at = newest.received_at,
             last_kwh_delivered_dc = newest.kwh,
-            last_battery_temp = newest.battery_temp
+            last_battery_temp = newest.battery_temp,
+            last_register_kwh = newest.register
         FROM (
             SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
-                AS item (id, ts, received_at, kwh, battery_temp)
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, registers)
+                AS item (id, ts, received_at, kwh, battery_temp, register)
             ORDER BY id COLLATE "C", ts DESC, received_at DESC
         ) AS newest
         WHERE live.vehicle_id = newest.id
@@ -1340,19 +1894,26 @@ UPDATE vehicle_live_status live
                             before) AS was
             FROM (
                 SELECT item.id, item.ts, item.received_at,
-                       ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter)::text
-                           AS came,
+                       ROW(coalesce(item.register, item.kwh)::numeric, item.battery_temp::numeric,
+                           item.soc, item.meter)::text AS came,
                        CASE WHEN old.id IS NOT NULL
-                           THEN ROW(old.kwh, old.battery_temp, old.soc, old.meter)::text
+                           THEN ROW(coalesce(old.register, old.kwh), old.battery_temp, old.soc,
+                                    old.meter)::text
                        END AS before
                 FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
-                            meter_ids)
-                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
-                LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs, old_meters)
-                    AS old (id, ts, kwh, battery_temp, soc, meter)
+                            meter_ids, registers)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register)
+                LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs, old_meters,
+                                 old_registers)
+                    AS old (id, ts, kwh, battery_temp, soc, meter, register)
                     ON old.id = item.id AND old.ts = item.ts
             ) AS item
         ) AS compared;
+    END IF;
+
+-- 8. Registers after a late one.
+    IF late_ids IS NOT NULL AND EXISTS (SELECT FROM devices) THEN
+        PERFORM settle_vehicle_registers(late_ids, late_timestamps);
     END IF;
 END
 $$;
@@ -1754,6 +2315,21 @@ CREATE TABLE public.charger_window (
     evidence jsonb NOT NULL
 );
 
+CREATE TABLE public.devices (
+    declared_at timestamp with time zone NOT NULL,
+    register_from timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    register_to timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    register_modulus numeric,
+    max_power_kw numeric,
+    CONSTRAINT devices_max_power_kw_check CHECK ((max_power_kw > (0)::numeric)),
+    CONSTRAINT devices_register_modulus_check CHECK ((register_modulus > (0)::numeric))
+);
+
+COMMENT ON COLUMN public.devices.register_modulus IS 'Where the register begins anew at 0 (kWh); null where it never does, or nobody knows.';
+
+COMMENT ON COLUMN public.devices.max_power_kw IS 'A register that grows faster has jumped; null: 1000 kW.';
+
 CREATE TABLE public.fault (
     fault_id uuid NOT NULL,
     opened_window timestamp with time zone NOT NULL,
@@ -1854,7 +2430,8 @@ CREATE TABLE public.meter_telemetry_history (
     received_at timestamp with time zone NOT NULL,
     voltage double precision NOT NULL,
     meter_id text NOT NULL COLLATE pg_catalog."C",
-    kwh_consumed_ac numeric NOT NULL
+    kwh_consumed_ac numeric NOT NULL,
+    register_kwh numeric
 )
 PARTITION BY RANGE ("timestamp");
 
@@ -1863,6 +2440,8 @@ COMMENT ON TABLE public.meter_telemetry_history IS 'Every accepted meter event, 
 COMMENT ON COLUMN public.meter_telemetry_history."timestamp" IS 'Device time. The energy is that of the interval which ends here.';
 
 COMMENT ON COLUMN public.meter_telemetry_history.received_at IS 'When the API accepted the event; assigned once and kept through the queue.';
+
+COMMENT ON COLUMN public.meter_telemetry_history.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
 
 CREATE VIEW public.meter_history AS
  SELECT meter_id,
@@ -1890,8 +2469,10 @@ CREATE TABLE public.meter_live_status (
     summed_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     last_voltage double precision NOT NULL,
+    reports_register boolean DEFAULT false NOT NULL,
     meter_id text NOT NULL COLLATE pg_catalog."C",
-    last_kwh_consumed_ac numeric NOT NULL
+    last_kwh_consumed_ac numeric NOT NULL,
+    last_register_kwh numeric
 )
 WITH (fillfactor='50');
 
@@ -1904,6 +2485,8 @@ COMMENT ON COLUMN public.meter_live_status.previous_timestamp IS 'What last_time
 COMMENT ON COLUMN public.meter_live_status.summed_to IS 'Up to here daily rollups are made of this device. Who stores an earlier reading makes its day anew.';
 
 COMMENT ON COLUMN public.meter_live_status.updated_at IS 'received_at of the receipt shown.';
+
+COMMENT ON COLUMN public.meter_live_status.reports_register IS 'Whether the device is, or was, declared to report a running register: see devices.';
 
 CREATE VIEW public.meter_live_state AS
  SELECT meter_id,
@@ -1918,7 +2501,8 @@ CREATE TABLE public.meter_pending (
     received_at timestamp with time zone NOT NULL,
     voltage double precision NOT NULL,
     meter_id text NOT NULL COLLATE pg_catalog."C",
-    kwh_consumed_ac numeric NOT NULL
+    kwh_consumed_ac numeric NOT NULL,
+    register_kwh numeric
 );
 
 ALTER TABLE public.meter_pending ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
@@ -1928,6 +2512,24 @@ ALTER TABLE public.meter_pending ALTER COLUMN number ADD GENERATED ALWAYS AS IDE
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE public.register_baselines (
+    "timestamp" timestamp with time zone NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    stream text NOT NULL,
+    register_kwh numeric
+);
+
+CREATE TABLE public.register_events (
+    "timestamp" timestamp with time zone NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    stream text NOT NULL,
+    event text NOT NULL,
+    register_kwh numeric NOT NULL,
+    previous_kwh numeric NOT NULL,
+    CONSTRAINT register_events_event_check CHECK ((event = ANY (ARRAY['jump'::text, 'reset'::text, 'rollover'::text]))),
+    CONSTRAINT register_events_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
 );
 
 CREATE TABLE public.schema_migrations (
@@ -1952,13 +2554,16 @@ CREATE TABLE public.vehicle_telemetry_history (
     vehicle_id text NOT NULL COLLATE pg_catalog."C",
     kwh_delivered_dc numeric NOT NULL,
     battery_temp numeric NOT NULL,
-    meter_id text COLLATE pg_catalog."C"
+    meter_id text COLLATE pg_catalog."C",
+    register_kwh numeric
 )
 PARTITION BY RANGE ("timestamp");
 
 COMMENT ON TABLE public.vehicle_telemetry_history IS 'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
 
 COMMENT ON COLUMN public.vehicle_telemetry_history.meter_id IS 'The meter that fed the vehicle, where the reading names one.';
+
+COMMENT ON COLUMN public.vehicle_telemetry_history.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
 
 CREATE VIEW public.vehicle_history AS
  SELECT vehicle_id,
@@ -1986,9 +2591,11 @@ CREATE TABLE public.vehicle_live_status (
     soc double precision,
     soc_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     soc_received_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    reports_register boolean DEFAULT false NOT NULL,
     vehicle_id text NOT NULL COLLATE pg_catalog."C",
     last_kwh_delivered_dc numeric NOT NULL,
     last_battery_temp numeric NOT NULL,
+    last_register_kwh numeric,
     avg_battery_temp numeric GENERATED ALWAYS AS (last_battery_temp) STORED
 )
 WITH (fillfactor='50');
@@ -2013,7 +2620,8 @@ CREATE TABLE public.vehicle_pending (
     vehicle_id text NOT NULL COLLATE pg_catalog."C",
     kwh_delivered_dc numeric NOT NULL,
     battery_temp numeric NOT NULL,
-    meter_id text COLLATE pg_catalog."C"
+    meter_id text COLLATE pg_catalog."C",
+    register_kwh numeric
 );
 
 ALTER TABLE public.vehicle_pending ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
@@ -2059,6 +2667,9 @@ ALTER TABLE ONLY public.archive_horizon
 ALTER TABLE ONLY public.charger_window
     ADD CONSTRAINT charger_window_pkey PRIMARY KEY (vehicle_id, meter_id, window_end);
 
+ALTER TABLE ONLY public.devices
+    ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
+
 ALTER TABLE ONLY public.fault_change
     ADD CONSTRAINT fault_change_pkey PRIMARY KEY (fault_id, change);
 
@@ -2091,6 +2702,12 @@ ALTER TABLE ONLY public.meter_pending
 
 ALTER TABLE ONLY public.meter_telemetry_history
     ADD CONSTRAINT meter_telemetry_history_pkey PRIMARY KEY (meter_id, "timestamp", received_at);
+
+ALTER TABLE ONLY public.register_baselines
+    ADD CONSTRAINT register_baselines_pkey PRIMARY KEY (device_id, stream);
+
+ALTER TABLE ONLY public.register_events
+    ADD CONSTRAINT register_events_pkey PRIMARY KEY (device_id, stream, "timestamp");
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
@@ -2140,6 +2757,9 @@ ALTER TABLE ONLY public.archive_files
 ALTER TABLE ONLY public.fault_change
     ADD CONSTRAINT fault_change_fault_id_fkey FOREIGN KEY (fault_id) REFERENCES public.fault(fault_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.register_baselines
+    ADD CONSTRAINT register_baselines_stream_fkey FOREIGN KEY (stream) REFERENCES public.archive_horizon(stream);
+
 GRANT CREATE ON SCHEMA public TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.acknowledge_fault(id uuid, by_whom text, why text) FROM PUBLIC;
@@ -2168,11 +2788,18 @@ GRANT ALL ON FUNCTION public.claim_meters(ids text[], timestamps timestamp with 
 REVOKE ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.continues_link(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.convert_meter_registers(ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], INOUT kwhs double precision[], OUT registers double precision[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.convert_vehicle_registers(ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], INOUT kwhs double precision[], OUT registers double precision[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.count_fault_changes() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_fault_changes() TO telemetry_alerts;
 
 REVOKE ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timestamp with time zone, sign integer) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) TO telemetry_alerts;
@@ -2212,8 +2839,12 @@ GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.settle_meter_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.settle_vehicle_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
@@ -2260,6 +2891,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_files TO telemetry_mai
 GRANT SELECT ON TABLE public.archive_horizon TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_horizon TO telemetry_maintain;
 
+GRANT SELECT ON TABLE public.devices TO telemetry_read;
+GRANT SELECT ON TABLE public.devices TO telemetry_ingest;
+GRANT SELECT ON TABLE public.devices TO telemetry_maintain;
+
 GRANT SELECT ON TABLE public.fault TO telemetry_read;
 
 GRANT SELECT ON TABLE public.fault_change TO telemetry_read;
@@ -2294,6 +2929,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_live_status TO telemetry
 GRANT SELECT ON TABLE public.meter_live_state TO telemetry_read;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_pending TO telemetry_maintain;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_baselines TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.register_events TO telemetry_read;
+GRANT SELECT ON TABLE public.register_events TO telemetry_ingest;
+GRANT SELECT ON TABLE public.register_events TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.schema_migrations TO telemetry_read;
 

@@ -30,12 +30,13 @@ from telemetry.archive import Archive
 from telemetry.bucket import Bucket
 from telemetry.charging import Performance
 from telemetry.database import Database, Row, connect
+from telemetry.devices import declare_device
 from telemetry.errors import ArchiveDamaged, ArchiveDiffers, ArchiveUnavailable, DayNotArchived
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
-from telemetry.readings import MeterReading, VehicleReading
+from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
 from telemetry.reports import Rules, report_performance
 from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading
 from telemetry.verification import find_differences
@@ -155,6 +156,7 @@ def test_a_day_goes_to_the_archive_and_comes_back(
         ("timestamp", "TIMESTAMP WITH TIME ZONE"),
         ("received_at", "TIMESTAMP WITH TIME ZONE"),
         *((column, "DOUBLE") for column in ("kwh_delivered_dc", "battery_temp", "soc")),
+        ("register_kwh", "DOUBLE"),
         ("meter_id", "VARCHAR"),
     ]
 
@@ -211,6 +213,45 @@ def test_what_comes_late_is_counted_once(
     assert sum(archive.restore_day(TENTH.date()).values()) == 16
     days = maintainer.execute("SELECT sum(readings) FROM archive_files").fetchall()
     assert days == [(16,)]
+
+
+def test_a_register_goes_on_from_the_archive_and_no_late_one_counts_there(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    declare_device(store, "METER-1", DeviceDeclaration(energy="register"), NOW)
+    late = LateReceipts(maintainer, archive)
+    calls = count()
+    last = TENTH + DAY - timedelta(minutes=1)
+
+    def send(time: datetime, register: float) -> None:
+        received_at = TENTH + 2 * DAY + timedelta(seconds=next(calls))
+        store_meter_reading(store, meter(time, register), received_at)
+
+    def total() -> Decimal:
+        [(kwh,)] = maintainer.execute("SELECT sum(kwh_consumed_ac) FROM meter_hourly_rollup")
+        return Decimal(kwh)
+
+    for minutes, register in ((-60, 500.0), (0, 503.0), (3, 504.5), (6, 505.0)):
+        send(last + timedelta(minutes=minutes), register)
+    assert total() == 5
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+
+    # The first that is left in history is corrected, and another comes before it.
+    send(last + timedelta(minutes=3), 504.0)
+    assert total() == 5
+    send(last + timedelta(minutes=2), 503.5)
+    assert total() == 5
+    hours = {hour: Decimal(kwh) for hour, _, kwh in rollup(maintainer)}
+    assert hours[TENTH + DAY] == 2
+    # One of an archived day splits what was counted already; one that is there changes nothing.
+    send(last - timedelta(minutes=10), 502.0)
+    send(last, 503.0)
+    send(last, 503.5)
+    late.settle(always)
+    assert late.count() == 0
+    assert total() == 5
+    assert find_differences(maintainer) == []
 
 
 def test_old_partitions_of_many_days_are_moved_day_by_day(

@@ -40,6 +40,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.M
         "IngestMeterFunction": 201,
         "IngestVehicleFunction": 201,
         "AnalyticsFunction": 200,
+        "DevicesFunction": 201,
         "LinksFunction": 201,
         "AcknowledgeFunction": 404,
     }

@@ -89,7 +89,7 @@ class Target:
 @pytest.fixture
 def target(api: Api, connection: psycopg.Connection[Row]) -> Iterator[Target]:
     log = io.StringIO()
-    for service in ("ingest_meter", "ingest_vehicle", "links", "alerts", "analytics"):
+    for service in ("ingest_meter", "ingest_vehicle", "links", "devices", "alerts", "analytics"):
         for handler in logging.getLogger(service).handlers:
             assert isinstance(handler, logging.StreamHandler)
             handler.setStream(log)

@@ -304,7 +304,7 @@ def test_tokens_of_both_keys_work_while_keys_rotate(guarded: Guarded) -> None:
 
 def test_a_function_answers_nobody_whom_no_authorizer_saw(guarded: Guarded) -> None:
     context = SimpleNamespace(aws_request_id="x")
-    for name in ("ingest_meter", "ingest_vehicle", "links", "analytics"):
+    for name in ("ingest_meter", "ingest_vehicle", "links", "devices", "analytics"):
         for route in ROUTES:
             method, target, body = request_of(route)
             event = {

@@ -30,7 +30,7 @@ VEHICLE: dict[str, Any] = {
 WRONG_VALUES: list[tuple[str, Any]] = [
     *[("meterId", value) for value in ("", "a" * 65, "a b", "ü", "a/b", "a\n", "a\0", 7)],
     ("meterId", None),
-    *[("kwhConsumedAc", value) for value in (-0.001, 10_000.001, "1", True, 1e308)],
+    *[("kwhConsumedAc", value) for value in (-0.001, 1_000_000_001, "1", True, 1e308)],
     ("kwhConsumedAc", None),
     ("kwhConsumedAc", []),
     ("kwhConsumedAc", {}),

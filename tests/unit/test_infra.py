@@ -38,6 +38,14 @@ def test_each_alarm_has_an_entry_in_the_runbook(name: str, properties: Mapping[s
     assert "TreatMissingData" in properties
 
 
+@pytest.mark.parametrize(("name", "properties"), list(alarms()))
+def test_no_alarm_looks_at_more_metrics_than_cloudwatch_takes(
+    name: str, properties: Mapping[str, Any]
+) -> None:
+    metrics = [metric for metric in properties.get("Metrics", []) if "MetricStat" in metric]
+    assert len(metrics) <= 10, name
+
+
 def test_the_runbook_has_no_entry_without_an_alarm() -> None:
     entries = re.findall(r"^### (.*)$", RUNBOOK, re.MULTILINE)
     known = {re.sub(r"(?<!^)(?=[A-Z])", " ", name).capitalize() for name, _ in alarms()}
@@ -54,9 +62,13 @@ def test_new_code_waits_for_the_schema_and_can_be_taken_back(name: str) -> None:
     assert properties["AutoPublishAliasAllProperties"] is True
     for layer in ("DependenciesLayer", "TelemetryLayer"):
         assert RESOURCES[layer]["Properties"]["PublishLambdaVersion"] is True
-    assert properties["DeploymentPreference"]["Alarms"] == [
-        {"Fn::GetAtt": "Alarms.Outputs.FunctionErrors"}
-    ]
+    [output] = properties["DeploymentPreference"]["Alarms"]
+    alarm = dict(alarms())[output["Fn::GetAtt"].removeprefix("Alarms.Outputs.")]
+    assert name in {
+        metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"]
+        for metric in alarm["Metrics"]
+        if "MetricStat" in metric and metric["MetricStat"]["Metric"]["MetricName"] == "Errors"
+    }
 
 
 @pytest.mark.parametrize("name", SERVING)

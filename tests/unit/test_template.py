@@ -46,6 +46,7 @@ def test_the_template_routes_both_contracts() -> None:
         "VehicleWorkerFunction": URLS.ingest,
         "MeterBackfillFunction": URLS.ingest,
         "VehicleBackfillFunction": URLS.ingest,
+        "DevicesFunction": URLS.ingest,
         "LinksFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "FaultMonitorFunction": URLS.alerts,

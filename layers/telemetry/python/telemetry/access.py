@@ -21,6 +21,7 @@ class Scope(StrEnum):
     ANALYTICS_READ = "analytics:read"
     LINKS_WRITE = "links:write"
     FAULTS_WRITE = "faults:write"
+    DEVICES_WRITE = "devices:write"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
@@ -39,6 +40,9 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/live/vehicles/{vehicleId}": Scope.ANALYTICS_READ,
     "GET /v1/meters/{meterId}/readings": Scope.ANALYTICS_READ,
     "GET /v1/vehicles/{vehicleId}/readings": Scope.ANALYTICS_READ,
+    "GET /v1/devices": Scope.ANALYTICS_READ,
+    "GET /v1/devices/{deviceId}": Scope.ANALYTICS_READ,
+    "PUT /v1/devices/{deviceId}": Scope.DEVICES_WRITE,
     "GET /v1/links/{vehicleId}": Scope.ANALYTICS_READ,
     "PUT /v1/links/{vehicleId}": Scope.LINKS_WRITE,
     "DELETE /v1/links/{vehicleId}": Scope.LINKS_WRITE,

@@ -1,37 +1,63 @@
-"""Which readings are let in: those of devices that the token names, at the rate they may send."""
+"""Which readings are let in.
+
+Those of devices that the token names, at the rate they may send; and as energy no more than an
+interval can have, unless the device reports a register.
+"""
 
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 
 from telemetry.access import Identity, Scope
 from telemetry.batches import Batch, BatchMode, Rejection
-from telemetry.errors import DeviceNotCovered, ScopeMissing, TooManyReadings
+from telemetry.database import Database
+from telemetry.devices import find_registers
+from telemetry.errors import (
+    DatabaseUnavailable,
+    DeviceNotCovered,
+    FieldError,
+    InvalidRequest,
+    ScopeMissing,
+    TooManyReadings,
+)
 from telemetry.limits import DeviceLimit
-from telemetry.readings import MeterReading, Reading, VehicleReading
+from telemetry.readings import MOST_KWH, MeterReading, Reading, VehicleReading
 
+Refusal = DeviceNotCovered | TooManyReadings | InvalidRequest
 AnyReading = MeterReading | VehicleReading
+
+_TOO_GREAT = (
+    f"Input should be less than or equal to {MOST_KWH}, unless the device is declared to report "
+    "a register: PUT /v1/devices/{deviceId}"
+)
 
 
 class Admission:
     """Lets readings in; each execution environment of an ingest function has its own."""
 
-    def __init__(self, resolver: APIGatewayHttpResolver, limit: DeviceLimit) -> None:
+    def __init__(
+        self, resolver: APIGatewayHttpResolver, limit: DeviceLimit, database: Database
+    ) -> None:
         """resolver: its context holds the identity that build_handler found."""
         self._resolver = resolver
         self._limit = limit
+        self._database = database
 
     def admit(self, reading: AnyReading) -> None:
-        """Return where a reading may be taken. Raises DeviceNotCovered and TooManyReadings."""
+        """Return where a reading may be taken.
+
+        Raises DeviceNotCovered, TooManyReadings and InvalidRequest.
+        """
         for refusal in self._refuse([reading]).values():
             raise refusal
 
     def admit_batch(self, batch: Batch[Reading], mode: BatchMode = None) -> Batch[Reading]:
-        """Return the batch, what may not be taken of it among its rejections (403, 429).
+        """Return the batch, what may not be taken of it among its rejections (400, 403, 429).
 
         A backfill is for who may, whatever the rate: months of a device are more than it may send.
         Raises ScopeMissing.
@@ -53,22 +79,24 @@ class Admission:
             ],
         )
 
-    def _refuse(
-        self, readings: Sequence[Any], *, limited: bool = True
-    ) -> dict[int, DeviceNotCovered | TooManyReadings]:
+    def _refuse(self, readings: Sequence[Any], *, limited: bool = True) -> dict[int, Refusal]:
         """Return the positions of what is not taken; charge the devices of all else."""
         identity: Identity = self._resolver.context["identity"]
-        refused: dict[int, DeviceNotCovered | TooManyReadings] = {
+        refused: dict[int, Refusal] = {
             position: DeviceNotCovered(field)
             for position, reading in enumerate(readings)
             if (field := _uncovered_field(identity, reading))
         }
+        great = {
+            position: reading
+            for position, reading in enumerate(readings)
+            if reading.kwh > MOST_KWH and position not in refused
+        }
+        if great:
+            refused |= self._refuse_energies(great)
         # Where no token was asked for, whoever pretends to be a device could silence it.
         if identity.token_id is not None and limited:
-            devices = [
-                reading.meter_id if isinstance(reading, MeterReading) else reading.vehicle_id
-                for reading in readings
-            ]
+            devices = [reading.device_id for reading in readings]
             covered = (
                 (device for each, device in enumerate(devices) if each not in refused)
                 if refused
@@ -83,6 +111,22 @@ class Admission:
                     if device in waits and position not in refused
                 }
         return refused
+
+    def _refuse_energies(self, great: Mapping[int, AnyReading]) -> dict[int, Refusal]:
+        """Return which of these readings are no registers.
+
+        While the database is away nobody knows: then the worker decides, who finds it again.
+        """
+        devices = {reading.device_id for reading in great.values()}
+        try:
+            registers = find_registers(self._database, devices, datetime.now(UTC))
+        except DatabaseUnavailable:
+            return {}
+        return {
+            position: InvalidRequest([FieldError(reading.ENERGY, _TOO_GREAT)])
+            for position, reading in great.items()
+            if reading.device_id not in registers
+        }
 
 
 def _uncovered_field(identity: Identity, reading: AnyReading) -> str | None:

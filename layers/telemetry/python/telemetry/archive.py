@@ -40,6 +40,20 @@ _ADD_FILE = """
     INSERT INTO archive_files (stream, day, number, key, bytes, sha256, readings, kwh, checksum)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
+# What the first register that stays in history follows. One look-up a device that was declared.
+_KEEP_REGISTERS = """
+    INSERT INTO register_baselines (device_id, stream, "timestamp", register_kwh)
+    SELECT device_id, %(stream)s, last."timestamp", last.register_kwh
+    FROM devices
+    CROSS JOIN LATERAL (
+        SELECT * FROM {history} h
+        WHERE h.{device} = device_id AND h."timestamp" >= %(start)s AND h."timestamp" < %(end)s
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS last
+    ON CONFLICT (device_id, stream) DO UPDATE SET
+        "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+"""
 Go = Callable[[], bool]
 
 
@@ -216,6 +230,10 @@ class Archive:
         if self._due(layout, rows[-1][2], MOST_AT_ONCE) != rows:
             return None
         history, archived = sql.Identifier(layout.history), sql.Identifier(layout.archived)
+        self._connection.execute(
+            _KEEP_REGISTERS.format(device=layout.device, history=layout.history).encode(),
+            {"stream": layout.stream, "start": rows[0][1], "end": rows[-1][2]},
+        )
         for name, start, end in rows:
             self._connection.execute(
                 sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(history, sql.Identifier(name))

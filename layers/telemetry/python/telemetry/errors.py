@@ -153,6 +153,15 @@ class MeterNotFound(TelemetryError):
         super().__init__("Meter not found")
 
 
+class DeviceNotDeclared(TelemetryError):
+    """Nobody declared what the device reports: it is the energy of each interval."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Device not declared")
+
+
 class FaultNotFound(TelemetryError):
     """There is no fault of this id."""
 

@@ -120,26 +120,30 @@ class Merged:
     changes: list[Change] = field(default_factory=list)
 
 
-def merge(archived: Sequence[tuple[Any, ...]], arrived: Sequence[Receipt]) -> Merged:
+def merge(archived: Sequence[tuple[Any, ...]], arrived: Sequence[Receipt], register: int) -> Merged:
     """Compare receipts that came late with those that the archive has of the same readings.
 
     A row of archived is device, timestamp, received_at and values. The same receipt again adds
     nothing; another of the same microsecond takes the next free one; of a reading's receipts the
-    latest counts. Those that are not pending count already.
+    latest counts. Those that are not pending count already. register is its place among the
+    values, whose first is the energy: another register of a reading that is known changes no
+    energy, for what one interval gets the next one loses.
     """
     known: dict[Key, dict[int, Values]] = {}
-    for device, timestamp, received_at, *values in archived:
-        known.setdefault((device, timestamp), {})[received_at] = tuple(values)
+    for device, timestamp, received_at, *archived_values in archived:
+        known.setdefault((device, timestamp), {})[received_at] = tuple(archived_values)
     counted = {key: receipts[max(receipts)] for key, receipts in known.items()}
     merged = Merged()
     for receipt in arrived:
         receipts = known.setdefault(receipt.key, {})
-        received_at = receipt.received_at
-        while receipts.get(received_at, receipt.values) != receipt.values:
+        received_at, values = receipt.received_at, receipt.values
+        if receipts and values[register] is not None:
+            values = (receipts[max(receipts)][0], *values[1:])
+        while receipts.get(received_at, values) != values:
             received_at += 1
         if received_at not in receipts:
-            receipts[received_at] = receipt.values
-            merged.added.append((*receipt.key, received_at, *receipt.values))
+            receipts[received_at] = values
+            merged.added.append((*receipt.key, received_at, *values))
     for key in dict.fromkeys(receipt.key for receipt in arrived if receipt.number):
         after = known[key][max(known[key])]
         if counted.get(key) != after:
@@ -196,7 +200,7 @@ class LateReceipts:
             keys = opened.folder / "keys.csv"
             _write(keys, dict.fromkeys(receipt.key for receipt in arrived))
             archived = opened.workbench.find_receipts(layout, opened.files, keys)
-            merged = merge(archived, arrived)
+            merged = merge(archived, arrived, list(layout.columns).index("register_kwh") - 3)
             if merged.added:
                 source = opened.folder / "late.csv"
                 _write(source, merged.added)

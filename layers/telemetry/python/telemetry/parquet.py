@@ -110,9 +110,10 @@ METERS = Layout(
         "received_at": "TIMESTAMPTZ",
         "kwh_consumed_ac": "DOUBLE",
         "voltage": "DOUBLE",
+        "register_kwh": "DOUBLE",
     },
     {"kwh_consumed_ac": "kwh_consumed_ac"},
-    "kwh_consumed_ac kWh, voltage V",
+    "kwh_consumed_ac kWh, voltage V, register_kwh kWh",
 )
 VEHICLES = Layout(
     "vehicle",
@@ -123,10 +124,11 @@ VEHICLES = Layout(
         "kwh_delivered_dc": "DOUBLE",
         "battery_temp": "DOUBLE",
         "soc": "DOUBLE",
+        "register_kwh": "DOUBLE",
         "meter_id": "VARCHAR",
     },
     {"kwh_delivered_dc": "kwh_delivered_dc", "battery_temp": "battery_temp_sum"},
-    "kwh_delivered_dc kWh, battery_temp °C, soc %",
+    "kwh_delivered_dc kWh, battery_temp °C, soc %, register_kwh kWh",
 )
 LAYOUTS = {layout.stream: layout for layout in (METERS, VEHICLES)}
 

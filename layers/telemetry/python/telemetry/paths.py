@@ -10,6 +10,15 @@ VehicleId = Annotated[
     str,
     Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
 ]
+DeviceId = Annotated[
+    str,
+    Path(
+        alias="deviceId",
+        pattern=DEVICE_ID,
+        description="Meter id or vehicle id",
+        examples=["METER-001"],
+    ),
+]
 MeterId = Annotated[
     str,
     Path(alias="meterId", pattern=DEVICE_ID, description="Meter id", examples=["METER-001"]),

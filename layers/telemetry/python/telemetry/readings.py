@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,9 @@ DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
 # One reading or link is some 200 bytes. 6 MB of unknown fields would cost seconds to refuse.
 MOST_MESSAGE_BYTES = 16 * 1024
 MOST_FIELD_ERRORS = 50
+# Of an interval; a register may show any number that is still exact in millionths.
+MOST_KWH = 10_000
+MOST_REGISTER_KWH = 1_000_000_000
 # What PostgreSQL can keep: any text without NUL.
 _TEXT = r"^[^\x00]*$"
 LONGEST_FIELD_NAME = 64
@@ -122,12 +125,14 @@ class MeterReading(_Message):
     """One reading of a smart meter, grid side (AC)."""
 
     TEXTS = 2
+    ENERGY: ClassVar[str] = "kwhConsumedAc"
 
     meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
     kwh_consumed_ac: float = Field(
         ge=0,
-        le=10_000,
-        description="Energy consumed in the interval that ends at the timestamp (kWh, AC)",
+        le=MOST_REGISTER_KWH,
+        description="Energy consumed in the interval that ends at the timestamp (kWh, AC), at most "
+        "10,000; or a running register, of a device that is declared to report one",
         examples=[0.125],
         json_schema_extra={"unit": "kWh"},
     )
@@ -140,11 +145,22 @@ class MeterReading(_Message):
     )
     timestamp: DeviceTime
 
+    @property
+    def device_id(self) -> str:
+        """The meter's id."""
+        return self.meter_id
+
+    @property
+    def kwh(self) -> float:
+        """Energy of the interval, or a register (kWh)."""
+        return self.kwh_consumed_ac
+
 
 class VehicleReading(_Message):
     """One reading of an electric vehicle, battery side (DC)."""
 
     TEXTS = 3
+    ENERGY: ClassVar[str] = "kwhDeliveredDc"
     OPTIONAL_TEXTS = ("meter_id",)
 
     vehicle_id: str = Field(pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"])
@@ -158,8 +174,9 @@ class VehicleReading(_Message):
     )
     kwh_delivered_dc: float = Field(
         ge=0,
-        le=10_000,
-        description="Energy delivered in the interval that ends at the timestamp (kWh, DC)",
+        le=MOST_REGISTER_KWH,
+        description="Energy delivered in the interval that ends at the timestamp (kWh, DC), at "
+        "most 10,000; or a running register, of a device that is declared to report one",
         examples=[0.115],
         json_schema_extra={"unit": "kWh"},
     )
@@ -179,6 +196,16 @@ class VehicleReading(_Message):
     )
     timestamp: DeviceTime
 
+    @property
+    def device_id(self) -> str:
+        """The vehicle's id."""
+        return self.vehicle_id
+
+    @property
+    def kwh(self) -> float:
+        """Energy of the interval, or a register (kWh)."""
+        return self.kwh_delivered_dc
+
 
 class LinkRequest(_Message):
     """A meter that feeds a vehicle."""
@@ -192,6 +219,35 @@ class LinkRequest(_Message):
         description="From when on (RFC 3339, offset required), from 2000-01-01 to 5 minutes from "
         "now; left out, from now on",
         examples=["2026-02-10T10:00:00Z"],
+    )
+
+
+class DeviceDeclaration(_Message):
+    """What a device reports as energy."""
+
+    TEXTS = 1
+
+    energy: Literal["interval", "register"] = Field(
+        description="interval: the energy of the interval that ends at each timestamp. register: "
+        "what its meter shows, which only grows; the energy is what it has grown by",
+        examples=["register"],
+    )
+    register_modulus: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_REGISTER_KWH,
+        description="Where the register begins anew at 0 (kWh); left out, nowhere known",
+        examples=[1_000_000],
+        json_schema_extra={"unit": "kWh"},
+    )
+    max_power_kw: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="What the device can deliver (kW): a register that grows faster has jumped; "
+        "left out, 1000",
+        examples=[22],
+        json_schema_extra={"unit": "kW"},
     )
 
 
@@ -249,12 +305,12 @@ def repeats_names(kind: type[Reading], body: str | bytes, readings: Sequence[Rea
     return marks != 2 * (names + texts)
 
 
-def check_id(vehicle_id: str) -> str:
-    """Return a vehicle's id; raise InvalidRequest where it cannot be one."""
-    if not re.fullmatch(DEVICE_ID, vehicle_id):
+def check_id(device_id: str, field: str) -> str:
+    """Return a device's id; raise InvalidRequest, which names the field, where it cannot be one."""
+    if not re.fullmatch(DEVICE_ID, device_id):
         message = f"String should match pattern '{DEVICE_ID}'"
-        raise InvalidRequest([FieldError("vehicleId", message)])
-    return vehicle_id
+        raise InvalidRequest([FieldError(field, message)])
+    return device_id
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

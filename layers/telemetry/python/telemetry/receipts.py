@@ -29,6 +29,12 @@ class Receipt(Answer):
         "sum",
         examples=[True],
     )
+    register_kwh: float | None = Field(
+        description="What the register of the device showed (kWh), of which the energy is what it "
+        "has grown by; null where the device reports the energy of each interval",
+        examples=[None],
+        json_schema_extra={"unit": "kWh"},
+    )
 
 
 class MeterValues(Answer):
@@ -144,8 +150,11 @@ _RECEIPTS = """
     ORDER BY "timestamp", received_at
     LIMIT %(limit)s + 1
 """
-_METER = {"stream": "meter", "values": "kwh_consumed_ac, voltage"}
-_VEHICLE = {"stream": "vehicle", "values": "kwh_delivered_dc, battery_temp, soc, meter_id"}
+_METER = {"stream": "meter", "values": "kwh_consumed_ac, voltage, register_kwh"}
+_VEHICLE = {
+    "stream": "vehicle",
+    "values": "kwh_delivered_dc, battery_temp, soc, meter_id, register_kwh",
+}
 _LATEST_OF_METER, _METER_RECEIPTS = _LATEST.format(**_METER), _RECEIPTS.format(**_METER)
 _LATEST_OF_VEHICLE, _VEHICLE_RECEIPTS = _LATEST.format(**_VEHICLE), _RECEIPTS.format(**_VEHICLE)
 
@@ -173,8 +182,9 @@ def list_meter_receipts(
                 voltage=voltage,
                 received_at=received_at.astimezone(zone),
                 counts=counts,
+                register_kwh=register,
             )
-            for (timestamp, received_at, kwh, voltage), counts in rows
+            for (timestamp, received_at, kwh, voltage, register), counts in rows
         ],
         next_cursor=cursor,
     )
@@ -202,8 +212,9 @@ def list_vehicle_receipts(
                 received_at=received_at.astimezone(zone),
                 counts=counts,
                 meter_id=meter_id,
+                register_kwh=register,
             )
-            for (timestamp, received_at, kwh, battery_temp, soc, meter_id), counts in rows
+            for (timestamp, received_at, kwh, battery_temp, soc, meter_id, register), counts in rows
         ],
         next_cursor=cursor,
     )

@@ -139,6 +139,37 @@ _SUMMARIES = f"""
         FROM fresh
     )
 """
+# Of a register counts what it is more than the one before, unless an event of it says otherwise.
+_REGISTERS = """
+    WITH counted AS (
+        SELECT DISTINCT ON ({device}, "timestamp") {device} AS device, "timestamp" AS hour,
+               register_kwh AS register, {energy} AS kwh
+        FROM {history}
+        WHERE "timestamp" > {archived_to}
+        ORDER BY {device}, "timestamp", received_at DESC
+    ), followed AS (
+        SELECT *, lag(register) OVER (PARTITION BY device ORDER BY hour) AS previous,
+               lag(hour) OVER (PARTITION BY device ORDER BY hour) IS NULL AS is_first
+        FROM counted
+    ), followed_event AS (
+        SELECT followed.*, noted.event, register_modulus AS modulus
+        FROM followed
+        JOIN devices ON device_id = device
+        LEFT JOIN register_events noted
+            ON noted.device_id = device AND noted.stream = '{stream}' AND noted."timestamp" = hour
+    ), expected AS (
+        SELECT device, hour,
+               ROW(trim_scale(CASE WHEN previous IS NULL OR event = 'jump' THEN 0
+                                   WHEN event = 'reset' THEN register
+                                   WHEN event = 'rollover' THEN register - previous + modulus
+                                   ELSE register - previous END))::text AS state
+        FROM followed_event
+        WHERE register IS NOT NULL AND NOT is_first
+    ), stored AS (
+        SELECT device, hour, ROW(trim_scale(kwh))::text AS state FROM followed
+        WHERE register IS NOT NULL AND NOT is_first
+    )
+"""
 # What the rows of a fleet's window make up, by status.
 _TOTALS = """
     WITH expected AS (
@@ -218,6 +249,8 @@ _OVERLAPS = """
 _METER = {
     "device": "meter_id",
     "archived_to": _ARCHIVED_TO.format(stream="meter"),
+    "stream": "meter",
+    "energy": "kwh_consumed_ac",
     "history": "meter_telemetry_history",
     "live": "meter_live_status",
     "live_values": "kwh_consumed_ac, voltage",
@@ -230,6 +263,8 @@ _METER = {
 _VEHICLE = {
     "device": "vehicle_id",
     "archived_to": _ARCHIVED_TO.format(stream="vehicle"),
+    "stream": "vehicle",
+    "energy": "kwh_delivered_dc",
     "history": "vehicle_telemetry_history",
     "live": "vehicle_live_status",
     "live_values": "kwh_delivered_dc, battery_temp",
@@ -245,7 +280,8 @@ _VEHICLE = {
 class Difference:
     """A row that is not what history says; None stands for a row that is not there.
 
-    hour is that of a rollup; of a link, where it begins. Of fleet_totals, device is a status.
+    hour is that of a rollup; of a link, where it begins; of history, the time of a register's
+    reading. Of fleet_totals, device is a status.
     """
 
     table: str
@@ -265,6 +301,7 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
         statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
         statements.append(("link_periods", _OVERLAPS.format(**stream)))
         statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
+        statements.append((stream["history"], _REGISTERS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))
     statements.append(("fleet_totals", _TOTALS + by_hour))
     with connection.transaction():

@@ -12,6 +12,7 @@ CREATE TABLE meter_telemetry_history (
     voltage          double precision NOT NULL,
     meter_id         text             COLLATE "C" NOT NULL,
     kwh_consumed_ac  numeric          NOT NULL,
+    register_kwh     numeric,
     PRIMARY KEY (meter_id, "timestamp", received_at)
 ) PARTITION BY RANGE ("timestamp");
 
@@ -23,6 +24,7 @@ CREATE TABLE vehicle_telemetry_history (
     kwh_delivered_dc numeric          NOT NULL,
     battery_temp     numeric          NOT NULL,
     meter_id         text             COLLATE "C",
+    register_kwh     numeric,
     PRIMARY KEY (vehicle_id, "timestamp", received_at)
 ) PARTITION BY RANGE ("timestamp");
 
@@ -36,8 +38,12 @@ COMMENT ON COLUMN meter_telemetry_history."timestamp" IS
     'Device time. The energy is that of the interval which ends here.';
 COMMENT ON COLUMN meter_telemetry_history.received_at IS
     'When the API accepted the event; assigned once and kept through the queue.';
+COMMENT ON COLUMN meter_telemetry_history.register_kwh IS
+    'What the device reported, where that is a running register; the energy is then what it grew by.';
 COMMENT ON TABLE vehicle_telemetry_history IS
     'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
+COMMENT ON COLUMN vehicle_telemetry_history.register_kwh IS
+    'What the device reported, where that is a running register; the energy is then what it grew by.';
 COMMENT ON COLUMN vehicle_telemetry_history.meter_id IS
     'The meter that fed the vehicle, where the reading names one.';
 
@@ -73,8 +79,10 @@ CREATE TABLE meter_live_status (
     summed_to            timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at           timestamptz      NOT NULL,
     last_voltage         double precision NOT NULL,
+    reports_register     boolean          NOT NULL DEFAULT false,
     meter_id             text             COLLATE "C" PRIMARY KEY,
-    last_kwh_consumed_ac numeric          NOT NULL
+    last_kwh_consumed_ac numeric          NOT NULL,
+    last_register_kwh    numeric
 ) WITH (fillfactor = 50);
 
 CREATE TABLE vehicle_live_status (
@@ -85,9 +93,11 @@ CREATE TABLE vehicle_live_status (
     soc                   double precision,
     soc_timestamp         timestamptz      NOT NULL DEFAULT '-infinity',
     soc_received_at       timestamptz      NOT NULL DEFAULT '-infinity',
+    reports_register      boolean          NOT NULL DEFAULT false,
     vehicle_id            text             COLLATE "C" PRIMARY KEY,
     last_kwh_delivered_dc numeric          NOT NULL,
     last_battery_temp     numeric          NOT NULL,
+    last_register_kwh     numeric,
     avg_battery_temp      numeric          GENERATED ALWAYS AS (last_battery_temp) STORED
 ) WITH (fillfactor = 50);
 
@@ -98,6 +108,8 @@ COMMENT ON COLUMN meter_live_status.previous_timestamp IS
     'What last_timestamp was before the last batch: a writer tells by it which of its readings are newer.';
 COMMENT ON COLUMN meter_live_status.summed_to IS
     'Up to here daily rollups are made of this device. Who stores an earlier reading makes its day anew.';
+COMMENT ON COLUMN meter_live_status.reports_register IS
+    'Whether the device is, or was, declared to report a running register: see devices.';
 COMMENT ON COLUMN meter_live_status.updated_at IS 'received_at of the receipt shown.';
 COMMENT ON COLUMN vehicle_live_status.soc IS
     'State of charge (percent) of the newest receipt that carried one.';
@@ -194,7 +206,8 @@ CREATE TABLE meter_pending (
     received_at      timestamptz      NOT NULL,
     voltage          double precision NOT NULL,
     meter_id         text             COLLATE "C" NOT NULL,
-    kwh_consumed_ac  numeric          NOT NULL
+    kwh_consumed_ac  numeric          NOT NULL,
+    register_kwh     numeric
 );
 CREATE TABLE vehicle_pending (
     number           bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -204,7 +217,43 @@ CREATE TABLE vehicle_pending (
     vehicle_id       text             COLLATE "C" NOT NULL,
     kwh_delivered_dc numeric          NOT NULL,
     battery_temp     numeric          NOT NULL,
-    meter_id         text             COLLATE "C"
+    meter_id         text             COLLATE "C",
+    register_kwh     numeric
+);
+
+-- What devices are declared to report, where that is not the energy of each interval: a running register,
+-- in what was accepted after register_from and up to register_to. Migration 0010 says what becomes of it.
+CREATE TABLE devices (
+    declared_at      timestamptz NOT NULL,
+    register_from    timestamptz NOT NULL DEFAULT 'infinity',
+    register_to      timestamptz NOT NULL DEFAULT 'infinity',
+    device_id        text        COLLATE "C" PRIMARY KEY,
+    register_modulus numeric     CHECK (register_modulus > 0),
+    max_power_kw     numeric     CHECK (max_power_kw > 0)
+);
+COMMENT ON COLUMN devices.register_modulus IS
+    'Where the register begins anew at 0 (kWh); null where it never does, or nobody knows.';
+COMMENT ON COLUMN devices.max_power_kw IS
+    'A register that grows faster has jumped; null: 1000 kW.';
+
+-- Readings of registers that are not just more than the one before.
+CREATE TABLE register_events (
+    "timestamp"      timestamptz NOT NULL,
+    device_id        text        COLLATE "C" NOT NULL,
+    stream           text        NOT NULL CHECK (stream IN ('meter', 'vehicle')),
+    event            text        NOT NULL CHECK (event IN ('jump', 'reset', 'rollover')),
+    register_kwh     numeric     NOT NULL,
+    previous_kwh     numeric     NOT NULL,
+    PRIMARY KEY (device_id, stream, "timestamp")
+);
+
+-- The last register of a device in the archive: what the first reading in history follows.
+CREATE TABLE register_baselines (
+    "timestamp"  timestamptz NOT NULL,
+    device_id    text        COLLATE "C" NOT NULL,
+    stream       text        NOT NULL REFERENCES archive_horizon,
+    register_kwh numeric,
+    PRIMARY KEY (device_id, stream)
 );
 
 -- Which meter feeds which vehicle. A row is a claim: from valid_from on, meter_id feeds vehicle_id
@@ -301,3 +350,16 @@ CREATE FUNCTION minute_bit("timestamp" timestamptz, hour timestamptz) RETURNS bi
     RETURN 1::bigint << (ceil(date_part('epoch', $1 - $2) / 60)::integer - 1);
 COMMENT ON FUNCTION minute_bit IS
     'The bit of the minute (of the hour that starts at the second argument) in which a timestamp falls.';
+
+-- The energy of an interval has a limit, so that no device can make a sum meaningless. A register has not:
+-- it is as great as the meter is old.
+CREATE FUNCTION refuse_energies(kwhs double precision[], registers double precision[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF EXISTS (SELECT FROM unnest(kwhs, registers) AS item (kwh, register)
+               WHERE kwh > 10000 AND register IS NULL) THEN
+        RAISE EXCEPTION 'more than 10000 kWh in an interval, of a device that reports no register'
+            USING ERRCODE = 'numeric_value_out_of_range';
+    END IF;
+END
+$$;

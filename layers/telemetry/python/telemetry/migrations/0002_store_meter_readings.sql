@@ -37,26 +37,37 @@ DECLARE
     old_receipts    timestamptz[];
     old_kwhs        numeric[];
     old_voltages    double precision[];
+    old_registers   numeric[];
+    registers       double precision[];
     archived_to     timestamptz;
 BEGIN
+    -- 0. Of a register that was reported counts what it has grown by (0010).
+    IF EXISTS (SELECT FROM devices) THEN
+        SELECT * INTO kwhs, registers
+        FROM convert_meter_registers(meter_ids, timestamps, received_ats, kwhs);
+    END IF;
+    PERFORM refuse_energies(kwhs, registers);
+
     -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
     --    device time that was shown before, '-infinity' for a new device.
     WITH written AS (
         INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage, summed_to)
-        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage,
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage,
+             last_register_kwh, summed_to)
+        SELECT DISTINCT ON (id COLLATE "C") id, ts, received_at, kwh, voltage, register,
                -- A new device counts as summed up to where the others are.
                coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage)
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+            AS item (id, ts, received_at, kwh, voltage, register)
         ORDER BY id COLLATE "C", ts DESC, received_at DESC
         ON CONFLICT (meter_id) DO UPDATE SET
             previous_timestamp = live.last_timestamp,
             last_timestamp = excluded.last_timestamp,
             updated_at = excluded.updated_at,
             last_kwh_consumed_ac = excluded.last_kwh_consumed_ac,
-            last_voltage = excluded.last_voltage
+            last_voltage = excluded.last_voltage,
+            last_register_kwh = excluded.last_register_kwh
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
         RETURNING meter_id, previous_timestamp, summed_to
@@ -64,6 +75,14 @@ BEGIN
     SELECT array_agg(meter_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
     FROM written;
+
+    -- Of a new device: it may have been declared while this waited for it.
+    IF '-infinity' = ANY (previous) THEN
+        UPDATE meter_live_status SET reports_register = true
+        FROM devices
+        WHERE meter_id = ANY (ids) AND NOT reports_register
+          AND device_id = meter_id AND register_from < 'infinity';
+    END IF;
 
     -- 2. A reading newer than what the live row showed before cannot have been in history. Of any
     --    other, look up the receipt that counted so far.
@@ -80,11 +99,12 @@ BEGIN
         -- first_late and last_late repeat the join's condition as plain values: partitions outside
         -- them are then pruned once, instead of being opened for each reading.
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
-               array_agg(counted.kwh_consumed_ac), array_agg(counted.voltage)
-        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_voltages
+               array_agg(counted.kwh_consumed_ac), array_agg(counted.voltage),
+               array_agg(counted.register_kwh)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_voltages, old_registers
         FROM unnest(late_ids, late_timestamps) AS late (id, ts)
         CROSS JOIN LATERAL (
-            SELECT h.received_at, h.kwh_consumed_ac, h.voltage
+            SELECT h.received_at, h.kwh_consumed_ac, h.voltage, h.register_kwh
             FROM meter_telemetry_history h
             WHERE h.meter_id = late.id AND h."timestamp" = late.ts
               AND h."timestamp" >= first_late AND h."timestamp" <= last_late
@@ -102,8 +122,8 @@ BEGIN
                 SELECT item.*,
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
-                FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-                    AS item (id, ts, received_at, kwh, voltage)
+                FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                    AS item (id, ts, received_at, kwh, voltage, register)
                 LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
@@ -112,12 +132,12 @@ BEGIN
                     ON hourly.meter_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (
                 INSERT INTO meter_pending
-                    (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
-                SELECT id, ts, received_at, kwh, voltage FROM item WHERE unclear
+                    (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage, register_kwh)
+                SELECT id, ts, received_at, kwh, voltage, register FROM item WHERE unclear
             )
             SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
-                   array_agg(kwh), array_agg(voltage)
-            INTO meter_ids, timestamps, received_ats, kwhs, voltages
+                   array_agg(kwh), array_agg(voltage), array_agg(register)
+            INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
             FROM item WHERE NOT unclear;
         END IF;
     END IF;
@@ -127,10 +147,10 @@ BEGIN
     --    free one. A redelivery walks the same steps, and so finds its own row.
     LOOP
         INSERT INTO meter_telemetry_history
-            (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage)
-        SELECT id, ts, received_at, kwh, voltage
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage)
+            (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage, register_kwh)
+        SELECT id, ts, received_at, kwh, voltage, register
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+            AS item (id, ts, received_at, kwh, voltage, register)
         ORDER BY id COLLATE "C", ts, received_at
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS inserted = ROW_COUNT;
@@ -142,10 +162,11 @@ BEGIN
         INTO received_ats, collided
         FROM (
             SELECT item.received_at, item.position,
-                   (stored.kwh_consumed_ac, stored.voltage)
-                   IS DISTINCT FROM (item.kwh::numeric, item.voltage) AS other
-            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages) WITH ORDINALITY
-                AS item (id, ts, received_at, kwh, voltage, position)
+                   (coalesce(stored.register_kwh, stored.kwh_consumed_ac), stored.voltage)
+                   IS DISTINCT FROM
+                   (coalesce(item.register, item.kwh)::numeric, item.voltage) AS other
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                WITH ORDINALITY AS item (id, ts, received_at, kwh, voltage, register, position)
             CROSS JOIN LATERAL (
                 SELECT * FROM meter_telemetry_history h
                 WHERE h.meter_id = item.id AND h."timestamp" = item.ts
@@ -159,11 +180,12 @@ BEGIN
         UPDATE meter_live_status live
         SET updated_at = newest.received_at,
             last_kwh_consumed_ac = newest.kwh,
-            last_voltage = newest.voltage
+            last_voltage = newest.voltage,
+            last_register_kwh = newest.register
         FROM (
             SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-                AS item (id, ts, received_at, kwh, voltage)
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                AS item (id, ts, received_at, kwh, voltage, register)
             ORDER BY id COLLATE "C", ts DESC, received_at DESC
         ) AS newest
         WHERE live.meter_id = newest.id
@@ -213,17 +235,24 @@ BEGIN
         SELECT count(*) FILTER (WHERE was = came), count(*) FILTER (WHERE was != came)
         INTO duplicates, corrections
         FROM (
-            SELECT ROW(item.kwh::numeric, item.voltage)::text AS came,
+            SELECT ROW(coalesce(item.register, item.kwh)::numeric, item.voltage)::text AS came,
                    coalesce(
-                       lag(ROW(item.kwh::numeric, item.voltage)::text) OVER (
+                       lag(ROW(coalesce(item.register, item.kwh)::numeric, item.voltage)::text) OVER (
                            PARTITION BY item.id COLLATE "C", item.ts ORDER BY item.received_at),
-                       CASE WHEN old.id IS NOT NULL THEN ROW(old.kwh, old.voltage)::text END
+                       CASE WHEN old.id IS NOT NULL
+                           THEN ROW(coalesce(old.register, old.kwh), old.voltage)::text
+                       END
                    ) AS was
-            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-                AS item (id, ts, received_at, kwh, voltage)
-            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_voltages)
-                AS old (id, ts, kwh, voltage) ON old.id = item.id AND old.ts = item.ts
+            FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+                AS item (id, ts, received_at, kwh, voltage, register)
+            LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_voltages, old_registers)
+                AS old (id, ts, kwh, voltage, register) ON old.id = item.id AND old.ts = item.ts
         ) AS compared;
+    END IF;
+
+    -- 7. What a late register is less than the one after it, that one has no longer grown by.
+    IF late_ids IS NOT NULL AND EXISTS (SELECT FROM devices) THEN
+        PERFORM settle_meter_registers(late_ids, late_timestamps);
     END IF;
 END
 $$;
@@ -249,7 +278,8 @@ BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
-    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts;
+    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts
+      AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                      ARRAY[voltage]);

@@ -38,13 +38,22 @@ DECLARE
     claimed_at      timestamptz[];
     given_up        text[];
     claimed         text[];
+    old_registers   numeric[];
+    registers       double precision[];
     archived_to     timestamptz;
 BEGIN
+    -- 0. Of a register that was reported counts what it has grown by.
+    IF EXISTS (SELECT FROM devices) THEN
+        SELECT * INTO kwhs, registers
+        FROM convert_vehicle_registers(vehicle_ids, timestamps, received_ats, kwhs);
+    END IF;
+    PERFORM refuse_energies(kwhs, registers);
+
     -- 1. Lock the devices and update their live rows.
     WITH newest AS (
         SELECT DISTINCT ON (id COLLATE "C") *
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
-            AS item (id, ts, received_at, kwh, battery_temp)
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, registers)
+            AS item (id, ts, received_at, kwh, battery_temp, register)
         ORDER BY id COLLATE "C", ts DESC, received_at DESC
     ), charged AS (
         SELECT DISTINCT ON (id COLLATE "C") *
@@ -55,8 +64,9 @@ BEGIN
     ), written AS (
         INSERT INTO vehicle_live_status AS live
             (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
-             soc, soc_timestamp, soc_received_at, summed_to)
+             last_register_kwh, soc, soc_timestamp, soc_received_at, summed_to)
         SELECT newest.id, newest.ts, newest.received_at, newest.kwh, newest.battery_temp,
+               newest.register,
                charged.soc, coalesce(charged.ts, '-infinity'),
                coalesce(charged.received_at, '-infinity'),
                coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
@@ -77,6 +87,10 @@ BEGIN
                 CASE WHEN (excluded.last_timestamp, excluded.updated_at)
                           > (live.last_timestamp, live.updated_at)
                      THEN excluded.last_battery_temp ELSE live.last_battery_temp END,
+            last_register_kwh =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_register_kwh ELSE live.last_register_kwh END,
             soc =
                 CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
                           > (live.soc_timestamp, live.soc_received_at)
@@ -95,6 +109,12 @@ BEGIN
     SELECT array_agg(vehicle_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
     FROM written;
+    IF '-infinity' = ANY (previous) THEN
+        UPDATE vehicle_live_status SET reports_register = true
+        FROM devices
+        WHERE vehicle_id = ANY (ids) AND NOT reports_register
+          AND device_id = vehicle_id AND register_from < 'infinity';
+    END IF;
 
     -- 2. Look up the receipts that counted so far.
     SELECT array_agg(id), array_agg(ts), min(ts), max(ts)
@@ -109,11 +129,14 @@ BEGIN
     IF late_ids IS NOT NULL THEN
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
-               array_agg(counted.soc), array_agg(counted.meter_id)
-        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs, old_meters
+               array_agg(counted.soc), array_agg(counted.meter_id),
+               array_agg(counted.register_kwh)
+        INTO old_ids, old_timestamps, old_receipts, old_kwhs, old_temps, old_socs, old_meters,
+             old_registers
         FROM unnest(late_ids, late_timestamps) AS late (id, ts)
         CROSS JOIN LATERAL (
-            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc, h.meter_id
+            SELECT h.received_at, h.kwh_delivered_dc, h.battery_temp, h.soc, h.meter_id,
+                   h.register_kwh
             FROM vehicle_telemetry_history h
             WHERE h.vehicle_id = late.id AND h."timestamp" = late.ts
               AND h."timestamp" >= first_late AND h."timestamp" <= last_late
@@ -128,8 +151,8 @@ BEGIN
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
                 FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
-                            meter_ids)
-                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+                            meter_ids, registers)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register)
                 LEFT JOIN unnest(late_ids, late_timestamps) AS late (id, ts)
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
@@ -138,12 +161,15 @@ BEGIN
                     ON hourly.vehicle_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (
                 INSERT INTO vehicle_pending (vehicle_id, "timestamp", received_at, kwh_delivered_dc,
-                                             battery_temp, soc, meter_id)
-                SELECT id, ts, received_at, kwh, battery_temp, soc, meter FROM item WHERE unclear
+                                             battery_temp, soc, meter_id, register_kwh)
+                SELECT id, ts, received_at, kwh, battery_temp, soc, meter, register
+                FROM item WHERE unclear
             )
             SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at),
-                   array_agg(kwh), array_agg(battery_temp), array_agg(soc), array_agg(meter)
-            INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids
+                   array_agg(kwh), array_agg(battery_temp), array_agg(soc), array_agg(meter),
+                   array_agg(register)
+            INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                 registers
             FROM item WHERE NOT unclear;
         END IF;
     END IF;
@@ -151,10 +177,12 @@ BEGIN
     -- 3. Append.
     LOOP
         INSERT INTO vehicle_telemetry_history
-            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id)
-        SELECT id, ts, received_at, kwh, battery_temp, soc, meter
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
-            AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
+            (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id,
+             register_kwh)
+        SELECT id, ts, received_at, kwh, battery_temp, soc, meter, register
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                    registers)
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register)
         ORDER BY id COLLATE "C", ts, received_at
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS inserted = ROW_COUNT;
@@ -166,12 +194,14 @@ BEGIN
         INTO received_ats, collided
         FROM (
             SELECT item.received_at, item.position,
-                   (stored.kwh_delivered_dc, stored.battery_temp, stored.soc, stored.meter_id)
+                   (coalesce(stored.register_kwh, stored.kwh_delivered_dc), stored.battery_temp,
+                    stored.soc, stored.meter_id)
                    IS DISTINCT FROM
-                   (item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter) AS other
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
-                WITH ORDINALITY
-                AS item (id, ts, received_at, kwh, battery_temp, soc, meter, position)
+                   (coalesce(item.register, item.kwh)::numeric, item.battery_temp::numeric,
+                    item.soc, item.meter) AS other
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                        registers) WITH ORDINALITY
+                AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
             CROSS JOIN LATERAL (
                 SELECT * FROM vehicle_telemetry_history h
                 WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
@@ -184,11 +214,12 @@ BEGIN
         UPDATE vehicle_live_status live
         SET updated_at = newest.received_at,
             last_kwh_delivered_dc = newest.kwh,
-            last_battery_temp = newest.battery_temp
+            last_battery_temp = newest.battery_temp,
+            last_register_kwh = newest.register
         FROM (
             SELECT DISTINCT ON (id COLLATE "C") *
-            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps)
-                AS item (id, ts, received_at, kwh, battery_temp)
+            FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, registers)
+                AS item (id, ts, received_at, kwh, battery_temp, register)
             ORDER BY id COLLATE "C", ts DESC, received_at DESC
         ) AS newest
         WHERE live.vehicle_id = newest.id
@@ -274,19 +305,26 @@ BEGIN
                             before) AS was
             FROM (
                 SELECT item.id, item.ts, item.received_at,
-                       ROW(item.kwh::numeric, item.battery_temp::numeric, item.soc, item.meter)::text
-                           AS came,
+                       ROW(coalesce(item.register, item.kwh)::numeric, item.battery_temp::numeric,
+                           item.soc, item.meter)::text AS came,
                        CASE WHEN old.id IS NOT NULL
-                           THEN ROW(old.kwh, old.battery_temp, old.soc, old.meter)::text
+                           THEN ROW(coalesce(old.register, old.kwh), old.battery_temp, old.soc,
+                                    old.meter)::text
                        END AS before
                 FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
-                            meter_ids)
-                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter)
-                LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs, old_meters)
-                    AS old (id, ts, kwh, battery_temp, soc, meter)
+                            meter_ids, registers)
+                    AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register)
+                LEFT JOIN unnest(old_ids, old_timestamps, old_kwhs, old_temps, old_socs, old_meters,
+                                 old_registers)
+                    AS old (id, ts, kwh, battery_temp, soc, meter, register)
                     ON old.id = item.id AND old.ts = item.ts
             ) AS item
         ) AS compared;
+    END IF;
+
+    -- 8. Registers after a late one.
+    IF late_ids IS NOT NULL AND EXISTS (SELECT FROM devices) THEN
+        PERFORM settle_vehicle_registers(late_ids, late_timestamps);
     END IF;
 END
 $$;
@@ -310,7 +348,8 @@ BEGIN
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
-    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts;
+    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts
+      AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge],

@@ -1,0 +1,80 @@
+"""What devices report, declared over HTTP: the energy of each interval, or a running register."""
+
+import os
+from datetime import UTC, datetime
+
+from aws_lambda_powertools.event_handler import Response
+
+from telemetry import devices, http
+from telemetry.access import Access
+from telemetry.database import Database
+from telemetry.devices import DeclaredDevices, Device
+from telemetry.errors import (
+    BodyTooLarge,
+    DatabaseUnavailable,
+    DeviceNotDeclared,
+    InvalidRequest,
+    UnsupportedEncoding,
+)
+from telemetry.observability import build_logger
+from telemetry.parameters import AfterDevice, Limit
+from telemetry.paths import DeviceId
+from telemetry.readings import DeviceDeclaration, check_id, parse_reading
+from telemetry.settings import Settings
+
+logger = build_logger("devices")
+settings = Settings(os.environ)
+database = Database(settings.database_url, password=settings.database_password)
+app = http.build_resolver(logger, enable_validation=True)
+
+PATH = "/v1/devices/<deviceId>"
+
+
+@app.put(
+    PATH,
+    summary="Declare what a device reports",
+    enable_validation=False,
+    tags=["Devices"],
+    status_code=201,
+    responses=http.documents(
+        Device, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
+    )
+    | http.documents(Device, 200),
+)
+@http.receives(parse_reading, DeviceDeclaration, app)
+def declare(device_id: str, declaration: DeviceDeclaration) -> Response[Device]:
+    """Say whether a meter or vehicle reports the energy of each interval or a running register.
+
+    It holds for readings accepted from now on, so declare a device before it reports. A register's
+    energy is what it has grown by since the reading before it by device time, in whatever order
+    readings come. Sent again with other limits, what was odd about the register is judged anew.
+    """
+    device = check_id(device_id, "deviceId")
+    first = devices.declare_device(database, device, declaration, datetime.now(UTC))
+    found = devices.find_device(database, device)
+    return Response(201 if first else 200, "application/json", found)
+
+
+@app.get(
+    "/v1/devices",
+    summary="The devices that were declared",
+    tags=["Devices"],
+    responses=http.documents(DeclaredDevices, 200, InvalidRequest, DatabaseUnavailable),
+)
+def list_declared(limit: Limit = 100, after: AfterDevice = None) -> DeclaredDevices:
+    """List what devices are declared to report, and how many readings of each are left out."""
+    return devices.list_devices(database, after, limit)
+
+
+@app.get(
+    PATH,
+    summary="What a device is declared to report",
+    tags=["Devices"],
+    responses=http.documents(Device, 200, InvalidRequest, DeviceNotDeclared, DatabaseUnavailable),
+)
+def show(device_id: DeviceId) -> Device:
+    """Show a declaration, and the jumps, resets and rollovers of the device's register."""
+    return devices.find_device(database, device_id)
+
+
+handler = http.build_handler(app, logger, Access(by_token=settings.by_token))

@@ -1,0 +1,168 @@
+"""What devices report: the energy of each interval, or a running register.
+
+The work is done by the stored functions of migration 0010, which also says what a register counts.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from telemetry.answers import Answer
+from telemetry.database import Database, Row
+from telemetry.errors import DeviceNotDeclared
+from telemetry.live import LastDevice
+from telemetry.pages import Page, encode_cursor
+from telemetry.readings import DeviceDeclaration
+
+MOST_EVENTS = 100
+
+_DECLARE = "SELECT declare_device(%s, %s, %s, %s, %s)"
+_DECLARED = """
+    SELECT device_id, register_from < register_to AND register_to = 'infinity', register_modulus,
+           max_power_kw, declared_at
+    FROM devices
+"""
+_FIND = _DECLARED + "WHERE device_id = %s"
+_LIST = _DECLARED + "WHERE device_id > %s ORDER BY device_id LIMIT %s"
+_JUMPS = """
+    SELECT device_id, count(*) FROM register_events
+    WHERE device_id = ANY (%s) AND event = 'jump' GROUP BY device_id
+"""
+_EVENTS = """
+    SELECT stream, "timestamp", event, register_kwh, previous_kwh FROM register_events
+    WHERE device_id = %s ORDER BY "timestamp" DESC LIMIT %s
+"""
+# A register may be part of what is queued for a while after its device reports none any more.
+_WITH_REGISTER = "SELECT device_id FROM devices WHERE device_id = ANY (%s) AND register_from < %s"
+
+
+class RegisterEvent(Answer):
+    """A reading of a register that is not just more than the one before."""
+
+    stream: Literal["meter", "vehicle"] = Field(examples=["meter"])
+    timestamp: datetime = Field(description="Device time", examples=["2026-02-10T10:00:00Z"])
+    event: Literal["jump", "reset", "rollover"] = Field(
+        description="jump: more than the device can deliver in the time; counts nothing. reset: it "
+        "began anew at 0; counts what it shows. rollover: it passed its modulus.",
+        examples=["jump"],
+    )
+    register_kwh: float = Field(examples=[98_431.2], json_schema_extra={"unit": "kWh"})
+    previous_kwh: float = Field(examples=[1_204.7], json_schema_extra={"unit": "kWh"})
+
+
+class Declared(Answer):
+    """What a device is declared to report."""
+
+    device_id: str = Field(examples=["METER-001"])
+    energy: Literal["interval", "register"] = Field(
+        description="Whether it reports the energy of each interval, or a running register",
+        examples=["register"],
+    )
+    register_modulus: float | None = Field(
+        description="Where the register begins anew (kWh)", examples=[1_000_000]
+    )
+    max_power_kw: float | None = Field(
+        description="What the device can deliver (kW); null: 1000", examples=[22]
+    )
+    declared_at: datetime = Field(examples=["2026-02-10T10:00:00Z"])
+
+
+class DeclaredDevice(Declared):
+    """What a device is declared to report, and how often its register jumped."""
+
+    jumps: int = Field(
+        description="How many of its readings count nothing, because its register had grown by "
+        "more than it can deliver",
+        examples=[0],
+    )
+
+
+class DeclaredDevices(Page[DeclaredDevice]):
+    """The devices that were declared, in the order of their ids."""
+
+
+class Device(Declared):
+    """What a device is declared to report, and what was odd about its register."""
+
+    events: list[RegisterEvent] = Field(
+        description=f"What was odd about its register, the newest first, {MOST_EVENTS} at most",
+        examples=[[]],
+    )
+
+
+def declare_device(
+    database: Database, device_id: str, declaration: DeviceDeclaration, at: datetime
+) -> bool:
+    """Say what a device reports in what is accepted after an instant; return whether it is new.
+
+    Raises DatabaseUnavailable.
+    """
+    [(first,)] = database.fetch(
+        _DECLARE,
+        (
+            device_id,
+            declaration.energy == "register",
+            at,
+            declaration.register_modulus,
+            declaration.max_power_kw,
+        ),
+    )
+    return bool(first)
+
+
+def find_device(database: Database, device_id: str) -> Device:
+    """Return what a device was declared to report.
+
+    Raises DeviceNotDeclared and DatabaseUnavailable.
+    """
+    rows = database.fetch(_FIND, (device_id,))
+    if not rows:
+        raise DeviceNotDeclared
+    return Device(
+        **_declared(rows[0]),
+        events=[
+            RegisterEvent(
+                stream=stream,
+                timestamp=timestamp.astimezone(UTC),
+                event=event,
+                register_kwh=register,
+                previous_kwh=previous,
+            )
+            for stream, timestamp, event, register, previous in database.fetch(
+                _EVENTS, (device_id, MOST_EVENTS)
+            )
+        ],
+    )
+
+
+def list_devices(
+    database: Database, after: LastDevice | None = None, limit: int = 100
+) -> DeclaredDevices:
+    """Return a page of the devices that were declared. Raises DatabaseUnavailable."""
+    rows = database.fetch(_LIST, (after.device_id if after else "", limit + 1))
+    page = rows[:limit]
+    jumps: dict[str, int] = dict(database.fetch(_JUMPS, ([row[0] for row in page],)))
+    return DeclaredDevices(
+        items=[DeclaredDevice(**_declared(row), jumps=jumps.get(row[0], 0)) for row in page],
+        next_cursor=(
+            encode_cursor(LastDevice(device_id=page[-1][0])) if len(rows) > limit else None
+        ),
+    )
+
+
+def _declared(row: Row) -> dict[str, Any]:
+    device_id, is_register, modulus, max_power, declared_at = row
+    return {
+        "device_id": device_id,
+        "energy": "register" if is_register else "interval",
+        "register_modulus": modulus,
+        "max_power_kw": max_power,
+        "declared_at": declared_at.astimezone(UTC),
+    }
+
+
+def find_registers(database: Database, device_ids: Iterable[str], now: datetime) -> set[str]:
+    """Return those of the devices that report a register, or did. Raises DatabaseUnavailable."""
+    return {device for (device,) in database.fetch(_WITH_REGISTER, (list(device_ids), now))}

@@ -1,0 +1,378 @@
+"""Registers: energy is what they have grown by, in whatever order their readings come."""
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import accumulate, count
+from typing import NamedTuple
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from local.databases import DatabaseUrls
+from telemetry.database import Database, Row, connect
+from telemetry.devices import declare_device
+from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
+from telemetry.verification import find_differences
+from tests.integration.conftest import Api, delete_all
+
+START = datetime(2026, 2, 10, 10, tzinfo=UTC)
+ACCEPTED = datetime(2026, 2, 12, tzinfo=UTC)
+DECLARED = datetime(2026, 2, 11, tzinfo=UTC)
+MODULUS = Decimal(1000)
+MOST_KW = Decimal(60)
+
+
+class Sent(NamedTuple):
+    """A register as it is sent: the minute of its reading, and what it shows (kWh)."""
+
+    minute: int
+    kwh: float
+
+
+class Stream(NamedTuple):
+    """What differs between the streams here."""
+
+    name: str
+    energy: str
+    make: Callable[[str, Sent], MeterReading | VehicleReading]
+    store_one: Callable[..., None]
+    store_many: Callable[..., object]
+
+
+def meter_reading(device: str, sent: Sent) -> MeterReading:
+    time = START + timedelta(minutes=sent.minute)
+    return MeterReading.model_construct(
+        meter_id=device, kwh_consumed_ac=sent.kwh, voltage=230.0, timestamp=time
+    )
+
+
+def vehicle_reading(device: str, sent: Sent) -> VehicleReading:
+    return VehicleReading.model_construct(
+        vehicle_id=device,
+        kwh_delivered_dc=sent.kwh,
+        battery_temp=30.0,
+        soc=float(sent.minute % 100) if sent.minute % 3 else None,
+        timestamp=START + timedelta(minutes=sent.minute),
+    )
+
+
+METERS = Stream(
+    "meter", "kwh_consumed_ac", meter_reading, store_meter_reading, store_meter_readings
+)
+VEHICLES = Stream(
+    "vehicle", "kwh_delivered_dc", vehicle_reading, store_vehicle_reading, store_vehicle_readings
+)
+streams = pytest.mark.parametrize("stream", [METERS, VEHICLES], ids=["meter", "vehicle"])
+
+
+def expected_energies(
+    registers: Mapping[int, float], modulus: Decimal | None = MODULUS
+) -> dict[int, tuple[Decimal, str | None]]:
+    """Return by minute what is counted of registers, and what is odd about them."""
+    expected: dict[int, tuple[Decimal, str | None]] = {}
+    before: tuple[int, Decimal] | None = None
+    for minute, kwh in sorted(registers.items()):
+        register = Decimal(str(kwh))
+        counted, event = Decimal(0), None
+        if before is not None:
+            most = MOST_KW * (minute - before[0]) / 60 + 1
+            grown = register - before[1]
+            if 0 <= grown <= most:
+                counted = grown
+            elif grown > most:
+                event = "jump"
+            elif modulus is not None and 0 <= grown + modulus <= most:
+                counted, event = grown + modulus, "rollover"
+            elif register <= most:
+                counted, event = register, "reset"
+            else:
+                event = "jump"
+        expected[minute] = counted, event
+        before = minute, register
+    return expected
+
+
+def stored_energies(
+    connection: psycopg.Connection[Row], stream: Stream, device: str
+) -> dict[int, tuple[Decimal, str | None]]:
+    rows = connection.execute(
+        f"""SELECT DISTINCT ON (h."timestamp") h."timestamp", h.{stream.energy}, noted.event
+            FROM {stream.name}_telemetry_history h
+            LEFT JOIN register_events noted
+                ON device_id = h.{stream.name}_id AND stream = %s
+               AND noted."timestamp" = h."timestamp"
+            WHERE h.{stream.name}_id = %s
+            ORDER BY h."timestamp", received_at DESC""".encode(),
+        (stream.name, device),
+    )
+    return {
+        round((time - START).total_seconds() / 60): (energy, event) for time, energy, event in rows
+    }
+
+
+def rolled_up(connection: psycopg.Connection[Row], stream: Stream, device: str) -> Decimal:
+    [(total,)] = connection.execute(
+        f"SELECT sum({stream.energy}) FROM {stream.name}_hourly_rollup"
+        f" WHERE {stream.name}_id = %s".encode(),
+        (device,),
+    )
+    return Decimal(total)
+
+
+def declare(database: Database, device: str, at: datetime = DECLARED, **changes: float) -> None:
+    values = {"registerModulus": float(MODULUS), "maxPowerKw": float(MOST_KW), **changes}
+    declare_device(database, device, DeviceDeclaration(energy="register", **values), at)
+
+
+# Registers that mostly grow, and at times begin anew, jump, or come again as something else.
+sent = st.builds(
+    Sent,
+    st.integers(0, 200),
+    st.one_of(
+        st.integers(0, 9_999).map(lambda value: value / 10),
+        st.integers(4_000, 4_050).map(lambda value: value / 10),
+        st.sampled_from([0.0, 0.3, 999.9, 999.5, 12_345_678.9]),
+    ),
+)
+growing = st.lists(st.integers(0, 20), min_size=2, max_size=12).map(
+    lambda steps: [Sent(place * 7, sum(steps[: place + 1]) / 10) for place in range(len(steps))]
+)
+arrivals = st.one_of(
+    st.lists(st.lists(sent, min_size=1, max_size=5), min_size=1, max_size=6),
+    growing.flatmap(st.permutations).map(lambda order: [[one] for one in order]),
+)
+
+
+@streams
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_energy_is_what_the_register_grew_by_whatever_the_order(
+    urls: DatabaseUrls, superuser_url: str, stream: Stream, data: st.DataObject
+) -> None:
+    calls = data.draw(arrivals)
+    registers: dict[int, float] = {}
+    with connect(superuser_url) as connection, closing(Database(urls.ingest)) as database:
+        delete_all(connection)
+        declare(database, "D-1")
+        for number, batch in enumerate(calls):
+            accepted = ACCEPTED + timedelta(seconds=number)
+            readings = [stream.make("D-1", one) for one in batch]
+            if len(readings) == 1:
+                stream.store_one(database, readings[0], accepted)
+            else:
+                stream.store_many(database, readings, accepted)
+            registers.update({one.minute: one.kwh for one in batch})
+            if data.draw(st.booleans()):
+                stream.store_many(database, readings, accepted)  # delivered again
+
+            expected = expected_energies(registers)
+            assert stored_energies(connection, stream, "D-1") == expected
+            assert rolled_up(connection, stream, "D-1") == sum(kwh for kwh, _ in expected.values())
+            assert find_differences(connection) == []
+
+
+@streams
+def test_writers_at_once_of_a_new_device_that_is_being_declared(
+    urls: DatabaseUrls, stream: Stream
+) -> None:
+    registers = {minute: minute / 10 for minute in range(0, 120, 3)}
+    calls = [[Sent(minute, kwh)] for minute, kwh in registers.items()]
+    calls[3:6] = [[one for call in calls[3:6] for one in call]]
+
+    def send(worker: int) -> None:
+        with closing(Database(urls.ingest)) as database:
+            for number, batch in list(enumerate(calls))[worker::4]:
+                readings = [stream.make("D-1", one) for one in batch]
+                stream.store_many(database, readings, ACCEPTED + timedelta(seconds=number))
+
+    with ThreadPoolExecutor(4) as pool, closing(Database(urls.ingest)) as database:
+        declare(database, "D-1")
+        for done in [pool.submit(send, worker) for worker in range(4)]:
+            done.result()
+    with connect(urls.owner) as connection:
+        assert stored_energies(connection, stream, "D-1") == expected_energies(registers)
+
+
+@streams
+def test_no_first_reading_slips_past_a_declaration_made_in_the_same_moment(
+    urls: DatabaseUrls, connection: psycopg.Connection[Row], stream: Stream
+) -> None:
+    devices = [f"D-{number}" for number in range(30)]
+
+    def store(device: str) -> None:
+        with closing(Database(urls.ingest)) as database:
+            stream.store_one(database, stream.make(device, Sent(0, 1.0)), ACCEPTED)
+
+    with ThreadPoolExecutor(2) as pool, closing(Database(urls.ingest)) as database:
+        for device in devices:
+            stored = pool.submit(store, device)
+            declare(database, device)
+            stored.result()
+        # Whether the first came before or after: from the second on all are registers.
+        for device in devices:
+            stream.store_one(database, stream.make(device, Sent(1, 700.0)), ACCEPTED)
+    [(flagged, most)] = connection.execute(
+        f"""SELECT count(*) FILTER (WHERE reports_register), max({stream.energy})
+            FROM {stream.name}_live_status JOIN {stream.name}_telemetry_history
+            USING ({stream.name}_id)""".encode()
+    )
+    assert (flagged, most) == (2 * len(devices), Decimal(1))
+
+
+# Wh of each interval of a day, the interval (minutes), and the order in which the readings come.
+days = st.tuples(
+    st.sampled_from([15, 17, 60, 1]),
+    st.lists(st.integers(0, 200), min_size=4, max_size=90),
+).flatmap(
+    lambda day: st.tuples(
+        st.just(day[0]),
+        st.just(day[1]),
+        st.permutations(range(len(day[1]) + 1)),
+        st.integers(1, 40),
+    )
+)
+numbers = count()
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(day=days, first=st.integers(0, 10**9))
+def test_a_physical_day_is_the_same_by_intervals_and_by_registers(
+    api: Api, day: tuple[int, list[int], list[int], int], first: int
+) -> None:
+    # Two chargers side by side: A tells the energy of each interval, B what its registers show.
+    minutes, energies, order, size = day
+    number = next(numbers)
+    for device in (f"METER-B{number}", f"VEH-B{number}"):
+        assert api.put(f"/v1/devices/{device}", {"energy": "register"}).status == 201
+    for name in ("A", "B"):
+        told = [0, *energies] if name == "A" else list(accumulate([first, *energies]))
+        for stream, fields, energy in (
+            ("meter", {"meterId": f"METER-{name}{number}", "voltage": 230}, "kwhConsumedAc"),
+            ("vehicle", {"vehicleId": f"VEH-{name}{number}", "batteryTemp": 30}, "kwhDeliveredDc"),
+        ):
+            readings = [
+                fields
+                | {
+                    energy: told[place] / 1000,
+                    "timestamp": (START + place * timedelta(minutes=minutes)).isoformat(),
+                }
+                for place in order
+            ]
+            for place in range(0, len(readings), size):
+                part = readings[place : place + size]
+                answer = api.post(f"/v1/ingestion/{stream}/batch", json.dumps(part).encode())
+                assert answer.status == 201, answer.body
+    link = {"validFrom": "2026-01-01T00:00:00Z"}
+    for name in (f"A{number}", f"B{number}"):
+        answer = api.put(f"/v1/links/VEH-{name}", link | {"meterId": f"METER-{name}"})
+        assert answer.status == 201
+    for route in (
+        "/v1/analytics/performance/VEH-*",
+        "/v1/analytics/vehicles/VEH-*/trend?bucket=hour",
+        "/v1/live/vehicles/VEH-*",
+    ):
+        by_interval, by_register = (
+            {
+                field: value
+                for field, value in api.get(route.replace("*", f"{name}{number}")).body.items()
+                if field not in {"vehicleId", "meterIds", "links", "receivedAt", "ageSeconds"}
+            }
+            for name in ("A", "B")
+        )
+        said = json.dumps(by_register).replace(f"-B{number}", f"-A{number}")
+        assert json.loads(said) == by_interval
+    assert api.get(f"/v1/devices/METER-B{number}").body["events"] == []
+
+
+def test_a_jump_is_kept_and_reported_and_counts_nothing(api: Api) -> None:
+    limits = {"energy": "register", "maxPowerKw": 60, "registerModulus": 1000}
+    assert api.put("/v1/devices/METER-1", limits).status == 201
+    registers = {0: 990.0, 1: 990.5, 2: 0.2, 3: 500.0, 4: 500.4, 5: 0.1}
+    for minute, kwh in registers.items():
+        reading = {"meterId": "METER-1", "kwhConsumedAc": kwh, "voltage": 230}
+        time = (START + timedelta(minutes=minute)).isoformat()
+        assert api.post("/v1/ingestion/meter", reading | {"timestamp": time}).status == 201
+    device = api.get("/v1/devices/METER-1").body
+    assert [(one["timestamp"], one["event"]) for one in device["events"]] == [
+        ("2026-02-10T10:05:00Z", "reset"),
+        ("2026-02-10T10:03:00Z", "jump"),
+        ("2026-02-10T10:02:00Z", "reset"),
+    ]
+    trail = api.get("/v1/meters/METER-1/readings").body["items"]
+    assert [(one["registerKwh"], one["kwhConsumedAc"]) for one in trail] == [
+        (990.0, 0),
+        (990.5, 0.5),
+        (0.2, 0.2),
+        (500.0, 0),
+        (500.4, 0.4),
+        (0.1, 0.1),
+    ]
+
+    api.put("/v1/devices/METER-2", {"energy": "interval"})
+    first = api.get("/v1/devices?limit=1").body
+    assert [(one["deviceId"], one["jumps"]) for one in first["items"]] == [("METER-1", 1)]
+    second = api.get(f"/v1/devices?limit=1&cursor={first['nextCursor']}").body
+    assert [(one["deviceId"], one["energy"]) for one in second["items"]] == [
+        ("METER-2", "interval")
+    ]
+    assert second["nextCursor"] is None
+
+    # With what it can really deliver, the first was the end of the register.
+    assert api.put("/v1/devices/METER-1", limits | {"maxPowerKw": 600}).status == 200
+    events = {
+        one["timestamp"][14:16]: one["event"]
+        for one in api.get("/v1/devices/METER-1").body["events"]
+    }
+    assert events == {"05": "reset", "03": "jump", "02": "rollover"}
+
+
+def test_more_than_an_interval_can_have_is_taken_of_registers_alone(api: Api) -> None:
+    reading = {"meterId": "METER-1", "kwhConsumedAc": 10_000.001, "voltage": 230}
+    reading["timestamp"] = START.isoformat()
+    refused = api.post("/v1/ingestion/meter", reading)
+    assert refused.status == 400
+    [error] = refused.body["errors"]
+    assert error["field"] == "kwhConsumedAc"
+    assert error["message"].startswith("Input should be less than or equal to 10000")
+    batch = [reading, reading | {"kwhConsumedAc": 1}, reading | {"meterId": "METER-2"}]
+    api.put("/v1/devices/METER-2", {"energy": "register"})
+    answer = api.post("/v1/ingestion/meter/batch", json.dumps(batch).encode())
+    assert (answer.status, answer.body["accepted"]) == (207, 2)
+    assert [item["index"] for item in answer.body["rejections"]] == [0]
+    api.put("/v1/devices/METER-1", {"energy": "register"})
+    assert api.post("/v1/ingestion/meter", reading).status == 201
+
+
+def test_what_is_queued_of_no_register_is_refused_by_the_store(writer: Database) -> None:
+    reading = meter_reading("METER-1", Sent(0, 10_000.001))
+    for store in (
+        lambda: store_meter_reading(writer, reading, ACCEPTED),
+        lambda: store_meter_readings(writer, [reading], ACCEPTED),
+    ):
+        with pytest.raises(psycopg.DataError, match="reports no register"):
+            store()
+
+
+def test_a_device_nobody_declared_is_not_found(api: Api) -> None:
+    assert api.get("/v1/devices/METER-9").status == 404
+    assert api.put("/v1/devices/METER 9", {"energy": "register"}).status == 400
+    wrong = api.put("/v1/devices/METER-9", {"energy": "all", "maxPowerKw": 0, "colour": 1})
+    assert {error["field"] for error in wrong.body["errors"]} == {
+        *("energy", "maxPowerKw", "colour")
+    }
