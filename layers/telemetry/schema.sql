@@ -1102,6 +1102,8 @@ WITH asked AS (
         DELETE FROM register_events old
         USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
         WHERE old.device_id = place.id AND old.stream = 'meter' AND old."timestamp" = place.ts
+          AND old.device_id = ANY (ids) -- whatever the plan was made for, no other device's
+          AND old."timestamp" >= first_at AND old."timestamp" <= last_at
           AND NOT EXISTS (SELECT FROM judged
                           WHERE (judged.id, judged.ts) = (place.id, place.ts) AND event IS NOT NULL)
     ), noted AS (
@@ -1254,6 +1256,8 @@ WITH asked AS (
         DELETE FROM register_events old
         USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
         WHERE old.device_id = place.id AND old.stream = 'vehicle' AND old."timestamp" = place.ts
+          AND old.device_id = ANY (ids) -- whatever the plan was made for, no other device's
+          AND old."timestamp" >= first_at AND old."timestamp" <= last_at
           AND NOT EXISTS (SELECT FROM judged
                           WHERE (judged.id, judged.ts) = (place.id, place.ts) AND event IS NOT NULL)
     ), noted AS (

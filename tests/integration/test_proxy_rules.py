@@ -212,9 +212,13 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         ("/v1/links/{vehicleId}", "?limit=0", "GET", None, 400),
         ("/v1/links/{vehicleId}", "", "DELETE", None, 200),
         ("/v1/links/{vehicleId}", "", "DELETE", None, 404),
+        ("/v1/devices/{deviceId}", "", "PUT", {"energy": "register"}, 201),
+        ("/v1/devices/{deviceId}", "", "PUT", {"energy": "interval"}, 200),
+        ("/v1/devices/{deviceId}", "", "GET", None, 200),
+        ("/v1/devices", "?limit=1", "GET", None, 200),
     ):
         called.add(f"{method} {route}")
-        target = route.replace("{vehicleId}", "VEH-1") + query
+        target = route.format(vehicleId="VEH-1", deviceId="METER-1") + query
         assert api.request(method, target, json.dumps(body).encode()).status == expected
     get("/health", "/health", 200)
     get("/", "/", 200)

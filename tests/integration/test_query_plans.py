@@ -14,9 +14,10 @@ import pytest
 
 from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
+from telemetry.devices import declare_device
 from telemetry.fleet import FleetSelection, LastRank, report_fleet
 from telemetry.live import DeviceSelection, LastDevice, LiveDevices, Liveness
-from telemetry.readings import MeterReading, VehicleReading
+from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
 from telemetry.receipts import (
     LastReceipt,
     ReceiptSelection,
@@ -135,6 +136,8 @@ def check(touched: dict[str, int], bounds: dict[str, int], *streams: str) -> Non
     Each partition has an index of its own: those not named were not read.
     """
     assert touched.pop("all of fleet_window_pkey", 0) <= 2  # the current window, the one before
+    assert touched.pop("all of devices_pkey", 0) <= 2  # whether there are any
+    assert touched.pop("devices_pkey", 0) <= 8  # and whether these are among them
     allowed = {f"{stream}_{table}_pkey": bounds[table] for stream in streams for table in bounds}
     assert touched.keys() == allowed.keys()
     assert {index: rows for index, rows in touched.items() if rows > allowed[index]} == {}
@@ -185,6 +188,29 @@ def test_storing_touches_the_readings_stored(
         send(explained.ingest, stream, sent, case.before, 3)
     touched = explained.touched_by(send, explained.ingest, stream, sent, 1.0, 3)
     check(touched, case.bounds, stream)
+
+
+@pytest.mark.parametrize(
+    ("time", "bounds"),
+    [
+        (NEXT, {LIVE: 6, ROLLUP: 2}),
+        # The readings before and after are looked for where rollups say that there are any.
+        (-89.5, {LIVE: 9, ROLLUP: 8, OLD: 9, NEW: 1}),
+        (-0.5, {LIVE: 9, ROLLUP: 8, OLD: 9, NEW: 3}),
+    ],
+    ids=["in order", "late", "late, the next in another partition"],
+)
+@pytest.mark.parametrize("stream", STORES)
+def test_storing_a_register_touches_its_neighbours(
+    explained: Explained, seeded: Seeded, stream: str, time: float, bounds: dict[str, int]
+) -> None:
+    device = next(seeded.unused_devices[stream])
+    declaration = DeviceDeclaration(energy="register")
+    declare_device(explained.ingest, DEVICE_NAMES[stream].format(device), declaration, MIDNIGHT)
+    touched = explained.touched_by(send, explained.ingest, stream, [(device, time)], 1.0, 3)
+    assert touched.pop("register_events_pkey", 0) <= 3
+    assert touched.pop("register_baselines_pkey", 0) <= 2
+    check(touched, bounds, stream)
 
 
 # What comes before the first whole hour of a window that ends then, and after its last one. Nothing

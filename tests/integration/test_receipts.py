@@ -52,7 +52,7 @@ def test_receipts_of_a_meter_are_in_device_time_and_the_last_of_each_reading_cou
     received = [datetime.fromisoformat(item.pop("receivedAt")) for item in page["items"]]
     assert before < received[0] < received[1]
     assert received[0] < received[3]
-    shared = {"meterId": "-1", "voltage": 230.5}
+    shared = {"meterId": "-1", "voltage": 230.5, "registerKwh": None}
     earlier, later = {"timestamp": "2026-02-10T11:59:00Z"}, {"timestamp": "2026-02-10T12:00:00Z"}
     assert page == {
         "from": "2026-02-09T12:00:00Z",
@@ -81,6 +81,7 @@ def test_a_vehicles_receipt_has_its_own_charge_and_meter_or_none(api: Api) -> No
             "soc": soc,
             "counts": True,
             "meterId": meter_id,
+            "registerKwh": None,
         }
         for time, kwh, soc, meter_id in (
             ("11:59:00", 0.5, 80.5, None),

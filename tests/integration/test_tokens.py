@@ -90,7 +90,7 @@ def count(connection: psycopg.Connection[Row], table: str) -> int:
 def request_of(route: str) -> tuple[str, str, object]:
     """Return a request that a route takes, with whatever scope it asks for."""
     method, path = route.split()
-    target = path.format(vehicleId="VEH-1", meterId="MTR-1", faultId=FAULT_ID)
+    target = path.format(vehicleId="VEH-1", meterId="MTR-1", deviceId="MTR-1", faultId=FAULT_ID)
     if target == "/v1/analytics/performance":
         target += "?vehicleIds=VEH-1"
     body: Any = None
@@ -98,7 +98,9 @@ def request_of(route: str) -> tuple[str, str, object]:
         body = {"meterId": "MTR-1", **METER} if "meter" in path else {"vehicleId": "V", **VEHICLE}
         body = [body] if path.endswith("batch") else body
         body = {"by": "Ada", "why": "seen"} if path.endswith("acknowledge") else body
-    return method, target, {"meterId": "MTR-1"} if method == "PUT" else body
+    if method == "PUT":
+        body = {"meterId": "MTR-1"} if "links" in path else {"energy": "interval"}
+    return method, target, body
 
 
 def test_each_route_lets_in_its_scope_alone(guarded: Guarded) -> None:

@@ -236,6 +236,8 @@ BEGIN
         DELETE FROM register_events old
         USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
         WHERE old.device_id = place.id AND old.stream = '%1$s' AND old."timestamp" = place.ts
+          AND old.device_id = ANY (ids) -- whatever the plan was made for, no other device's
+          AND old."timestamp" >= first_at AND old."timestamp" <= last_at
           AND NOT EXISTS (SELECT FROM judged
                           WHERE (judged.id, judged.ts) = (place.id, place.ts) AND event IS NOT NULL)
     ), noted AS (
