@@ -11,6 +11,7 @@ from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
+from faults.injections import FAULTS
 from local import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,6 +93,16 @@ def test_every_file_and_test_that_is_named_exists() -> None:
                 assert (ROOT / file).exists() or not Path(file).suffix, f"{document.name}: {file}"
             for test in re.findall(r"^test_\w+$", line):
                 assert f"def {test}(" in tests, f"{document.name}: {test}"
+
+
+def test_every_fault_that_shows_something_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    [section] = re.findall(r"^## What happens when X dies\n(.*?)^## ", text, re.M | re.S)
+    named = set(re.findall(r"\*([^*\n]+)\*", section)) - {"italics"}
+    assert len(named) > 8
+    assert named <= {fault.name for fault in FAULTS}
+    shown = [line.split("|")[-2] for line in section.splitlines() if line.startswith("| ")][1:]
+    assert [cell for cell in shown if not re.search(r"\*|test_|not tried", cell)] == []
 
 
 def test_every_link_leads_somewhere() -> None:
