@@ -112,8 +112,10 @@ audit: .venv/audit ## Look for known vulnerabilities of the functions' packages:
 
 sbom: .venv/audit ## Write what the functions ship, as CycloneDX, into .local/sbom.json
 	@mkdir -p .local
+	@sed "s/^dynamic.*/version = \"$$(PYTHONPATH=layers/telemetry/python $(BIN)/python -c \
+		'import telemetry; print(telemetry.__version__)')\"/" pyproject.toml > .local/sbom.toml
 	@cat $(SHIPPED) | PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements - \
-		--pyproject pyproject.toml --output-reproducible --output-file .local/sbom.json
+		--pyproject .local/sbom.toml --output-reproducible --output-file .local/sbom.json
 
 format: .venv/dev ## Put the code into the project's style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -1,37 +1,28 @@
 """The commands behind `make`: `python -m local COMMAND`."""
 
 import argparse
-import contextlib
-import io
-import json
 import os
 import shutil
 import subprocess
 import sys
-import uuid
 from argparse import ArgumentParser
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
-from typing import Any
 
-import psycopg
 from rich.console import Console
 
-from local import ROOT, LocalError, sam
+from local import ROOT, LocalError, invocations
 from local.capacity import Fleet, print_cost
-from local.configuration import read_local_template
 from local.console import say
 from local.databases import DatabaseUrls, switch_database
 from local.folder import ACCEPTED_KEYS, read_file, running_pid, stop
+from local.invocations import database_url
 from local.postgres import embedded_binaries
-from local.runtime import Environment
 from local.server import check_url, get_health
 from local.simulator import command as simulator
-from local.stack import Stack, function_environ
+from local.stack import Stack
 from telemetry.access import Scope
 from telemetry.database import connect
-from telemetry.errors import TelemetryError
 from telemetry.verification import find_differences
 
 # Of a dead letter, which may have a million characters.
@@ -58,8 +49,8 @@ def main() -> None:
     add("logs", _logs, "show the log as it grows")
     add("psql", _psql, "a SQL prompt, or one statement").add_argument("sql", nargs="?")
     add("verify", _verify, "compare live rows and rollups with history")
-    add("maintain", _maintain, "partitions, summaries, archive, statistics: once, now")
-    add("restore", _restore, "bring a day back from the archive").add_argument("day")
+    add("maintain", invocations.maintain, "partitions, summaries, archive, statistics: once, now")
+    add("restore", invocations.restore, "bring a day back from the archive").add_argument("day")
     add("db-stop", _stop_database, "stop the database, and nothing else")
     add("db-start", _start_database, "start the database again")
     add("dead-letters", _list_dead_letters, "list the messages that cannot be stored, and why")
@@ -81,8 +72,8 @@ def main() -> None:
     add("schema", _write_schema, "write layers/telemetry/schema.sql")
     simulator.add_options(add("simulate", _simulate, "send telemetry to what is running"))
     add("poll", _poll, "handle the messages of the queues; `run` starts this")
-    add("alerts", _raise_alerts, "judge the chargers now, and publish what has changed")
-    invoke = add("invoke", _invoke, "call a function directly")
+    add("alerts", invocations.raise_alerts, "judge the chargers now, and publish what has changed")
+    invoke = add("invoke", invocations.invoke, "call a function directly")
     invoke.add_argument("--sam", action="store_true", help="by `sam local invoke`, in a container")
     invoke.add_argument("function")
     invoke.add_argument("event", nargs="?", default="{}")
@@ -265,13 +256,13 @@ def _psql(folder: Path, options: Options) -> None:
     arguments = ["-c", options.sql] if options.sql else []
     program = embedded_binaries() / "psql"
     done = subprocess.run(
-        [program, _database_url(folder), "-v", "ON_ERROR_STOP=1", *arguments], check=False
+        [program, database_url(folder), "-v", "ON_ERROR_STOP=1", *arguments], check=False
     )
     sys.exit(done.returncode)
 
 
 def _verify(folder: Path, _options: Options) -> None:
-    with connect(_database_url(folder)) as connection:
+    with connect(database_url(folder)) as connection:
         differences = find_differences(connection)
     for found in differences:
         where = f"{found.table} {found.device} {found.hour or ''}".rstrip()
@@ -281,73 +272,6 @@ def _verify(folder: Path, _options: Options) -> None:
             "live rows, rollups or links are not what history says: see the lines above"
         )
     say("Live rows, rollups, summaries and links are what history says.")
-
-
-def _database_url(folder: Path) -> str:
-    return os.environ.get("DATABASE_URL") or read_file(folder, "database-url")
-
-
-def _maintain(folder: Path, _options: Options) -> None:
-    environ = _of_system(folder)
-    with contextlib.redirect_stdout(io.StringIO()):  # its log and metrics, which are for machines
-        done = _call(environ, "MaintainFunction", {})
-    for metric, value in done.items():
-        say(f"{metric}: {value}")
-
-
-def _restore(folder: Path, options: Options) -> None:
-    try:
-        day = date.fromisoformat(options.day)
-    except ValueError:
-        raise LocalError(f"{options.day} is not a day: make restore DAY=2026-01-31") from None
-    made = _call(_of_system(folder), "MaintainFunction", {"restore": str(day)})
-    for table, receipts in made.items():
-        say(f"{table}: {receipts} receipts; `DROP TABLE {table}` when you are done with it")
-
-
-def _raise_alerts(folder: Path, _options: Options) -> None:
-    environ = _of_system(folder)
-    with contextlib.redirect_stdout(io.StringIO()):  # its log and metric, which are for machines
-        returned = _call(environ, "FaultMonitorFunction", {})
-    for notice in returned["first"]:
-        said = notice["evidence"] and f"{notice['evidence']['efficiencyRatio']} %"
-        said = said or f"{notice['by']}: {notice['why']}"
-        about = f"{notice['vehicleId']} {notice['meterId']}"
-        say(f"{notice['change']}: {about}, {said}\n  {json.dumps(notice)}")
-    say(f"Judged up to {returned['timeWindowEnd']}; published: {returned['published']}")
-
-
-def _of_system(folder: Path) -> dict[str, str]:
-    """Return the environment of functions of the system that runs in a folder."""
-    if running_pid(folder) is None:
-        raise LocalError("nothing is running here: `make run`")
-    maintain = {"MAINTAIN_DATABASE_URL": read_file(folder, "maintain-database-url")}
-    queues: dict[str, str] = json.loads(read_file(folder, "sqs.json"))
-    return function_environ(queues) | {"DATABASE_URL": _database_url(folder)} | maintain
-
-
-def _invoke(folder: Path, options: Options) -> None:
-    try:
-        parsed = json.loads(options.event)
-    except ValueError as error:
-        raise LocalError(f"the event is not JSON: {error}") from None
-    if options.sam:
-        sys.exit(sam.invoke_function(folder, options.function, options.event, _of_system(folder)))
-    environ = {**os.environ, "DATABASE_URL": _database_url(folder)}
-    say(json.dumps(_call(environ, options.function, parsed)))
-
-
-def _call(environ: dict[str, str], name: str, event: Any) -> Any:
-    os.environ.clear()
-    os.environ.update(environ)
-    template = read_local_template(environ)
-    if name not in template.functions:
-        raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
-    try:
-        return Environment(template.functions[name]).invoke(event, str(uuid.uuid4()))
-    except (psycopg.Error, TelemetryError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LocalError(f"{name}: {reason}") from error
 
 
 if __name__ == "__main__":

@@ -101,11 +101,13 @@ def make_database(server: RunningPostgres, name: str) -> None:
     """Make the database and its owner where they do not exist."""
     with connect(server.url) as admin:
         if not admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,)).fetchone():
-            # CREATEROLE, as the master user of a managed server has: migrations make the others.
+            # As the master user of a managed server: CREATEROLE, for migrations make the others,
+            # and whoever is on call sees all statements and cancels them.
             admin.execute(
-                sql.SQL("CREATE ROLE {} LOGIN CREATEROLE PASSWORD {}").format(
-                    sql.Identifier(OWNER), sql.Literal(password_of(server, OWNER))
-                )
+                sql.SQL(
+                    "CREATE ROLE {} LOGIN CREATEROLE PASSWORD {}"
+                    " IN ROLE pg_monitor, pg_signal_backend"
+                ).format(sql.Identifier(OWNER), sql.Literal(password_of(server, OWNER)))
             )
         if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
             admin.execute(

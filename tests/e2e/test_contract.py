@@ -10,6 +10,7 @@ import pytest
 
 from local import ROOT
 from local.sam import host_architecture
+from telemetry import __version__
 from tests.e2e.conftest import LocalSystem
 
 METER_A = {"meterId": "MTR_001", "kwhConsumedAc": 5.5, "voltage": 220}
@@ -17,7 +18,7 @@ VEHICLE_A = {"vehicleId": "VEH_001", "kwhDeliveredDc": 4.62, "batteryTemp": 32}
 METER_B = {"meterId": "METER-001", "kwhConsumedAc": 45.23, "voltage": 240.5}
 VEHICLE_B = {"vehicleId": "VEH-001", "soc": 85, "kwhDeliveredDc": 32.15, "batteryTemp": 28.3}
 NOON = {"timestamp": "2026-02-10T12:00:00Z"}
-SERVICE = {"service": "Energy Ingestion Engine", "status": "running", "version": "1.0.0"}
+SERVICE = {"service": "Energy Ingestion Engine", "status": "running", "version": __version__}
 
 
 def said(what: str) -> dict[str, object]:

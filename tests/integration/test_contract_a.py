@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 
+from telemetry import __version__
 from telemetry.database import Row
 from tests.integration.conftest import Api
 
@@ -27,7 +28,7 @@ def test_root_says_which_service_this_is(api: Api) -> None:
     assert answer.body == {
         "service": "Energy Ingestion Engine",
         "status": "running",
-        "version": "1.0.0",
+        "version": __version__,
     }
 
 

@@ -33,3 +33,15 @@ def test_reports_come_from_the_replica(
     api = Api(urls)
     assert api.get("/v1/analytics/performance/VEH-1").status == 200
     api.close()
+
+
+@unpooled
+def test_without_its_replica_only_reports_fail(
+    urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPLICA_DATABASE_URL", "postgresql://telemetry_read:x@127.0.0.1:1/x")
+    api = Api(urls)
+    assert api.post("/ingest/vehicle", VEHICLE).status == 201
+    assert api.get("/v1/analytics/performance/VEH-1").status == 503
+    assert api.get("/health").status == 200
+    api.close()

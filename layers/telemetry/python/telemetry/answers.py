@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from telemetry import __version__
 from telemetry.errors import FieldError
 
 
@@ -101,4 +102,4 @@ class Service(Answer):
 
     service: str = Field(default="Energy Ingestion Engine", examples=["Energy Ingestion Engine"])
     status: str = Field(default="running", examples=["running"])
-    version: str = Field(examples=["1.0.0"])
+    version: str = Field(examples=[__version__])

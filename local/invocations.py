@@ -1,0 +1,106 @@
+"""Calling functions of the system that runs in a folder: the commands that are one call."""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import uuid
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from local import LocalError, sam
+from local.configuration import read_local_template
+from local.console import say
+from local.folder import read_file, running_pid
+from local.runtime import Environment
+from local.stack import function_environ
+from telemetry.errors import TelemetryError
+
+
+def database_url(folder: Path) -> str:
+    """Return the URL of its database's owner. Raises LocalError where there is none."""
+    return os.environ.get("DATABASE_URL") or read_file(folder, "database-url")
+
+
+def maintain(folder: Path, _options: argparse.Namespace) -> None:
+    """Run the maintenance once, now, and print the metric of each step.
+
+    Raises LocalError.
+    """
+    environ = _of_system(folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # its log and metrics, which are for machines
+        done = _call(environ, "MaintainFunction", {})
+    for metric, value in done.items():
+        say(f"{metric}: {value}")
+
+
+def restore(folder: Path, options: argparse.Namespace) -> None:
+    """Bring a day back from the archive, into tables of its own.
+
+    Raises LocalError.
+    """
+    try:
+        day = date.fromisoformat(options.day)
+    except ValueError:
+        raise LocalError(f"{options.day} is not a day: make restore DAY=2026-01-31") from None
+    made = _call(_of_system(folder), "MaintainFunction", {"restore": str(day)})
+    for table, receipts in made.items():
+        say(f"{table}: {receipts} receipts; `DROP TABLE {table}` when you are done with it")
+
+
+def raise_alerts(folder: Path, _options: argparse.Namespace) -> None:
+    """Judge the chargers now, and print what is published.
+
+    Raises LocalError.
+    """
+    environ = _of_system(folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # its log and metric, which are for machines
+        returned = _call(environ, "FaultMonitorFunction", {})
+    for notice in returned["first"]:
+        said = notice["evidence"] and f"{notice['evidence']['efficiencyRatio']} %"
+        said = said or f"{notice['by']}: {notice['why']}"
+        about = f"{notice['vehicleId']} {notice['meterId']}"
+        say(f"{notice['change']}: {about}, {said}\n  {json.dumps(notice)}")
+    say(f"Judged up to {returned['timeWindowEnd']}; published: {returned['published']}")
+
+
+def _of_system(folder: Path) -> dict[str, str]:
+    """Return the environment of functions of the system that runs in a folder."""
+    if running_pid(folder) is None:
+        raise LocalError("nothing is running here: `make run`")
+    maintain = {"MAINTAIN_DATABASE_URL": read_file(folder, "maintain-database-url")}
+    queues: dict[str, str] = json.loads(read_file(folder, "sqs.json"))
+    return function_environ(queues) | {"DATABASE_URL": database_url(folder)} | maintain
+
+
+def invoke(folder: Path, options: argparse.Namespace) -> None:
+    """Call a function with an event of JSON, and print what it returns.
+
+    Raises LocalError.
+    """
+    try:
+        parsed = json.loads(options.event)
+    except ValueError as error:
+        raise LocalError(f"the event is not JSON: {error}") from None
+    if options.sam:
+        sys.exit(sam.invoke_function(folder, options.function, options.event, _of_system(folder)))
+    environ = {**os.environ, "DATABASE_URL": database_url(folder)}
+    say(json.dumps(_call(environ, options.function, parsed)))
+
+
+def _call(environ: dict[str, str], name: str, event: Any) -> Any:
+    os.environ.clear()
+    os.environ.update(environ)
+    template = read_local_template(environ)
+    if name not in template.functions:
+        raise LocalError(f"there is no function {name}: {', '.join(template.functions)}")
+    try:
+        return Environment(template.functions[name]).invoke(event, str(uuid.uuid4()))
+    except (psycopg.Error, TelemetryError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LocalError(f"{name}: {reason}") from error
