@@ -21,6 +21,8 @@ from telemetry.streams import METERS, VEHICLES, Stream
 
 # What the API's own CSV has beside the fields of a reading, the tables, and files of refused rows.
 NOT_OF_A_READING = {"receivedAt", "received_at", "counts", "line", "reason"}
+# What the device reported, where the energy beside it was worked out of that.
+REGISTER = "registerKwh"
 PARQUET = b"PAR1"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,6 +63,7 @@ class ReadingFile:
         """
         known = self.stream.kind.model_fields
         aliases = {name: field.alias or name for name, field in known.items()}
+        aliases["register_kwh"] = REGISTER
         fields = [
             None if column in NOT_OF_A_READING else aliases.get(column, column)
             for column in self.columns
@@ -84,7 +87,7 @@ class ReadingFile:
         known = self.stream.kind.model_fields
         return {
             field.alias or name for name, field in known.items() if "float" in str(field.annotation)
-        }
+        } | {REGISTER}
 
     def item(self, row: Row) -> Mapping[str, Any]:
         """Return a row as the API takes a reading; what is no number stays a text."""
@@ -101,6 +104,8 @@ class ReadingFile:
                     item[field] = float(cell)
                     continue
             item[field] = cell
+        if REGISTER in item:
+            item[self.stream.kind.ENERGY] = item.pop(REGISTER)
         return item
 
     def rows(self, skipped: int = 0) -> Iterator[Row]:

@@ -72,6 +72,14 @@ def test_columns_may_come_in_any_order_by_either_name_after_a_byte_order_mark(pa
     ]
 
 
+@pytest.mark.parametrize("name", ["registerKwh", "register_kwh"])
+def test_what_a_register_showed_is_sent_again_and_not_what_it_had_grown_by(
+    path: Path, name: str
+) -> None:
+    text = f"meterId,timestamp,kwhConsumedAc,voltage,{name}\nM,T,0.5,230,901.5\nM,T,0.25,230,\n"
+    assert [item["kwhConsumedAc"] for item in items(opened(path, text))] == [901.5, 0.25]
+
+
 def test_rows_that_are_no_csv_are_told_by_their_line_and_the_others_read(path: Path) -> None:
     rows = [
         METER,
