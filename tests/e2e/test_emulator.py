@@ -75,7 +75,7 @@ class Deployment:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
         log = self.folder / "ministack.log"
         assert done.returncode == 0, done.stdout + done.stderr + log.read_text(encoding="utf-8")
