@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore alerts db-stop db-start \
-  dead-letters redrive backfill stop reset token simulate test hostile faults bench lint audit sbom format cost openapi \
+  dead-letters redrive backfill stop reset token simulate test e2e hostile faults bench lint audit sbom format cost openapi \
   schema build lock
 
 PORT ?= 3000
@@ -89,6 +89,9 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+e2e: .venv/dev .venv/sam .venv/ministack ## Deploy template.yaml to MiniStack, without Docker, and use it
+	@$(BIN)/python -m pytest -m emulator tests/e2e $(ARGS)
+
 hostile: .venv/dev ## Send CASES=60000 requests that nobody should send, to the handlers on a real database
 	@HOSTILE_CASES=$(or $(CASES),60000) $(BIN)/python -m pytest -n 3 --dist load \
 		tests/integration/test_hostile_input.py $(ARGS)
@@ -136,6 +139,10 @@ build: .venv/dev .venv/sam ## Build what `sam deploy` ships; ARCHITECTURE=x86_64
 lock: .venv/dev ## Pin the newest allowed dependencies, with hashes
 	@PATH="$(CURDIR)/$(BIN):$$PATH" local/lock.sh
 
+OWN_PYTHON = $(BIN)/python
+# MiniStack runs the functions on its own Python, so it has theirs.
+.venv/ministack: OWN_PYTHON = $$(PATH="$(CURDIR)/$(BIN):$$PATH" layers/runtime_python.sh || echo 3.13)
+
 # Each environment is installed when it is first needed and when its pins have changed.
 .venv/run: requirements/run.txt
 	@local/install.sh requirements/run.txt $@
@@ -144,8 +151,8 @@ lock: .venv/dev ## Pin the newest allowed dependencies, with hashes
 .venv/dev: requirements/dev.txt
 	@local/install.sh requirements/dev.txt $@
 # These have environments of their own, because they pin what others need newer.
-.venv/sam .venv/checkov .venv/audit: .venv/%: requirements/%.txt .venv/dev
+.venv/sam .venv/checkov .venv/audit .venv/ministack: .venv/%: requirements/%.txt .venv/dev
 	@echo "Installing the packages of $< into .venv-$*"
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	@$(BIN)/uv venv --quiet --clear --python "$(OWN_PYTHON)" .venv-$*
 	@$(BIN)/uv pip install --quiet --require-hashes -r $< --python .venv-$*/bin/python
 	@touch $@

@@ -9,21 +9,7 @@
 set -eu
 layer=$1
 
-find_python() {
-    for candidate in "${RUNTIME_PYTHON:-python3.13}" \
-        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.13*/bin/python3.13 \
-        "$(uv python find --no-project --managed-python 3.13 2>/dev/null)"; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null; then
-            echo "$candidate"
-            return
-        fi
-    done
-}
-
-python=$(find_python)
-if [ -z "$python" ] && uv python install --quiet 3.13 2>/dev/null; then
-    python=$(find_python)
-fi
+python=$("$(dirname "$0")"/runtime_python.sh || true)
 if [ -n "$python" ]; then
     # As if compiled where the layer will be, whatever folder it is built in; sets in one order.
     PYTHONHASHSEED=0 "$python" -m compileall -q -f --invalidation-mode unchecked-hash \

@@ -17,6 +17,7 @@ compile $all -c $layer/requirements.txt -c $authorizer/requirements.txt \
 compile requirements/simulate.in $all -c requirements/run.txt -o requirements/simulate.txt
 compile requirements/dev.in requirements/simulate.in $all \
     -c requirements/simulate.txt -o requirements/dev.txt
+compile requirements/ministack.in -c requirements/run.txt -o requirements/ministack.txt
 # uv installs these, and wants the extras named.
 for alone in sam checkov audit; do
     compile --no-strip-extras requirements/$alone.in -o requirements/$alone.txt

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -18,6 +18,28 @@ from local.folder import stop
 from local.postgres import free_port
 from local.queues import Queues, connect
 from local.server import get_health
+
+
+class Api(Protocol):
+    """Whatever serves the routes."""
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]: ...
+
+
+def send_request(
+    url: str, method: str, path: str, body: object = None, token: str | None = None
+) -> tuple[int, Any]:
+    """Return the status and the JSON of the answer."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(url + path, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as answer:
+        return answer.code, json.loads(answer.read())
 
 
 @dataclass
@@ -102,15 +124,7 @@ class LocalSystem:
         return said
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data, {"Content-Type": "application/json"}, method=method
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as answer:
-            return answer.code, json.loads(answer.read())
+        return send_request(self.url, method, path, body)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from local import ROOT
 from local.sam import host_architecture
 from telemetry import __version__
-from tests.e2e.conftest import LocalSystem
+from tests.e2e.conftest import Api, LocalSystem
 
 METER_A = {"meterId": "MTR_001", "kwhConsumedAc": 5.5, "voltage": 220}
 VEHICLE_A = {"vehicleId": "VEH_001", "kwhDeliveredDc": 4.62, "batteryTemp": 32}
@@ -87,15 +87,13 @@ def test_sam_local_start_api_serves_both_contracts(system: LocalSystem) -> None:
     assert containers() == before
 
 
-def check_contracts(system: LocalSystem) -> None:
+def check_contracts(system: Api) -> None:
     for method, path, body, status, part in CONTRACTS:
         answered, answer = request_until_stored(system, method, path, body)
         assert (answered, {name: answer.get(name) for name in part}) == (status, part), path
 
 
-def request_until_stored(
-    system: LocalSystem, method: str, path: str, body: object
-) -> tuple[int, Any]:
+def request_until_stored(system: Api, method: str, path: str, body: object) -> tuple[int, Any]:
     for _ in range(MOST_TRIES):
         answered, answer = system.request(method, path, body)
         if answered != 202:

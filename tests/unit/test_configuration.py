@@ -13,6 +13,7 @@ from local.template import load_yaml
 IN_PYTHON = re.compile(r'(?:environ(?:\.get)?[\[(]|_read\(|_port\()"([A-Z_]+)"')
 IN_SHELL = re.compile(r"\$\{([A-Z_]+):-")
 IN_MAKE = re.compile(r"^([A-Z_]+) \?=", re.MULTILINE)
+SCRIPTS = ("local", "layers", "localstack")
 # Of WSGI, not of the process; and of every process or execution environment.
 NOT_OURS = {"event.py", "gateway.py"}
 OF_THE_SYSTEM = {"PATH", "HOME", "_HANDLER"}
@@ -24,7 +25,8 @@ def read_by_the_code() -> Iterator[str]:
             if file.name not in NOT_OURS:
                 yield from IN_PYTHON.findall(file.read_text(encoding="utf-8"))
                 yield from re.findall(r'"(POWERTOOLS_[A-Z_]+)"', file.read_text(encoding="utf-8"))
-    for script in [*(ROOT / "local").glob("*.sh"), *(ROOT / "layers").glob("*.sh")]:
+    scripts = [script for folder in SCRIPTS for script in (ROOT / folder).glob("*.sh")]
+    for script in [*scripts, ROOT / "localstack/compose.yaml"]:
         yield from IN_SHELL.findall(script.read_text(encoding="utf-8"))
     for makefile in [ROOT / "Makefile", *ROOT.glob("*/*/Makefile")]:
         text = makefile.read_text(encoding="utf-8")

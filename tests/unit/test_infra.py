@@ -62,7 +62,10 @@ def test_new_code_waits_for_the_schema_and_can_be_taken_back(name: str) -> None:
     assert properties["AutoPublishAliasAllProperties"] is True
     for layer in ("DependenciesLayer", "TelemetryLayer"):
         assert RESOURCES[layer]["Properties"]["PublishLambdaVersion"] is True
-    [output] = properties["DeploymentPreference"]["Alarms"]
+    preference = properties["DeploymentPreference"]
+    assert preference["Enabled"] == {"Ref": "Monitoring"}
+    condition, [output], otherwise = preference["Alarms"]["Fn::If"]
+    assert (condition, otherwise) == ("HasMonitoring", [])
     alarm = dict(alarms())[output["Fn::GetAtt"].removeprefix("Alarms.Outputs.")]
     assert name in {
         metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"]
@@ -80,8 +83,13 @@ def test_a_parameter_of_the_environment_makes_a_new_version(name: str) -> None:
     used = set(_references(RESOURCES[name]["Properties"]["Environment"], conditions))
     described = RESOURCES[name]["Properties"]["VersionDescription"]["Fn::Sub"]
     shown = {entry for entry in used & set(parameters) if not parameters[entry].get("NoEcho")}
-    assert {entry for entry in shown if f"${{{entry}}}" not in described} == set()
-    assert "${Release}" in described
+    named = set(re.findall(r"\$\{(\w+)\}", described))
+    # And nothing else: Lambda publishes no version of a function that has not changed, and
+    # CloudFormation takes that for a failure.
+    assert named == shown | {"Release", "Architecture"}
+    everywhere = load_yaml(TEMPLATE)["Globals"]["Function"]
+    assert everywhere["Environment"]["Variables"]["RELEASE"] == {"Ref": "Release"}
+    assert everywhere["Architectures"] == [{"Ref": "Architecture"}]
 
 
 def test_whatever_is_deployed_asks_for_tokens() -> None:

@@ -72,12 +72,12 @@ def test_each_entry_says_what_is_seen_and_why_and_what_to_do(name: str, text: st
 
 def test_every_make_target_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     named = {
         target
         for document in DOCUMENTS
         for line in code(document)
-        for target in re.findall(r"(?:^|\(|[^a-z] )make (?:-s )?([a-z][a-z-]*)", line)
+        for target in re.findall(r"(?:^|\(|[^a-z] )make (?:-s )?([a-z][a-z0-9-]*)", line)
     }
     assert named - targets == set()
     assert {"run", "psql", "redrive"} <= named
