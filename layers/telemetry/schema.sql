@@ -2897,6 +2897,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_live_status TO telemetry
 GRANT SELECT ON TABLE public.meter_live_state TO telemetry_read;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_pending TO telemetry_maintain;
+GRANT SELECT ON TABLE public.meter_pending TO telemetry_read;
 
 GRANT SELECT ON TABLE public.meter_void TO telemetry_read;
 GRANT SELECT ON TABLE public.meter_void TO telemetry_maintain;
@@ -2922,6 +2923,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_live_status TO telemet
 GRANT SELECT ON TABLE public.vehicle_live_state TO telemetry_read;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_pending TO telemetry_maintain;
+GRANT SELECT ON TABLE public.vehicle_pending TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_summary TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_summary TO telemetry_maintain;

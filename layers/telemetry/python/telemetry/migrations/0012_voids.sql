@@ -318,3 +318,4 @@ GRANT EXECUTE ON FUNCTION
 TO telemetry_correct;
 GRANT SELECT ON meter_void, vehicle_void, meter_void_receipt, vehicle_void_receipt
 TO telemetry_read, telemetry_maintain;
+GRANT SELECT ON meter_pending, vehicle_pending TO telemetry_read;  -- telemetry.verification looks there
