@@ -1107,7 +1107,7 @@ BEGIN
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
-        has_voids := EXISTS (SELECT FROM meter_void);
+        has_voids := EXISTS (SELECT FROM meter_void WHERE meter_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages
             FROM set_aside_voided_meter_readings(
@@ -1422,7 +1422,7 @@ IF '-infinity' = ANY (previous) THEN
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
-        has_voids := EXISTS (SELECT FROM vehicle_void);
+        has_voids := EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids
             FROM set_aside_voided_vehicle_readings(
@@ -2693,8 +2693,6 @@ CREATE INDEX fault_of_charger ON public.fault USING btree (vehicle_id, meter_id,
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
-CREATE INDEX meter_void_newest ON public.meter_void USING btree (voided_at DESC);
-
 CREATE UNIQUE INDEX meter_void_standing ON public.meter_void USING btree (meter_id, "timestamp") WHERE (withdrawn_at IS NULL);
 
 CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_end, rank, vehicle_id);
@@ -2702,8 +2700,6 @@ CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_
 CREATE INDEX vehicle_summary_stale ON public.vehicle_summary USING btree (window_end) WHERE stale;
 
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
-
-CREATE INDEX vehicle_void_newest ON public.vehicle_void USING btree (voided_at DESC);
 
 CREATE INDEX vehicle_void_receipt_vehicle_id_timestamp_idx ON public.vehicle_void_receipt USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 

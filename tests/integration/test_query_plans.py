@@ -135,6 +135,8 @@ def check(touched: dict[str, int], bounds: dict[str, int], *streams: str) -> Non
     Each partition has an index of its own: those not named were not read.
     """
     assert touched.pop("all of fleet_window_pkey", 0) <= 2  # the current window, the one before
+    for stream in streams:  # whether anything was ever voided of these devices
+        assert touched.pop(f"{stream}_void_pkey", 0) <= 1
     allowed = {f"{stream}_{table}_pkey": bounds[table] for stream in streams for table in bounds}
     assert touched.keys() == allowed.keys()
     assert {index: rows for index, rows in touched.items() if rows > allowed[index]} == {}

@@ -244,8 +244,6 @@ CREATE UNIQUE INDEX meter_void_standing ON meter_void (meter_id, "timestamp")
     WHERE withdrawn_at IS NULL;
 CREATE UNIQUE INDEX vehicle_void_standing ON vehicle_void (vehicle_id, "timestamp")
     WHERE withdrawn_at IS NULL;
-CREATE INDEX meter_void_newest ON meter_void (voided_at DESC);
-CREATE INDEX vehicle_void_newest ON vehicle_void (voided_at DESC);
 CREATE TABLE meter_void_receipt (LIKE meter_telemetry_history INCLUDING ALL);
 CREATE TABLE vehicle_void_receipt (LIKE vehicle_telemetry_history INCLUDING ALL);
 COMMENT ON COLUMN meter_void.voided_by IS 'Who, as it was said; voided_token is the token it was said with.';

@@ -165,7 +165,7 @@ BEGIN
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
-        has_voids := EXISTS (SELECT FROM meter_void);
+        has_voids := EXISTS (SELECT FROM meter_void WHERE meter_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages
             FROM set_aside_voided_meter_readings(

@@ -216,7 +216,7 @@ BEGIN
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
-        has_voids := EXISTS (SELECT FROM vehicle_void);
+        has_voids := EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids
             FROM set_aside_voided_vehicle_readings(
