@@ -1,4 +1,4 @@
-"""The database of a server of our own and its users: who owns, writes, reads, alerts and maintains.
+"""The database of a server of our own and its users: who owns, writes, reads and so on.
 
 None of them is a superuser, as on a managed server: what works here works there.
 """
@@ -25,6 +25,7 @@ from telemetry.database import connect
 OWNER, INGEST, READ = "telemetry_owner", "telemetry_ingest", "telemetry_read"
 MAINTAIN = "telemetry_maintain"
 ALERTS = "telemetry_alerts"
+CORRECT = "telemetry_correct"
 DATABASE = "telemetry"
 PREFERRED_PORT = 54329
 
@@ -40,11 +41,12 @@ class DatabaseUrls:
     ingest: str
     read: str
     alerts: str
+    correct: str
     maintain: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "DatabaseUrls":
-        """Return DATABASE_URL, and INGEST_, READ_, ALERTS_ and MAINTAIN_DATABASE_URL.
+        """Return DATABASE_URL, and and those with INGEST_ and so on before it.
 
         Where only the first is set, one user does everything.
         """
@@ -54,6 +56,7 @@ class DatabaseUrls:
             environ.get("INGEST_DATABASE_URL") or owner,
             environ.get("READ_DATABASE_URL") or owner,
             environ.get("ALERTS_DATABASE_URL") or owner,
+            environ.get("CORRECT_DATABASE_URL") or owner,
             environ.get("MAINTAIN_DATABASE_URL", ""),
         )
 
@@ -66,6 +69,7 @@ class DatabaseUrls:
             "READ_DATABASE_URL": self.read,
             "MAINTAIN_DATABASE_URL": self.maintain,
             "ALERTS_DATABASE_URL": self.alerts,
+            "CORRECT_DATABASE_URL": self.correct,
         }
 
     @property
@@ -77,6 +81,7 @@ class DatabaseUrls:
             "ReadDatabaseUrl": self.read,
             "MaintainDatabaseUrl": self.maintain or self.owner,
             "AlertsDatabaseUrl": self.alerts,
+            "CorrectDatabaseUrl": self.correct,
         }
 
 
@@ -86,7 +91,7 @@ def database_urls(server: RunningPostgres, name: str) -> DatabaseUrls:
     return DatabaseUrls(
         *(
             f"postgresql://{user}:{password_of(server, user)}@{address}/{name}"
-            for user in (OWNER, INGEST, READ, ALERTS, MAINTAIN)
+            for user in (OWNER, INGEST, READ, ALERTS, CORRECT, MAINTAIN)
         )
     )
 
@@ -120,7 +125,7 @@ def make_database(server: RunningPostgres, name: str) -> None:
 def admit_users(server: RunningPostgres) -> None:
     """Give the users that the migrations made their passwords."""
     with connect(server.url) as admin:
-        for user in (INGEST, READ, ALERTS, MAINTAIN):
+        for user in (INGEST, READ, ALERTS, CORRECT, MAINTAIN):
             admin.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(
                     sql.Identifier(user), sql.Literal(password_of(server, user))

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from local.databases import (
     ALERTS,
+    CORRECT,
     INGEST,
     OWNER,
     READ,
@@ -60,6 +61,7 @@ class Server:
             ingest=at_port(urls.ingest, self.pooler_port),
             read=at_port(urls.read, self.pooler_port),
             alerts=at_port(urls.alerts, self.pooler_port),
+            correct=at_port(urls.correct, self.pooler_port),
         )
 
 
@@ -79,7 +81,7 @@ def postgres_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def pgbouncer(embedded: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not Path(PGBOUNCER).exists():
         pytest.skip("PgBouncer is not installed (Debian package pgbouncer)")
-    users = {name: password_of(embedded.running, name) for name in (INGEST, READ, ALERTS)}
+    users = {name: password_of(embedded.running, name) for name in (INGEST, READ, ALERTS, CORRECT)}
     users["postgres"] = urlsplit(embedded.url).password or ""
     folder = tmp_path_factory.mktemp("pgbouncer")
     with start_pgbouncer(folder, embedded.url, users) as port:

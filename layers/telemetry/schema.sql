@@ -764,6 +764,53 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) RETURNS TABLE(stream text, device_id text, "timestamp" timestamp with time zone, voided_at timestamp with time zone, voided_by text, voided_why text, voided_token text, withdrawn_at timestamp with time zone, withdrawn_by text, withdrawn_why text, withdrawn_token text, receipts jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+    SELECT page.*, CASE page.stream
+        WHEN 'meter' THEN (
+            SELECT jsonb_agg(jsonb_build_object(
+                       'receivedAt', received_at, 'kwhConsumedAc', kwh_consumed_ac, 'voltage', voltage)
+                   ORDER BY received_at)
+            FROM meter_void_receipt kept
+            WHERE kept.meter_id = page.device_id AND kept."timestamp" = page."timestamp"
+              AND page.withdrawn_at IS NULL)
+        ELSE (
+            SELECT jsonb_agg(jsonb_build_object(
+                       'receivedAt', received_at, 'kwhDeliveredDc', kwh_delivered_dc,
+                       'batteryTemp', battery_temp, 'soc', soc, 'meterId', meter_id)
+                   ORDER BY received_at)
+            FROM vehicle_void_receipt kept
+            WHERE kept.vehicle_id = page.device_id AND kept."timestamp" = page."timestamp"
+              AND page.withdrawn_at IS NULL)
+        END
+    FROM (
+        SELECT * FROM (
+            SELECT 'meter' AS stream, meter_id AS device_id, "timestamp", voided_at, voided_by,
+                   voided_why, voided_token, withdrawn_at, withdrawn_by, withdrawn_why,
+                   withdrawn_token
+            FROM meter_void
+            WHERE (of_stream IS NULL OR of_stream = 'meter' AND meter_id = of_device)
+              AND (of_time IS NULL OR "timestamp" = of_time)
+              AND (after_at IS NULL OR voided_at <= after_at)
+            UNION ALL
+            SELECT 'vehicle', vehicle_id, "timestamp", voided_at, voided_by, voided_why,
+                   voided_token, withdrawn_at, withdrawn_by, withdrawn_why, withdrawn_token
+            FROM vehicle_void
+            WHERE (of_stream IS NULL OR of_stream = 'vehicle' AND vehicle_id = of_device)
+              AND (of_time IS NULL OR "timestamp" = of_time)
+              AND (after_at IS NULL OR voided_at <= after_at)
+        ) AS void
+        WHERE after_at IS NULL OR voided_at < after_at
+           OR (void.stream, void.device_id, void."timestamp") > (after_stream, after_device, after_time)
+        ORDER BY voided_at DESC, void.stream, void.device_id, void."timestamp"
+        LIMIT most
+    ) AS page
+    ORDER BY voided_at DESC, page.stream, page.device_id, page."timestamp"
+$$;
+
 CREATE FUNCTION public.lock_links(devices text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1003,6 +1050,99 @@ CREATE FUNCTION public.rollup_hour("timestamp" timestamp with time zone) RETURNS
     RETURN date_bin('01:00:00'::interval, ("timestamp" - '00:00:00.000001'::interval), '2000-01-01 00:00:00+00'::timestamp with time zone);
 
 COMMENT ON FUNCTION public.rollup_hour("timestamp" timestamp with time zone) IS 'The start of the rollup hour (hour, hour + 1 h] that a timestamp belongs to.';
+
+CREATE FUNCTION public.set_aside_voided_meter_readings(INOUT meter_ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT voltages double precision[], INOUT registers double precision[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    receipt record;
+    others  integer[] := ARRAY(SELECT generate_subscripts(meter_ids, 1));
+BEGIN
+    FOR receipt IN
+        SELECT item.*
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+            WITH ORDINALITY AS item (id, ts, received_at, kwh, voltage, register, position)
+        JOIN meter_void void ON void.meter_id = item.id AND void."timestamp" = item.ts
+            AND void.withdrawn_at IS NULL
+        ORDER BY item.position
+        FOR SHARE OF void
+    LOOP
+        LOOP
+            INSERT INTO meter_void_receipt
+                (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage, register_kwh)
+            VALUES (receipt.id, receipt.ts, receipt.received_at, receipt.kwh, receipt.voltage,
+                    receipt.register)
+            ON CONFLICT DO NOTHING;
+            EXIT WHEN FOUND OR EXISTS (
+                SELECT FROM meter_void_receipt
+                WHERE meter_id = receipt.id AND "timestamp" = receipt.ts
+                  AND received_at = receipt.received_at
+                  AND (coalesce(register_kwh, kwh_consumed_ac), voltage)
+                      = (coalesce(receipt.register, receipt.kwh)::numeric, receipt.voltage));
+            receipt.received_at := receipt.received_at + interval '1 microsecond';
+        END LOOP;
+        others := array_remove(others, receipt.position::integer);
+    END LOOP;
+    SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at), array_agg(kwh),
+           array_agg(voltage), array_agg(register)
+    INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
+    FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers) WITH ORDINALITY
+        AS item (id, ts, received_at, kwh, voltage, register, position)
+    WHERE position = ANY (others);
+END
+$$;
+
+CREATE FUNCTION public.set_aside_voided_vehicle_readings(INOUT vehicle_ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT battery_temps double precision[], INOUT socs double precision[], INOUT meter_ids text[], INOUT registers double precision[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    receipt    record;
+    name_meter constant boolean := meter_ids IS NOT NULL;
+    others     integer[] := ARRAY(SELECT generate_subscripts(vehicle_ids, 1));
+BEGIN
+    FOR receipt IN
+        SELECT item.*
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                    registers) WITH ORDINALITY
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
+        JOIN vehicle_void void ON void.vehicle_id = item.id AND void."timestamp" = item.ts
+            AND void.withdrawn_at IS NULL
+        ORDER BY item.position
+        FOR SHARE OF void
+    LOOP
+        LOOP
+            INSERT INTO vehicle_void_receipt
+                (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id,
+                 register_kwh)
+            VALUES (receipt.id, receipt.ts, receipt.received_at, receipt.kwh, receipt.battery_temp,
+                    receipt.soc, receipt.meter, receipt.register)
+            ON CONFLICT DO NOTHING;
+            EXIT WHEN FOUND OR EXISTS (
+                SELECT FROM vehicle_void_receipt
+                WHERE vehicle_id = receipt.id AND "timestamp" = receipt.ts
+                  AND received_at = receipt.received_at
+                  AND (coalesce(register_kwh, kwh_delivered_dc), battery_temp, soc, meter_id)
+                      IS NOT DISTINCT FROM
+                      (coalesce(receipt.register, receipt.kwh)::numeric,
+                       receipt.battery_temp::numeric, receipt.soc, receipt.meter));
+            receipt.received_at := receipt.received_at + interval '1 microsecond';
+        END LOOP;
+        others := array_remove(others, receipt.position::integer);
+    END LOOP;
+    SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at), array_agg(kwh),
+           array_agg(battery_temp), array_agg(soc), CASE WHEN name_meter THEN array_agg(meter) END,
+           array_agg(register)
+    INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, registers
+    FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                registers) WITH ORDINALITY
+        AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
+    WHERE position = ANY (others);
+END
+$$;
 
 CREATE FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) RETURNS void
     LANGUAGE plpgsql
@@ -1287,6 +1427,83 @@ IF wrong IS NOT NULL THEN
 END
 $$;
 
+CREATE FUNCTION public.show_meter_readings(ids text[], timestamps timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    UPDATE meter_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
+        last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
+        last_register_kwh = newest.register_kwh
+    FROM (
+        SELECT DISTINCT held.meter_id, held.last_timestamp
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN meter_live_status held ON held.meter_id = item.id
+            AND (held.voided_to >= item.ts OR held.last_timestamp = '-infinity')
+    ) AS held
+    CROSS JOIN LATERAL (
+        SELECT * FROM meter_telemetry_history h
+        WHERE h.meter_id = held.meter_id AND h."timestamp" >= held.last_timestamp
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS newest
+    WHERE live.meter_id = held.meter_id
+      AND (newest."timestamp", newest.received_at) > (live.last_timestamp, live.updated_at);
+    DELETE FROM meter_live_status WHERE meter_id = ANY (ids) AND last_timestamp = '-infinity';
+END
+$$;
+
+CREATE FUNCTION public.show_vehicle_readings(ids text[], timestamps timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    UPDATE vehicle_live_status live
+    SET soc = charged.soc, soc_timestamp = charged."timestamp",
+        soc_received_at = charged.received_at
+    FROM (
+        SELECT DISTINCT held.vehicle_id, held.soc_timestamp
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status held ON held.vehicle_id = item.id
+            AND (held.voided_to >= item.ts OR held.last_timestamp = '-infinity')
+    ) AS held
+    CROSS JOIN LATERAL (
+        SELECT * FROM vehicle_telemetry_history h
+        WHERE h.vehicle_id = held.vehicle_id AND h."timestamp" >= held.soc_timestamp
+          AND h.soc IS NOT NULL
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS charged
+    WHERE live.vehicle_id = held.vehicle_id
+      AND (charged."timestamp", charged.received_at) > (live.soc_timestamp, live.soc_received_at);
+
+UPDATE vehicle_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
+        last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
+        last_register_kwh = newest.register_kwh
+    FROM (
+        SELECT DISTINCT held.vehicle_id, held.last_timestamp
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status held ON held.vehicle_id = item.id
+            AND (held.voided_to >= item.ts OR held.last_timestamp = '-infinity')
+    ) AS held
+    CROSS JOIN LATERAL (
+        SELECT * FROM vehicle_telemetry_history h
+        WHERE h.vehicle_id = held.vehicle_id AND h."timestamp" >= held.last_timestamp
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS newest
+    WHERE live.vehicle_id = held.vehicle_id
+      AND (newest."timestamp", newest.received_at) > (live.last_timestamp, live.updated_at);
+    DELETE FROM vehicle_live_status WHERE vehicle_id = ANY (ids) AND last_timestamp = '-infinity';
+END
+$$;
+
 CREATE FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
@@ -1295,7 +1512,7 @@ BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
-    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts
+    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
       AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
@@ -1344,6 +1561,7 @@ DECLARE
     old_registers   numeric[];
     registers       double precision[];
     archived_to     timestamptz;
+    has_voids       boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by (0010).
     IF EXISTS (SELECT FROM devices) THEN
@@ -1354,7 +1572,8 @@ BEGIN
 
 -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
-    --    device time that was shown before, '-infinity' for a new device.
+    --    device time that was shown before, '-infinity' for a new device. What may be voided is not
+    --    shown yet, and counts as shown before.
     WITH written AS (
         INSERT INTO meter_live_status AS live
             (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage,
@@ -1374,18 +1593,28 @@ BEGIN
             last_register_kwh = excluded.last_register_kwh
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
-        RETURNING meter_id, previous_timestamp, summed_to
+          AND excluded.last_timestamp > live.voided_to
+        RETURNING meter_id, greatest(previous_timestamp, voided_to) AS previous_timestamp, summed_to
     )
     SELECT array_agg(meter_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
     FROM written;
 
--- Of a new device: it may have been declared while this waited for it.
+-- A device that is new here may have been declared while this waited for it (0010), and may be one
+    -- of which every reading was voided (0012).
     IF '-infinity' = ANY (previous) THEN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
         WHERE meter_id = ANY (ids) AND NOT reports_register
           AND device_id = meter_id AND register_from < 'infinity';
+        UPDATE meter_live_status live
+        SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
+        FROM (SELECT meter_id, max("timestamp") AS last FROM meter_void
+              WHERE meter_id = ANY (ids) GROUP BY meter_id) AS void
+        WHERE live.meter_id = void.meter_id AND live.voided_to = '-infinity';
+        IF FOUND THEN
+            previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
+        END IF;
     END IF;
 
 -- 2. A reading newer than what the live row showed before cannot have been in history. Of any
@@ -1400,7 +1629,14 @@ BEGIN
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
-        -- first_late and last_late repeat the join's condition as plain values: partitions outside
+        has_voids := EXISTS (SELECT FROM meter_void WHERE meter_id = ANY (late_ids));
+        IF has_voids THEN
+            SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
+            FROM set_aside_voided_meter_readings(
+                meter_ids, timestamps, received_ats, kwhs, voltages, registers);
+        END IF;
+
+-- first_late and last_late repeat the join's condition as plain values: partitions outside
         -- them are then pruned once, instead of being opened for each reading.
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_consumed_ac), array_agg(counted.voltage),
@@ -1495,6 +1731,9 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         WHERE live.meter_id = newest.id
           AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
+    IF has_voids THEN
+        PERFORM show_meter_readings(late_ids, late_timestamps);
+    END IF;
 
 -- 4. Rollup: what each reading adds to its hour is its values less those that counted for it
     --    before. Sums are numeric, so this is exact.
@@ -1572,7 +1811,7 @@ BEGIN
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
-    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts
+    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
       AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
@@ -1634,6 +1873,7 @@ DECLARE
     old_registers   numeric[];
     registers       double precision[];
     archived_to     timestamptz;
+    has_voids       boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by.
     IF EXISTS (SELECT FROM devices) THEN
@@ -1693,11 +1933,14 @@ BEGIN
                           > (live.soc_timestamp, live.soc_received_at)
                      THEN excluded.soc_received_at ELSE live.soc_received_at END,
             soc_timestamp = greatest(excluded.soc_timestamp, live.soc_timestamp)
-        WHERE (excluded.last_timestamp, excluded.updated_at)
-            > (live.last_timestamp, live.updated_at)
-           OR (excluded.soc_timestamp, excluded.soc_received_at)
-            > (live.soc_timestamp, live.soc_received_at)
-        RETURNING vehicle_id, previous_timestamp, summed_to
+        WHERE ((excluded.last_timestamp, excluded.updated_at)
+               > (live.last_timestamp, live.updated_at)
+            OR (excluded.soc_timestamp, excluded.soc_received_at)
+               > (live.soc_timestamp, live.soc_received_at))
+          AND least(excluded.last_timestamp, nullif(excluded.soc_timestamp, '-infinity'))
+            > live.voided_to
+        RETURNING vehicle_id, greatest(previous_timestamp, voided_to) AS previous_timestamp,
+                  summed_to
     )
     SELECT array_agg(vehicle_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
@@ -1707,6 +1950,15 @@ BEGIN
         FROM devices
         WHERE vehicle_id = ANY (ids) AND NOT reports_register
           AND device_id = vehicle_id AND register_from < 'infinity';
+        UPDATE vehicle_live_status live
+        SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
+            soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'
+        FROM (SELECT vehicle_id, max("timestamp") AS last FROM vehicle_void
+              WHERE vehicle_id = ANY (ids) GROUP BY vehicle_id) AS void
+        WHERE live.vehicle_id = void.vehicle_id AND live.voided_to = '-infinity';
+        IF FOUND THEN
+            previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
+        END IF;
     END IF;
 
 -- 2. Look up the receipts that counted so far.
@@ -1720,7 +1972,16 @@ BEGIN
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
-        SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
+        has_voids := EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = ANY (late_ids));
+        IF has_voids THEN
+            SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                          registers
+            FROM set_aside_voided_vehicle_readings(
+                vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                registers);
+        END IF;
+
+SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
                array_agg(counted.soc), array_agg(counted.meter_id),
                array_agg(counted.register_kwh)
@@ -1830,6 +2091,9 @@ UPDATE vehicle_live_status live
         WHERE live.vehicle_id = charged.id
           AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
+    IF has_voids THEN
+        PERFORM show_vehicle_readings(late_ids, late_timestamps);
+    END IF;
 
 -- 4. Rollup.
     WITH counted AS (
@@ -2277,6 +2541,257 @@ RETURN QUERY
 END
 $$;
 
+CREATE FUNCTION public.void_meter_reading(id text, ts timestamp with time zone, by_whom text, why text, token text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    in_hour constant timestamptz := rollup_hour(ts);
+    live    meter_live_status;
+    counted meter_telemetry_history;
+    newest  meter_telemetry_history;
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE; -- as writers do, before the live row
+    SELECT * INTO live FROM meter_live_status WHERE meter_id = id FOR UPDATE;
+    IF EXISTS (SELECT FROM meter_void
+               WHERE meter_id = id AND "timestamp" = ts AND withdrawn_at IS NULL) THEN
+        RETURN 'standing';
+    END IF;
+
+-- Look first: these hold history as it is until commit, so that no day is archived meanwhile.
+    SELECT * INTO counted FROM meter_telemetry_history
+    WHERE meter_id = id AND "timestamp" = ts ORDER BY received_at DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN (
+            SELECT 'archived' FROM archive_horizon, meter_hourly_rollup hourly
+            WHERE stream = 'meter' AND archived_to > ts AND meter_id = id AND hour = in_hour
+              AND minutes & minute_bit(ts, in_hour) != 0);
+    END IF;
+    IF live.last_timestamp = ts THEN
+        SELECT * INTO newest FROM meter_telemetry_history
+        WHERE meter_id = id AND "timestamp" < ts ORDER BY "timestamp" DESC, received_at DESC LIMIT 1;
+        IF NOT FOUND AND EXISTS (
+            SELECT FROM meter_hourly_rollup
+            WHERE meter_id = id AND (hour != in_hour OR readings > 1)) THEN
+            RETURN 'archived';
+        END IF;
+    END IF;
+
+WITH moved AS (
+        DELETE FROM meter_telemetry_history WHERE meter_id = id AND "timestamp" = ts RETURNING *
+    )
+    INSERT INTO meter_void_receipt SELECT * FROM moved;
+    INSERT INTO meter_void ("timestamp", voided_at, meter_id, voided_by, voided_why, voided_token)
+    VALUES (ts, clock_timestamp(), id, by_whom, why, token);
+
+-- The minute was heard from all the same where another reading ended in it. One that waits to be
+    -- compared with the archive counts as that: see step 2 of the store.
+    UPDATE meter_hourly_rollup rollup
+    SET readings = readings - 1, kwh_consumed_ac = rollup.kwh_consumed_ac - counted.kwh_consumed_ac,
+        minutes = CASE
+            WHEN EXISTS (
+                SELECT FROM meter_telemetry_history h
+                WHERE h.meter_id = id AND h."timestamp" > minute.start
+                  AND h."timestamp" <= minute.start + interval '1 minute')
+              OR EXISTS (
+                SELECT FROM meter_pending late
+                WHERE late.meter_id = id AND late."timestamp" > minute.start
+                  AND late."timestamp" <= minute.start + interval '1 minute')
+            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
+        END
+    FROM (SELECT date_bin('1 minute', ts - interval '1 microsecond', in_hour) AS start) AS minute
+    WHERE meter_id = id AND hour = in_hour;
+    DELETE FROM meter_hourly_rollup
+    WHERE meter_id = id AND hour = in_hour AND readings = 0 AND minutes = 0;
+    PERFORM change_meter_summaries(ARRAY[id], ARRAY[ts]);
+    DELETE FROM meter_daily_rollup daily
+    WHERE meter_id = id AND day = day_of(in_hour) AND NOT EXISTS (
+        SELECT FROM meter_hourly_rollup hourly
+        WHERE hourly.meter_id = id
+          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
+
+UPDATE meter_live_status SET voided_to = greatest(voided_to, ts) WHERE meter_id = id;
+    IF newest.meter_id IS NOT NULL THEN
+        UPDATE meter_live_status
+        SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
+            last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
+            last_register_kwh = newest.register_kwh
+        WHERE meter_id = id;
+    ELSIF live.last_timestamp = ts THEN
+        DELETE FROM meter_live_status WHERE meter_id = id;
+    END IF;
+    PERFORM settle_meter_registers(ARRAY[id], ARRAY[ts]);
+    RETURN 'voided';
+END
+$$;
+
+CREATE FUNCTION public.void_vehicle_reading(id text, ts timestamp with time zone, by_whom text, why text, token text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    in_hour constant timestamptz := rollup_hour(ts);
+    live    vehicle_live_status;
+    counted vehicle_telemetry_history;
+    newest  vehicle_telemetry_history;
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE; -- as writers do, before the live row
+    SELECT * INTO live FROM vehicle_live_status WHERE vehicle_id = id FOR UPDATE;
+    IF EXISTS (SELECT FROM vehicle_void
+               WHERE vehicle_id = id AND "timestamp" = ts AND withdrawn_at IS NULL) THEN
+        RETURN 'standing';
+    END IF;
+
+-- Look first: these hold history as it is until commit, so that no day is archived meanwhile.
+    SELECT * INTO counted FROM vehicle_telemetry_history
+    WHERE vehicle_id = id AND "timestamp" = ts ORDER BY received_at DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN (
+            SELECT 'archived' FROM archive_horizon, vehicle_hourly_rollup hourly
+            WHERE stream = 'vehicle' AND archived_to > ts AND vehicle_id = id AND hour = in_hour
+              AND minutes & minute_bit(ts, in_hour) != 0);
+    END IF;
+    IF live.last_timestamp = ts THEN
+        SELECT * INTO newest FROM vehicle_telemetry_history
+        WHERE vehicle_id = id AND "timestamp" < ts ORDER BY "timestamp" DESC, received_at DESC LIMIT 1;
+        IF NOT FOUND AND EXISTS (
+            SELECT FROM vehicle_hourly_rollup
+            WHERE vehicle_id = id AND (hour != in_hour OR readings > 1)) THEN
+            RETURN 'archived';
+        END IF;
+    END IF;
+
+WITH moved AS (
+        DELETE FROM vehicle_telemetry_history WHERE vehicle_id = id AND "timestamp" = ts RETURNING *
+    )
+    INSERT INTO vehicle_void_receipt SELECT * FROM moved;
+    INSERT INTO vehicle_void ("timestamp", voided_at, vehicle_id, voided_by, voided_why, voided_token)
+    VALUES (ts, clock_timestamp(), id, by_whom, why, token);
+
+-- The minute was heard from all the same where another reading ended in it. One that waits to be
+    -- compared with the archive counts as that: see step 2 of the store.
+    UPDATE vehicle_hourly_rollup rollup
+    SET readings = readings - 1, kwh_delivered_dc = rollup.kwh_delivered_dc - counted.kwh_delivered_dc,
+        battery_temp_sum = battery_temp_sum - counted.battery_temp,
+        minutes = CASE
+            WHEN EXISTS (
+                SELECT FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = id AND h."timestamp" > minute.start
+                  AND h."timestamp" <= minute.start + interval '1 minute')
+              OR EXISTS (
+                SELECT FROM vehicle_pending late
+                WHERE late.vehicle_id = id AND late."timestamp" > minute.start
+                  AND late."timestamp" <= minute.start + interval '1 minute')
+            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
+        END
+    FROM (SELECT date_bin('1 minute', ts - interval '1 microsecond', in_hour) AS start) AS minute
+    WHERE vehicle_id = id AND hour = in_hour;
+    DELETE FROM vehicle_hourly_rollup
+    WHERE vehicle_id = id AND hour = in_hour AND readings = 0 AND minutes = 0;
+    PERFORM change_vehicle_summaries(ARRAY[id], ARRAY[ts]);
+    DELETE FROM vehicle_daily_rollup daily
+    WHERE vehicle_id = id AND day = day_of(in_hour) AND NOT EXISTS (
+        SELECT FROM vehicle_hourly_rollup hourly
+        WHERE hourly.vehicle_id = id
+          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
+
+UPDATE vehicle_live_status SET voided_to = greatest(voided_to, ts) WHERE vehicle_id = id;
+    IF newest.vehicle_id IS NOT NULL THEN
+        UPDATE vehicle_live_status
+        SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
+            last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
+            last_register_kwh = newest.register_kwh
+        WHERE vehicle_id = id;
+    ELSIF live.last_timestamp = ts THEN
+        -- Its summaries stay, marked: it may come back before they go.
+        DELETE FROM vehicle_live_status WHERE vehicle_id = id;
+    END IF;
+    IF live.soc_timestamp = ts THEN
+        UPDATE vehicle_live_status
+        SET soc = charged.soc, soc_timestamp = coalesce(charged."timestamp", '-infinity'),
+            soc_received_at = coalesce(charged.received_at, '-infinity')
+        FROM (VALUES (1)) AS one LEFT JOIN (
+            SELECT h.soc, h."timestamp", h.received_at FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = id AND h."timestamp" < ts AND h.soc IS NOT NULL
+            ORDER BY h."timestamp" DESC, h.received_at DESC
+            LIMIT 1
+        ) AS charged ON true
+        WHERE vehicle_id = id;
+    END IF;
+    IF counted.meter_id IS NOT NULL THEN
+        PERFORM claim_meters(ARRAY[id], ARRAY[ts], ARRAY[counted.meter_id], ARRAY[NULL::text]);
+    END IF;
+    PERFORM settle_vehicle_registers(ARRAY[id], ARRAY[ts]);
+    RETURN 'voided';
+END
+$$;
+
+CREATE FUNCTION public.withdraw_meter_void(id text, ts timestamp with time zone, by_whom text, why text, token text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    back record;
+BEGIN
+    -- As writers do: the declaration, the live row, then the void.
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    PERFORM FROM meter_live_status WHERE meter_id = id FOR UPDATE;
+    UPDATE meter_void
+    SET withdrawn_at = clock_timestamp(), withdrawn_by = by_whom, withdrawn_why = why,
+        withdrawn_token = token
+    WHERE meter_id = id AND "timestamp" = ts AND withdrawn_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN EXISTS (SELECT FROM meter_void WHERE meter_id = id AND "timestamp" = ts);
+    END IF;
+    WITH moved AS (
+        DELETE FROM meter_void_receipt WHERE meter_id = id AND "timestamp" = ts RETURNING *
+    )
+    SELECT array_agg(meter_id) AS ids, array_agg("timestamp") AS times, array_agg(received_at) AS receipts,
+           array_agg(coalesce(register_kwh, kwh_consumed_ac)::double precision) AS kwhs, array_agg(voltage) AS voltages
+    INTO back FROM moved;
+    PERFORM store_meter_readings(back.ids, back.times, back.receipts, back.kwhs, back.voltages);
+    RETURN true;
+END
+$$;
+
+CREATE FUNCTION public.withdraw_vehicle_void(id text, ts timestamp with time zone, by_whom text, why text, token text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    back record;
+BEGIN
+    -- As writers do: the declaration, the live row, then the void.
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    PERFORM FROM vehicle_live_status WHERE vehicle_id = id FOR UPDATE;
+    UPDATE vehicle_void
+    SET withdrawn_at = clock_timestamp(), withdrawn_by = by_whom, withdrawn_why = why,
+        withdrawn_token = token
+    WHERE vehicle_id = id AND "timestamp" = ts AND withdrawn_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = id AND "timestamp" = ts);
+    END IF;
+    WITH moved AS (
+        DELETE FROM vehicle_void_receipt WHERE vehicle_id = id AND "timestamp" = ts RETURNING *
+    )
+    SELECT array_agg(vehicle_id) AS ids, array_agg("timestamp") AS times,
+           array_agg(received_at) AS receipts,
+           array_agg(coalesce(register_kwh, kwh_delivered_dc)::double precision) AS kwhs,
+           array_agg(battery_temp::double precision) AS battery_temps, array_agg(soc) AS socs,
+           CASE WHEN count(meter_id) > 0 THEN array_agg(meter_id) END AS meters
+    INTO back FROM moved;
+    PERFORM store_vehicle_readings(back.ids, back.times, back.receipts, back.kwhs, back.battery_temps,
+                                   back.socs, back.meters);
+    RETURN true;
+END
+$$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -2471,6 +2986,7 @@ CREATE TABLE public.meter_live_status (
     last_timestamp timestamp with time zone NOT NULL,
     previous_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     summed_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    voided_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     last_voltage double precision NOT NULL,
     reports_register boolean DEFAULT false NOT NULL,
@@ -2487,6 +3003,8 @@ COMMENT ON COLUMN public.meter_live_status.last_timestamp IS 'Device time of the
 COMMENT ON COLUMN public.meter_live_status.previous_timestamp IS 'What last_timestamp was before the last batch: a writer tells by it which of its readings are newer.';
 
 COMMENT ON COLUMN public.meter_live_status.summed_to IS 'Up to here daily rollups are made of this device. Who stores an earlier reading makes its day anew.';
+
+COMMENT ON COLUMN public.meter_live_status.voided_to IS 'Up to here readings may be voided. Who stores an earlier one looks whether it is.';
 
 COMMENT ON COLUMN public.meter_live_status.updated_at IS 'received_at of the receipt shown.';
 
@@ -2517,6 +3035,36 @@ ALTER TABLE public.meter_pending ALTER COLUMN number ADD GENERATED ALWAYS AS IDE
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE public.meter_void (
+    "timestamp" timestamp with time zone NOT NULL,
+    voided_at timestamp with time zone NOT NULL,
+    withdrawn_at timestamp with time zone,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    voided_by text NOT NULL,
+    voided_why text NOT NULL,
+    voided_token text,
+    withdrawn_by text,
+    withdrawn_why text,
+    withdrawn_token text
+);
+
+COMMENT ON COLUMN public.meter_void.voided_by IS 'Who, as it was said; voided_token is the token it was said with.';
+
+CREATE TABLE public.meter_void_receipt (
+    "timestamp" timestamp with time zone CONSTRAINT meter_telemetry_history_timestamp_not_null NOT NULL,
+    received_at timestamp with time zone CONSTRAINT meter_telemetry_history_received_at_not_null NOT NULL,
+    voltage double precision CONSTRAINT meter_telemetry_history_voltage_not_null NOT NULL,
+    meter_id text CONSTRAINT meter_telemetry_history_meter_id_not_null NOT NULL COLLATE pg_catalog."C",
+    kwh_consumed_ac numeric CONSTRAINT meter_telemetry_history_kwh_consumed_ac_not_null NOT NULL,
+    register_kwh numeric
+);
+
+COMMENT ON COLUMN public.meter_void_receipt."timestamp" IS 'Device time. The energy is that of the interval which ends here.';
+
+COMMENT ON COLUMN public.meter_void_receipt.received_at IS 'When the API accepted the event; assigned once and kept through the queue.';
+
+COMMENT ON COLUMN public.meter_void_receipt.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
 
 CREATE TABLE public.register_baselines (
     "timestamp" timestamp with time zone NOT NULL,
@@ -2591,6 +3139,7 @@ CREATE TABLE public.vehicle_live_status (
     last_timestamp timestamp with time zone NOT NULL,
     previous_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     summed_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    voided_to timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     soc double precision,
     soc_timestamp timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -2659,6 +3208,34 @@ COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading or a link in the wi
 
 COMMENT ON COLUMN public.vehicle_summary.rank IS 'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
 
+CREATE TABLE public.vehicle_void (
+    "timestamp" timestamp with time zone NOT NULL,
+    voided_at timestamp with time zone NOT NULL,
+    withdrawn_at timestamp with time zone,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    voided_by text NOT NULL,
+    voided_why text NOT NULL,
+    voided_token text,
+    withdrawn_by text,
+    withdrawn_why text,
+    withdrawn_token text
+);
+
+CREATE TABLE public.vehicle_void_receipt (
+    "timestamp" timestamp with time zone CONSTRAINT vehicle_telemetry_history_timestamp_not_null NOT NULL,
+    received_at timestamp with time zone CONSTRAINT vehicle_telemetry_history_received_at_not_null NOT NULL,
+    soc double precision,
+    vehicle_id text CONSTRAINT vehicle_telemetry_history_vehicle_id_not_null NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric CONSTRAINT vehicle_telemetry_history_kwh_delivered_dc_not_null NOT NULL,
+    battery_temp numeric CONSTRAINT vehicle_telemetry_history_battery_temp_not_null NOT NULL,
+    meter_id text COLLATE pg_catalog."C",
+    register_kwh numeric
+);
+
+COMMENT ON COLUMN public.vehicle_void_receipt.meter_id IS 'The meter that fed the vehicle, where the reading names one.';
+
+COMMENT ON COLUMN public.vehicle_void_receipt.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
+
 ALTER TABLE ONLY public.archive_closed
     ADD CONSTRAINT archive_closed_pkey PRIMARY KEY (name);
 
@@ -2707,6 +3284,12 @@ ALTER TABLE ONLY public.meter_pending
 ALTER TABLE ONLY public.meter_telemetry_history
     ADD CONSTRAINT meter_telemetry_history_pkey PRIMARY KEY (meter_id, "timestamp", received_at);
 
+ALTER TABLE ONLY public.meter_void
+    ADD CONSTRAINT meter_void_pkey PRIMARY KEY (meter_id, "timestamp", voided_at);
+
+ALTER TABLE ONLY public.meter_void_receipt
+    ADD CONSTRAINT meter_void_receipt_pkey PRIMARY KEY (meter_id, "timestamp", received_at);
+
 ALTER TABLE ONLY public.register_baselines
     ADD CONSTRAINT register_baselines_pkey PRIMARY KEY (device_id, stream);
 
@@ -2734,6 +3317,12 @@ ALTER TABLE ONLY public.vehicle_summary
 ALTER TABLE ONLY public.vehicle_telemetry_history
     ADD CONSTRAINT vehicle_telemetry_history_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
 
+ALTER TABLE ONLY public.vehicle_void
+    ADD CONSTRAINT vehicle_void_pkey PRIMARY KEY (vehicle_id, "timestamp", voided_at);
+
+ALTER TABLE ONLY public.vehicle_void_receipt
+    ADD CONSTRAINT vehicle_void_receipt_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
+
 CREATE INDEX fault_change_unpublished ON public.fault_change USING btree (changed_at) WHERE (published_at IS NULL);
 
 CREATE UNIQUE INDEX fault_current ON public.fault USING btree (vehicle_id, meter_id) WHERE (state <> 'cleared'::text);
@@ -2744,11 +3333,17 @@ CREATE INDEX fault_of_charger ON public.fault USING btree (vehicle_id, meter_id,
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
+CREATE UNIQUE INDEX meter_void_standing ON public.meter_void USING btree (meter_id, "timestamp") WHERE (withdrawn_at IS NULL);
+
 CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_end, rank, vehicle_id);
 
 CREATE INDEX vehicle_summary_stale ON public.vehicle_summary USING btree (window_end) WHERE stale;
 
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
+
+CREATE INDEX vehicle_void_receipt_vehicle_id_timestamp_idx ON public.vehicle_void_receipt USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
+
+CREATE UNIQUE INDEX vehicle_void_standing ON public.vehicle_void USING btree (vehicle_id, "timestamp") WHERE (withdrawn_at IS NULL);
 
 CREATE TRIGGER links_change_summaries AFTER INSERT OR DELETE OR UPDATE ON public.links FOR EACH ROW EXECUTE FUNCTION public.mark_summaries_of_link();
 
@@ -2823,6 +3418,9 @@ GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestam
 REVOKE ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) TO telemetry_ingest;
 
+REVOKE ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) TO telemetry_correct;
+
 REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_links(devices text[]) TO telemetry_maintain;
 
@@ -2840,6 +3438,10 @@ GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestam
 REVOKE ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) TO telemetry_read;
 
+REVOKE ALL ON FUNCTION public.set_aside_voided_meter_readings(INOUT meter_ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT voltages double precision[], INOUT registers double precision[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.set_aside_voided_vehicle_readings(INOUT vehicle_ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT battery_temps double precision[], INOUT socs double precision[], INOUT meter_ids text[], INOUT registers double precision[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
@@ -2849,6 +3451,10 @@ REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with ti
 GRANT ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.settle_vehicle_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.show_meter_readings(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.show_vehicle_readings(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.store_meter_reading(id text, ts timestamp with time zone, received_at timestamp with time zone, kwh double precision, voltage double precision, in_hour timestamp with time zone, minute bigint) TO telemetry_ingest;
@@ -2886,6 +3492,18 @@ GRANT ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time z
 REVOKE ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) TO telemetry_read;
 GRANT ALL ON FUNCTION public.vehicle_performance(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.void_meter_reading(id text, ts timestamp with time zone, by_whom text, why text, token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.void_meter_reading(id text, ts timestamp with time zone, by_whom text, why text, token text) TO telemetry_correct;
+
+REVOKE ALL ON FUNCTION public.void_vehicle_reading(id text, ts timestamp with time zone, by_whom text, why text, token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.void_vehicle_reading(id text, ts timestamp with time zone, by_whom text, why text, token text) TO telemetry_correct;
+
+REVOKE ALL ON FUNCTION public.withdraw_meter_void(id text, ts timestamp with time zone, by_whom text, why text, token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.withdraw_meter_void(id text, ts timestamp with time zone, by_whom text, why text, token text) TO telemetry_correct;
+
+REVOKE ALL ON FUNCTION public.withdraw_vehicle_void(id text, ts timestamp with time zone, by_whom text, why text, token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.withdraw_vehicle_void(id text, ts timestamp with time zone, by_whom text, why text, token text) TO telemetry_correct;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_closed TO telemetry_maintain;
 
@@ -2933,6 +3551,13 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_live_status TO telemetry
 GRANT SELECT ON TABLE public.meter_live_state TO telemetry_read;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_pending TO telemetry_maintain;
+GRANT SELECT ON TABLE public.meter_pending TO telemetry_read;
+
+GRANT SELECT ON TABLE public.meter_void TO telemetry_read;
+GRANT SELECT ON TABLE public.meter_void TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.meter_void_receipt TO telemetry_read;
+GRANT SELECT ON TABLE public.meter_void_receipt TO telemetry_maintain;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.register_baselines TO telemetry_maintain;
 
@@ -2958,6 +3583,13 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_live_status TO telemet
 GRANT SELECT ON TABLE public.vehicle_live_state TO telemetry_read;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_pending TO telemetry_maintain;
+GRANT SELECT ON TABLE public.vehicle_pending TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_summary TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_summary TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.vehicle_void TO telemetry_read;
+GRANT SELECT ON TABLE public.vehicle_void TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.vehicle_void_receipt TO telemetry_read;
+GRANT SELECT ON TABLE public.vehicle_void_receipt TO telemetry_maintain;

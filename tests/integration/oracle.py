@@ -85,11 +85,40 @@ def write(database: Database, call: Call) -> None:
         store_vehicle_readings(database, vehicles, call.accepted)
 
 
+Held = dict[tuple[str, datetime, datetime], tuple[Any, ...]]
+
+
+def void(database: Database, reading: tuple[str, datetime]) -> Any:
+    """Void a reading, as ops do; return what came of it."""
+    stream = "meter" if reading[0].startswith("MTR") else "vehicle"
+    statement = f"SELECT void_{stream}_reading(%s, %s, 'Ada', 'a test', NULL)"
+    [(outcome,)] = database.fetch(statement, reading)
+    return outcome
+
+
+def withdraw(database: Database, reading: tuple[str, datetime]) -> None:
+    """Take a void back."""
+    stream = "meter" if reading[0].startswith("MTR") else "vehicle"
+    statement = f"SELECT withdraw_{stream}_void(%s, %s, 'Ada', 'a test', NULL)"
+    assert database.fetch(statement, reading) == [(True,)]
+
+
 class Oracle:
-    """What history has to hold: (device, time, receipt time) → values."""
+    """What is held: (device, time, receipt time) → values; and which readings are voided."""
 
     def __init__(self) -> None:
-        self.history: dict[tuple[str, datetime, datetime], tuple[Any, ...]] = {}
+        self.received: Held = {}
+        self.voided: set[tuple[str, datetime]] = set()
+
+    @property
+    def history(self) -> Held:
+        """What history has to hold."""
+        return {key: held for key, held in self.received.items() if key[:2] not in self.voided}
+
+    @property
+    def set_aside(self) -> Held:
+        """What has to be beside it."""
+        return {key: held for key, held in self.received.items() if key[:2] in self.voided}
 
     def take(self, call: Call) -> None:
         for stream in (True, False):
@@ -97,21 +126,22 @@ class Oracle:
             for position, event in enumerate(own):
                 accepted = call.accepted + position * MICROSECOND
                 while (
-                    held := self.history.setdefault((event.id, event.time, accepted), event.values)
+                    held := self.received.setdefault((event.id, event.time, accepted), event.values)
                 ) != event.values:
                     assert held
                     accepted += MICROSECOND
 
     def counted(self) -> dict[tuple[str, datetime], tuple[Any, ...]]:
         """Return (device, time) → values of the receipt that counts."""
-        return {(key[0], key[1]): self.history[key] for key in sorted(self.history)}
+        return {key[:2]: values for key, values in sorted(self.history.items())}
 
     def live(self) -> dict[str, tuple[Any, ...]]:
-        newest = {key[0]: (key[1], key[2], *self.history[key][:2]) for key in sorted(self.history)}
+        history = self.history
+        newest = {key[0]: (key[1], key[2], *history[key][:2]) for key in sorted(history)}
         charge = {
-            key[0]: self.history[key][2]
-            for key in sorted(self.history)
-            if key[0].startswith("VEH") and self.history[key][2] is not None
+            key[0]: history[key][2]
+            for key in sorted(history)
+            if key[0].startswith("VEH") and history[key][2] is not None
         }
         return {device: (*shown, charge.get(device)) for device, shown in newest.items()}
 

@@ -42,7 +42,7 @@ from telemetry.store import store_meter_reading, store_meter_readings, store_veh
 from telemetry.verification import find_differences
 from tests.conftest import Server, database, unpooled
 from tests.integration.conftest import make_bucket
-from tests.integration.oracle import START, Call, Event, Oracle, write
+from tests.integration.oracle import START, Call, Event, Oracle, void, withdraw, write
 
 pytestmark = unpooled  # the maintenance is direct
 
@@ -446,6 +446,29 @@ def test_late_claims_of_meters_become_links(
     ]
 
 
+def test_a_reading_that_may_be_archived_is_not_voided(
+    by_days: DatabaseUrls,
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+    store: Database,
+) -> None:
+    corrections = Database(by_days.correct)
+    kept = TENTH + 2 * DAY
+    for time in (TENTH + timedelta(hours=1), kept):
+        store_meter_reading(store, meter(time), time)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    before = rollup(maintainer)
+    # In the archive; and the only one beside it, whose live row would have nothing to show.
+    for time in (TENTH + timedelta(hours=1), kept):
+        assert void(corrections, ("MTR", time)) is None  # of another device
+        statement = "SELECT void_meter_reading('METER-1', %s, 'Ada', 'a test', NULL)"
+        assert corrections.fetch(statement, (time,)) == [("archived",)]
+    assert rollup(maintainer) == before
+    assert count_rows(maintainer, "meter_void") == 0
+    corrections.close()
+
+
 def test_writers_never_wait_for_a_second(
     by_days: DatabaseUrls, maintainer: psycopg.Connection[Row], archive: Archive
 ) -> None:
@@ -512,6 +535,7 @@ class ArchivedDisorder(RuleBasedStateMachine):
         super().__init__()
         urls, self.bucket = type(self).fresh()
         self.store = Database(urls.ingest)
+        self.corrections = Database(urls.correct)
         self.connection = connect(urls.maintain)
         self.archive = Archive(self.connection, self.bucket)
         self.late = LateReceipts(self.connection, self.archive)
@@ -520,6 +544,7 @@ class ArchivedDisorder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.store.close()
+        self.corrections.close()
         self.connection.close()
 
     def accept(self, batch: list[Event]) -> Call:
@@ -542,7 +567,7 @@ class ArchivedDisorder(RuleBasedStateMachine):
 
     @rule(data=st.data(), watt_hours=st.integers(4, 6), in_an_instant_taken=st.booleans())
     def correct(self, data: st.DataObject, watt_hours: int, *, in_an_instant_taken: bool) -> None:
-        device, time, accepted = data.draw(st.sampled_from(sorted(self.oracle.history)))
+        device, time, accepted = data.draw(st.sampled_from(sorted(self.oracle.received)))
         event = Event(
             int(device[-1]),
             (time - START).total_seconds(),
@@ -562,6 +587,18 @@ class ArchivedDisorder(RuleBasedStateMachine):
     @rule(data=st.data())
     def redeliver(self, data: st.DataObject) -> None:
         write(self.store, data.draw(st.sampled_from(self.calls)))
+
+    @rule(data=st.data())
+    def void_or_withdraw(self, data: st.DataObject) -> None:
+        readings = sorted({(device, time) for device, time, _ in self.oracle.received})
+        reading = data.draw(st.sampled_from(readings))
+        if reading in self.oracle.voided:
+            withdraw(self.corrections, reading)
+            self.oracle.voided.remove(reading)
+        elif (outcome := void(self.corrections, reading)) == "voided":
+            self.oracle.voided.add(reading)
+        else:
+            assert outcome == "archived"
 
     @rule(days=st.integers(1, 2), calls=st.integers(-1, 3))
     def maintain(self, days: int, calls: int) -> None:

@@ -1,16 +1,16 @@
 """The store under disorder, against an oracle in plain Python.
 
-Random interleavings of new, late, repeated, corrected and batched readings over several
+Random interleavings of new, late, repeated, corrected, batched and voided readings over several
 connections, some at once, with connections killed and receipts redelivered. After every step
-history is exactly what was acknowledged, and live rows and rollups are what history says: by the
-oracle here, and by the SQL of telemetry.verification.
+history and what is set aside are exactly what was acknowledged, and live rows and rollups are what
+history says: by the oracle here, and by the SQL of telemetry.verification.
 """
 
 import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 from hypothesis import settings
@@ -28,7 +28,16 @@ from local.databases import DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.verification import find_differences
 from tests.integration.conftest import delete_all
-from tests.integration.oracle import ACCEPTED, START, Call, Event, Oracle, write
+from tests.integration.oracle import (
+    ACCEPTED,
+    START,
+    Call,
+    Event,
+    Oracle,
+    void,
+    withdraw,
+    write,
+)
 
 CONNECTIONS = 3
 
@@ -59,11 +68,12 @@ class Disorder(RuleBasedStateMachine):
         self.admin = connect(self.superuser_url)
         delete_all(self.admin)
         self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
+        self.corrections = Database(self.urls.correct)
         self.oracle = Oracle()
         self.calls: list[Call] = []
 
     def teardown(self) -> None:
-        for database in self.databases:
+        for database in (*self.databases, self.corrections):
             database.close()
         self.admin.close()
 
@@ -93,7 +103,7 @@ class Disorder(RuleBasedStateMachine):
     def accept_in_an_instant_already_taken(
         self, data: st.DataObject, watt_hours: int, soc: int | None
     ) -> None:
-        device, time, accepted = data.draw(st.sampled_from(sorted(self.oracle.history)))
+        device, time, accepted = data.draw(st.sampled_from(sorted(self.oracle.received)))
         event = Event(
             int(device[-1]),
             (time - START).total_seconds(),
@@ -134,18 +144,64 @@ class Disorder(RuleBasedStateMachine):
         for future in done:
             future.result()
 
+    def draw_reading(self, data: st.DataObject) -> tuple[str, datetime]:
+        readings = sorted({(device, time) for device, time, _ in self.oracle.received})
+        return data.draw(st.sampled_from(readings))
+
+    @rule(data=st.data())
+    def void(self, data: st.DataObject) -> None:
+        reading = self.draw_reading(data)
+        known = reading in self.oracle.voided
+        assert void(self.corrections, reading) == ("standing" if known else "voided")
+        self.oracle.voided.add(reading)
+
+    @precondition(lambda self: self.oracle.voided)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        reading = data.draw(st.sampled_from(sorted(self.oracle.voided)))
+        withdraw(self.corrections, reading)
+        self.oracle.voided.remove(reading)
+
+    @rule(data=st.data(), batch=batches)
+    def void_or_withdraw_while_it_is_sent_again(
+        self, data: st.DataObject, batch: list[Event]
+    ) -> None:
+        reading = self.draw_reading(data)
+        change = withdraw if reading in self.oracle.voided else void
+        resent = [
+            Event(
+                int(reading[0][-1]),
+                (reading[1] - START).total_seconds(),
+                watt_hours,
+                watt_hours,
+                is_meter=reading[0].startswith("MTR"),
+            )
+            for watt_hours in (6, 7)
+        ]
+        calls = [self.accept([*batch, resent[0]]), self.accept([resent[1]])]
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            done = [pool.submit(write, self.databases[n], call) for n, call in enumerate(calls)]
+            done.append(pool.submit(change, self.corrections, reading))
+        for future in done:
+            future.result()
+        self.oracle.voided ^= {reading}
+
     @precondition(lambda self: self.calls)
     @invariant()
     def history_is_what_was_acknowledged(self) -> None:
-        rows = self.admin.execute(
-            """SELECT meter_id, "timestamp", received_at, kwh_consumed_ac, voltage
-               FROM meter_telemetry_history"""
-        ).fetchall()
-        rows += self.admin.execute(
-            """SELECT vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc
-               FROM vehicle_telemetry_history"""
-        ).fetchall()
-        assert {(row[0], row[1], row[2]): row[3:] for row in rows} == self.oracle.history
+        for table, expected in (
+            ("telemetry_history", self.oracle.history),
+            ("void_receipt", self.oracle.set_aside),
+        ):
+            rows = self.admin.execute(
+                f"""SELECT meter_id, "timestamp", received_at, kwh_consumed_ac, voltage
+                    FROM meter_{table}""".encode()
+            ).fetchall()
+            rows += self.admin.execute(
+                f"""SELECT vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc
+                    FROM vehicle_{table}""".encode()
+            ).fetchall()
+            assert {(row[0], row[1], row[2]): row[3:] for row in rows} == expected
 
     @precondition(lambda self: self.calls)
     @invariant()

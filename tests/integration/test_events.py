@@ -43,6 +43,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.M
         "DevicesFunction": 201,
         "LinksFunction": 201,
         "AcknowledgeFunction": 404,
+        "CorrectionsFunction": 404,
     }
     for stream in ("Meter", "Vehicle"):
         for worker in ("Worker", "Backfill"):

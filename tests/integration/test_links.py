@@ -1,8 +1,9 @@
 """Links between vehicles and meters under disorder, against an oracle in plain Python.
 
-Random claims by readings and by the API, late, corrected, given up, re-sent and at equal instants,
-over several connections, some at once, with connections killed. After every step the rows of links
-and the periods that follow from them are those of the claims, whatever the order they came in.
+Random claims by readings and by the API, late, corrected, given up, voided, re-sent and at equal
+instants, over several connections, some at once, with connections killed. After every step the rows
+of links and the periods that follow from them are those of the claims, whatever the order they came
+in.
 """
 
 import threading
@@ -32,6 +33,7 @@ from telemetry.store import store_vehicle_reading, store_vehicle_readings
 from telemetry.streams import VEHICLES
 from telemetry.verification import find_differences
 from tests.integration.conftest import delete_all
+from tests.integration.oracle import void, withdraw
 
 START = datetime(2026, 2, 10, 12, tzinfo=UTC)
 ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
@@ -93,6 +95,7 @@ class Oracle:
     def __init__(self) -> None:
         self.receipts: dict[tuple[str, datetime, datetime], str | None] = {}
         self.said: dict[tuple[str, datetime], str | None] = {}
+        self.voided: set[tuple[str, datetime]] = set()
 
     def take(self, call: Call) -> None:
         for position, named in enumerate(call.readings):
@@ -104,7 +107,7 @@ class Oracle:
         claims = {
             (vehicle, time - MINUTE): Claim(time - MINUTE, vehicle, meter, "reading")
             for (vehicle, time), meter in counted.items()
-            if meter is not None
+            if meter is not None and (vehicle, time) not in self.voided
         }
         for (vehicle, since), meter in self.said.items():
             claims[vehicle, since] = Claim(since, vehicle, meter, "api")
@@ -165,11 +168,12 @@ class Claims(RuleBasedStateMachine):
         self.admin = connect(self.superuser_url)
         delete_all(self.admin)
         self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
+        self.corrections = Database(self.urls.correct)
         self.oracle = Oracle()
         self.calls: list[Call] = []
 
     def teardown(self) -> None:
-        for database in self.databases:
+        for database in (*self.databases, self.corrections):
             database.close()
         self.admin.close()
 
@@ -200,6 +204,14 @@ class Claims(RuleBasedStateMachine):
             vehicle, time, _ = data.draw(st.sampled_from(sorted(self.oracle.receipts)))
             corrected = Named(vehicle, (time - START) / MINUTE, meter)
             write(self.databases[0], self.accept([corrected]))
+
+    @rule(data=st.data())
+    def void_or_withdraw(self, data: st.DataObject) -> None:
+        if self.oracle.receipts:
+            vehicle, time, _ = data.draw(st.sampled_from(sorted(self.oracle.receipts)))
+            change = withdraw if (vehicle, time) in self.oracle.voided else void
+            change(self.corrections, (vehicle, time))
+            self.oracle.voided ^= {(vehicle, time)}
 
     @rule(data=st.data())
     def redeliver(self, data: st.DataObject) -> None:

@@ -144,7 +144,7 @@ def assert_multiplexable(wire: Wire) -> None:
 
 @pytest.fixture
 def api(wire: Wire, urls: DatabaseUrls) -> Iterator[Api]:
-    others = {name: wire.lead(getattr(urls, name)) for name in ("read", "alerts")}
+    others = {name: wire.lead(getattr(urls, name)) for name in ("read", "alerts", "correct")}
     opened = Api(replace(urls, ingest=wire.url, **others))
     yield opened
     opened.close()
@@ -204,7 +204,11 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         for query in ("", "?from=2026-02-10T09:00:00Z&to=now", f"?cursor={first}"):
             get(readings, f"/v1/{stream}s/{device}/readings{query}", 200)
         get(readings, f"/v1/{stream}s/none/readings", 404)
+    said = {"meterId": "METER-1", "timestamp": "2000-01-01T00:00:00Z", "by": "Ada", "why": "a test"}
     for route, query, method, body, expected in (
+        ("/v1/voids", "", "POST", said, 404),
+        ("/v1/voids/withdrawals", "", "POST", said, 404),
+        ("/v1/voids", "?limit=1", "GET", None, 200),
         ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "METER-3"}, 201),
         ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "METER-3"}, 200),
         ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "?"}, 400),

@@ -93,10 +93,18 @@ CALLS_OF_ALERTS = [
     "SELECT count_fault_changes()",
     "SELECT acknowledge_fault(gen_random_uuid(), 'Ada', 'seen')",
 ]
+CALLS_OF_CORRECT = [
+    "SELECT void_meter_reading('METER-1', now(), 'Ada', 'a test', NULL)",
+    "SELECT withdraw_meter_void('METER-1', now(), 'Ada', 'a test', NULL)",
+    "SELECT void_vehicle_reading('VEH-1', now(), 'Ada', 'a test', NULL)",
+    "SELECT withdraw_vehicle_void('VEH-1', now(), 'Ada', 'a test', NULL)",
+    "SELECT list_voids(NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1)",
+]
 OVERSTEPS_OF = {
-    "ingest": OVERSTEPS_OF_INGEST + CALLS_OF_ALERTS,
-    "read": OVERSTEPS_OF_READ + CALLS_OF_ALERTS,
-    "alerts": OVERSTEPS_OF_INGEST + OVERSTEPS_OF_READ,
+    "ingest": OVERSTEPS_OF_INGEST + CALLS_OF_ALERTS + CALLS_OF_CORRECT,
+    "read": OVERSTEPS_OF_READ + CALLS_OF_ALERTS + CALLS_OF_CORRECT,
+    "alerts": OVERSTEPS_OF_INGEST + OVERSTEPS_OF_READ + CALLS_OF_CORRECT,
+    "correct": OVERSTEPS_OF_INGEST + OVERSTEPS_OF_READ + CALLS_OF_ALERTS,
 }
 
 
@@ -168,6 +176,12 @@ def test_ingest_writes_what_read_reads(urls: DatabaseUrls) -> None:
 def test_alerts_does_its_work_without_any_right_to_a_table(urls: DatabaseUrls) -> None:
     with connect(urls.alerts) as connection:
         for call in CALLS_OF_ALERTS:
+            connection.execute(call.encode())
+
+
+def test_corrections_do_their_work_without_any_right_to_a_table(urls: DatabaseUrls) -> None:
+    with connect(urls.correct) as connection:
+        for call in CALLS_OF_CORRECT:
             connection.execute(call.encode())
 
 

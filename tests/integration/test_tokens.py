@@ -97,7 +97,10 @@ def request_of(route: str) -> tuple[str, str, object]:
     if method == "POST":
         body = {"meterId": "MTR-1", **METER} if "meter" in path else {"vehicleId": "V", **VEHICLE}
         body = [body] if path.endswith("batch") else body
-        body = {"by": "Ada", "why": "seen"} if path.endswith("acknowledge") else body
+        said = {"by": "Ada", "why": "seen"}
+        body = said if path.endswith("acknowledge") else body
+        if path.startswith("/v1/voids"):
+            body = said | {"meterId": "MTR-1", "timestamp": METER["timestamp"]}
     if method == "PUT":
         body = {"meterId": "MTR-1"} if "links" in path else {"energy": "interval"}
     return method, target, body
@@ -327,6 +330,20 @@ def test_a_function_answers_nobody_whom_no_authorizer_saw(guarded: Guarded) -> N
             if route != "GET /":
                 assert answer["statusCode"] == 401, (name, route)
                 assert json.loads(answer["body"])["message"] == "Unauthorized"
+
+
+def test_the_token_that_voided_a_reading_is_on_record(guarded: Guarded) -> None:
+    everything = guarded.issue(meters=["*"])
+    body = {"meterId": "METER-1", "timestamp": METER["timestamp"], "by": "Ada", "why": "a test"}
+    reading = METER | {"meterId": "METER-1"}
+    assert guarded.send(everything, "POST", "/ingest/meter", reading).status == 201
+    claims = make_claims("ops", [Scope.READINGS_VOID], [], [])
+    voided = guarded.send(sign_token(claims, KEY), "POST", "/v1/voids", body)
+    assert voided.body["voided"]["tokenId"] == claims.jti
+    other = make_claims("ops", [Scope.READINGS_VOID], [], [])
+    withdrawn = guarded.send(sign_token(other, KEY), "POST", "/v1/voids/withdrawals", body).body
+    said = [withdrawn[change]["tokenId"] for change in ("voided", "withdrawn")]
+    assert said == [claims.jti, other.jti]
 
 
 def test_ops_ask_directly_as_iam_lets_them(guarded: Guarded) -> None:

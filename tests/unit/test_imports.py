@@ -60,7 +60,7 @@ def test_an_entry_point_loads_no_more_than_it_needs(name: str) -> None:
     loaded = set(json.loads(done.stdout))
     # Not on the way of readings.
     with_openapi = name in {
-        *("AnalyticsFunction", "LinksFunction", "AcknowledgeFunction"),
+        *("AnalyticsFunction", "LinksFunction", "AcknowledgeFunction", "CorrectionsFunction"),
         "DevicesFunction",
     }
     forbidden = COSTLY if with_openapi else COSTLY | OPENAPI

@@ -13,7 +13,10 @@ from local.gateway import _pattern
 from local.template import EventSource, Queue, Route, load_yaml, read_template
 
 URLS = DatabaseUrls(
-    *(f"postgresql://{user}" for user in ("owner", "ingest", "read", "alerts", "maintain"))
+    *(
+        f"postgresql://{user}"
+        for user in ("owner", "ingest", "read", "alerts", "correct", "maintain")
+    )
 )
 ENDPOINT = "http://127.0.0.1:4566"
 OF_THE_STACK = {**queue_references(ENDPOINT), "ArchiveBucket": "archive", "AWS::StackName": "local"}
@@ -51,6 +54,7 @@ def test_the_template_routes_both_contracts() -> None:
         "AnalyticsFunction": URLS.read,
         "FaultMonitorFunction": URLS.alerts,
         "AcknowledgeFunction": URLS.alerts,
+        "CorrectionsFunction": URLS.correct,
         "MigrateFunction": URLS.owner,
         "MaintainFunction": URLS.maintain,
     }
@@ -191,6 +195,7 @@ def test_without_a_database_the_template_makes_one() -> None:
         "AnalyticsFunction": "telemetry_read",
         "FaultMonitorFunction": "telemetry_alerts",
         "AcknowledgeFunction": "telemetry_alerts",
+        "CorrectionsFunction": "telemetry_correct",
     }
     for name, function in functions.items():
         user = users.get(name, "telemetry_ingest")

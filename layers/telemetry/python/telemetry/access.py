@@ -22,6 +22,7 @@ class Scope(StrEnum):
     LINKS_WRITE = "links:write"
     FAULTS_WRITE = "faults:write"
     DEVICES_WRITE = "devices:write"
+    READINGS_VOID = "readings:void"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
@@ -46,6 +47,9 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/links/{vehicleId}": Scope.ANALYTICS_READ,
     "PUT /v1/links/{vehicleId}": Scope.LINKS_WRITE,
     "DELETE /v1/links/{vehicleId}": Scope.LINKS_WRITE,
+    "GET /v1/voids": Scope.ANALYTICS_READ,
+    "POST /v1/voids": Scope.READINGS_VOID,
+    "POST /v1/voids/withdrawals": Scope.READINGS_VOID,
     "POST /ingest/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter/batch": Scope.INGEST_METER,

@@ -11,7 +11,10 @@ from psycopg import sql
 from telemetry.database import Row
 
 # Those whom RDS lets in by a signed token, and no longer by a password.
-IAM_USERS = ("telemetry_ingest", "telemetry_read", "telemetry_alerts", "telemetry_maintain")
+IAM_USERS = (
+    *("telemetry_ingest", "telemetry_read", "telemetry_alerts", "telemetry_correct"),
+    "telemetry_maintain",
+)
 ANSWER_TIMEOUT = 30.0
 MOST_REASON = 1000
 

@@ -162,6 +162,36 @@ class DeviceNotDeclared(TelemetryError):
         super().__init__("Device not declared")
 
 
+class ReadingNotFound(TelemetryError):
+    """The device has no such reading; it may still be in a queue."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Reading not found")
+
+
+class VoidNotFound(TelemetryError):
+    """The reading was never voided."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Void not found")
+
+
+class ReadingArchived(TelemetryError):
+    """The reading may be archived, or all others of its device are: nothing was changed."""
+
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The reading is in the archive, or all that the device would have left: send a "
+            "correction instead"
+        )
+
+
 class FaultNotFound(TelemetryError):
     """There is no fault of this id."""
 

@@ -21,6 +21,7 @@ from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, 
 from telemetry.receipts import LastReceipt
 from telemetry.reports import LONGEST_WINDOW
 from telemetry.trends import MOST_BUCKETS, Bucket
+from telemetry.voids import LastVoid
 
 Parsed = TypeVar("Parsed")
 
@@ -184,6 +185,7 @@ AfterReceipt = Annotated[
 ]
 AfterRank = Annotated[LastRank | None, _read_once(partial(decode_cursor, LastRank)), *_CURSOR]
 AfterFault = Annotated[LastFault | None, _read_once(partial(decode_cursor, LastFault)), *_CURSOR]
+AfterVoid = Annotated[LastVoid | None, _read_once(partial(decode_cursor, LastVoid)), *_CURSOR]
 OfFaultState = Annotated[
     FaultState | None, Query(alias="state", description="Only faults in this state")
 ]
@@ -204,5 +206,14 @@ Charging = Annotated[
     Query(
         description="Only vehicles that are online and charge (`true`), or are online and do not "
         "(`false`)"
+    ),
+]
+OfMeter = Annotated[
+    str | None,
+    Query(
+        alias="meterId",
+        pattern=DEVICE_ID,
+        description="Only those of this meter",
+        examples=["METER-001"],
     ),
 ]

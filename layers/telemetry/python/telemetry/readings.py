@@ -1,4 +1,4 @@
-"""What comes in and how it is recognised: meter and vehicle readings, and links between the two."""
+"""What comes in and how it is recognised: readings, links, and what ops say of them."""
 
 import re
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -264,6 +265,50 @@ class Acknowledgement(_Message):
         description="What is known, or done about it",
         examples=["Charger is to be replaced on Friday"],
     )
+
+
+class VoidRequest(_Message):
+    """A reading that is not to count, or to count again; who says so, and why."""
+
+    TEXTS = 5
+    OPTIONAL_TEXTS = ("meter_id", "vehicle_id")
+
+    meter_id: str | None = Field(
+        default=None, pattern=DEVICE_ID, description="The meter; or", examples=["METER-001"]
+    )
+    vehicle_id: str | None = Field(
+        default=None, pattern=DEVICE_ID, description="the vehicle", examples=[None]
+    )
+    timestamp: Instant = Field(
+        description="The reading's device time (RFC 3339, offset required)",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+    by: str = Field(
+        min_length=1, max_length=200, pattern=_TEXT, description="Who", examples=["Ada Lovelace"]
+    )
+    why: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=_TEXT,
+        description="What is wrong with the reading, or was with the void",
+        examples=["The meter was being tested"],
+    )
+
+    @model_validator(mode="after")
+    def _is_of_one_device(self) -> "VoidRequest":
+        if (self.meter_id is None) == (self.vehicle_id is None):
+            raise PydanticCustomError("device", "Input should have either meterId or vehicleId")
+        return self
+
+    @property
+    def stream(self) -> str:
+        """Whose reading it is: a `meter`'s or a `vehicle`'s."""
+        return "vehicle" if self.meter_id is None else "meter"
+
+    @property
+    def device_id(self) -> str:
+        """Which one's."""
+        return self.meter_id or self.vehicle_id or ""
 
 
 Reading = TypeVar("Reading", bound=_Message)

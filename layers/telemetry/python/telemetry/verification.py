@@ -1,4 +1,5 @@
 """Proves that what is derived is what history says: rollups, summaries, links, computed anew.
+And that a voided reading is nowhere but beside history, with its guard in the live row.
 
 The computation shares nothing with the stored functions that maintain them. It reads all of
 history: for an operator who wants to know, not for the path of a request.
@@ -246,10 +247,37 @@ _OVERLAPS = """
     LIMIT %s
 """
 
+# A reading is in history or beside it; voided_to of its live row keeps one that is sent again out.
+_VOIDS = """
+    SELECT {device}, "timestamp"::text, expected, stored
+    FROM (
+        SELECT {device}, "timestamp", 'voided' AS expected, 'in history' AS stored
+        FROM {stream}_void JOIN {history} USING ({device}, "timestamp")
+        WHERE withdrawn_at IS NULL
+        UNION
+        SELECT {device}, "timestamp", 'voided', 'waits to be counted'
+        FROM {stream}_void JOIN {stream}_pending USING ({device}, "timestamp")
+        WHERE withdrawn_at IS NULL
+        UNION
+        SELECT {device}, "timestamp", 'counts', 'set aside'
+        FROM {stream}_void_receipt receipt
+        WHERE NOT EXISTS (
+            SELECT FROM {stream}_void void
+            WHERE (void.{device}, void."timestamp") = (receipt.{device}, receipt."timestamp")
+              AND withdrawn_at IS NULL)
+        UNION
+        SELECT {device}, "timestamp", 'guarded', 'up to ' || voided_to
+        FROM {stream}_void JOIN {live} USING ({device})
+        WHERE "timestamp" > voided_to
+    ) AS wrong
+    ORDER BY 1, 2
+    LIMIT %s
+"""
+
 _METER = {
+    "stream": "meter",
     "device": "meter_id",
     "archived_to": _ARCHIVED_TO.format(stream="meter"),
-    "stream": "meter",
     "energy": "kwh_consumed_ac",
     "history": "meter_telemetry_history",
     "live": "meter_live_status",
@@ -261,9 +289,9 @@ _METER = {
     "rollup_columns": "trim_scale(kwh_consumed_ac)",
 }
 _VEHICLE = {
+    "stream": "vehicle",
     "device": "vehicle_id",
     "archived_to": _ARCHIVED_TO.format(stream="vehicle"),
-    "stream": "vehicle",
     "energy": "kwh_delivered_dc",
     "history": "vehicle_telemetry_history",
     "live": "vehicle_live_status",
@@ -281,7 +309,7 @@ class Difference:
     """A row that is not what history says; None stands for a row that is not there.
 
     hour is that of a rollup; of a link, where it begins; of history, the time of a register's
-    reading. Of fleet_totals, device is a status.
+    reading, and of a void, that of its reading. Of fleet_totals, device is a status.
     """
 
     table: str
@@ -300,6 +328,7 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
         statements.append((stream["live"], _LIVE.format(**stream) + by_device))
         statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
         statements.append(("link_periods", _OVERLAPS.format(**stream)))
+        statements.append((f"{stream['stream']}_void", _VOIDS.format(**stream)))
         statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
         statements.append((stream["history"], _REGISTERS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))

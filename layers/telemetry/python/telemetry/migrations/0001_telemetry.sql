@@ -77,6 +77,7 @@ CREATE TABLE meter_live_status (
     last_timestamp       timestamptz      NOT NULL,
     previous_timestamp   timestamptz      NOT NULL DEFAULT '-infinity',
     summed_to            timestamptz      NOT NULL DEFAULT '-infinity',
+    voided_to            timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at           timestamptz      NOT NULL,
     last_voltage         double precision NOT NULL,
     reports_register     boolean          NOT NULL DEFAULT false,
@@ -89,6 +90,7 @@ CREATE TABLE vehicle_live_status (
     last_timestamp        timestamptz      NOT NULL,
     previous_timestamp    timestamptz      NOT NULL DEFAULT '-infinity',
     summed_to             timestamptz      NOT NULL DEFAULT '-infinity',
+    voided_to             timestamptz      NOT NULL DEFAULT '-infinity',
     updated_at            timestamptz      NOT NULL,
     soc                   double precision,
     soc_timestamp         timestamptz      NOT NULL DEFAULT '-infinity',
@@ -110,6 +112,8 @@ COMMENT ON COLUMN meter_live_status.summed_to IS
     'Up to here daily rollups are made of this device. Who stores an earlier reading makes its day anew.';
 COMMENT ON COLUMN meter_live_status.reports_register IS
     'Whether the device is, or was, declared to report a running register: see devices.';
+COMMENT ON COLUMN meter_live_status.voided_to IS
+    'Up to here readings may be voided. Who stores an earlier one looks whether it is.';
 COMMENT ON COLUMN meter_live_status.updated_at IS 'received_at of the receipt shown.';
 COMMENT ON COLUMN vehicle_live_status.soc IS
     'State of charge (percent) of the newest receipt that carried one.';
@@ -255,6 +259,43 @@ CREATE TABLE register_baselines (
     register_kwh numeric,
     PRIMARY KEY (device_id, stream)
 );
+
+-- Readings that ops have voided (0012): who, when and why, and who took it back. While a void stands, all
+-- receipts of its reading are in …_void_receipt instead of history, those that come later too: so whatever
+-- is computed of history leaves them out.
+CREATE TABLE meter_void (
+    "timestamp"     timestamptz NOT NULL,
+    voided_at       timestamptz NOT NULL,
+    withdrawn_at    timestamptz,
+    meter_id        text        COLLATE "C" NOT NULL,
+    voided_by       text        NOT NULL,
+    voided_why      text        NOT NULL,
+    voided_token    text,
+    withdrawn_by    text,
+    withdrawn_why   text,
+    withdrawn_token text,
+    PRIMARY KEY (meter_id, "timestamp", voided_at)
+);
+CREATE TABLE vehicle_void (
+    "timestamp"     timestamptz NOT NULL,
+    voided_at       timestamptz NOT NULL,
+    withdrawn_at    timestamptz,
+    vehicle_id      text        COLLATE "C" NOT NULL,
+    voided_by       text        NOT NULL,
+    voided_why      text        NOT NULL,
+    voided_token    text,
+    withdrawn_by    text,
+    withdrawn_why   text,
+    withdrawn_token text,
+    PRIMARY KEY (vehicle_id, "timestamp", voided_at)
+);
+CREATE UNIQUE INDEX meter_void_standing ON meter_void (meter_id, "timestamp")
+    WHERE withdrawn_at IS NULL;
+CREATE UNIQUE INDEX vehicle_void_standing ON vehicle_void (vehicle_id, "timestamp")
+    WHERE withdrawn_at IS NULL;
+CREATE TABLE meter_void_receipt (LIKE meter_telemetry_history INCLUDING ALL);
+CREATE TABLE vehicle_void_receipt (LIKE vehicle_telemetry_history INCLUDING ALL);
+COMMENT ON COLUMN meter_void.voided_by IS 'Who, as it was said; voided_token is the token it was said with.';
 
 -- Which meter feeds which vehicle. A row is a claim: from valid_from on, meter_id feeds vehicle_id
 -- (null: nothing does). It holds until the next claim for the vehicle, or the next one of another

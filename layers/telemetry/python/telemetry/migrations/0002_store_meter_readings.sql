@@ -1,3 +1,80 @@
+-- Puts receipts of voided readings aside, as history would take them (step 3 below), and returns the
+-- others. The locks keep a void from being withdrawn before the receipts are there.
+CREATE FUNCTION set_aside_voided_meter_readings(
+    INOUT meter_ids text[], INOUT timestamps timestamptz[], INOUT received_ats timestamptz[],
+    INOUT kwhs double precision[], INOUT voltages double precision[],
+    INOUT registers double precision[]
+) LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    receipt record;
+    others  integer[] := ARRAY(SELECT generate_subscripts(meter_ids, 1));
+BEGIN
+    FOR receipt IN
+        SELECT item.*
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
+            WITH ORDINALITY AS item (id, ts, received_at, kwh, voltage, register, position)
+        JOIN meter_void void ON void.meter_id = item.id AND void."timestamp" = item.ts
+            AND void.withdrawn_at IS NULL
+        ORDER BY item.position
+        FOR SHARE OF void
+    LOOP
+        LOOP
+            INSERT INTO meter_void_receipt
+                (meter_id, "timestamp", received_at, kwh_consumed_ac, voltage, register_kwh)
+            VALUES (receipt.id, receipt.ts, receipt.received_at, receipt.kwh, receipt.voltage,
+                    receipt.register)
+            ON CONFLICT DO NOTHING;
+            EXIT WHEN FOUND OR EXISTS (
+                SELECT FROM meter_void_receipt
+                WHERE meter_id = receipt.id AND "timestamp" = receipt.ts
+                  AND received_at = receipt.received_at
+                  AND (coalesce(register_kwh, kwh_consumed_ac), voltage)
+                      = (coalesce(receipt.register, receipt.kwh)::numeric, receipt.voltage));
+            receipt.received_at := receipt.received_at + interval '1 microsecond';
+        END LOOP;
+        others := array_remove(others, receipt.position::integer);
+    END LOOP;
+    SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at), array_agg(kwh),
+           array_agg(voltage), array_agg(register)
+    INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
+    FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers) WITH ORDINALITY
+        AS item (id, ts, received_at, kwh, voltage, register, position)
+    WHERE position = ANY (others);
+END
+$$;
+
+-- Shows what was stored up to voided_to, which step 1 leaves to this: by then it is known what of it is
+-- voided. A device that has nothing else gets no live row.
+CREATE FUNCTION show_meter_readings(ids text[], timestamps timestamptz[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE meter_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
+        last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
+        last_register_kwh = newest.register_kwh
+    FROM (
+        SELECT DISTINCT held.meter_id, held.last_timestamp
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN meter_live_status held ON held.meter_id = item.id
+            AND (held.voided_to >= item.ts OR held.last_timestamp = '-infinity')
+    ) AS held
+    CROSS JOIN LATERAL (
+        SELECT * FROM meter_telemetry_history h
+        WHERE h.meter_id = held.meter_id AND h."timestamp" >= held.last_timestamp
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS newest
+    WHERE live.meter_id = held.meter_id
+      AND (newest."timestamp", newest.received_at) > (live.last_timestamp, live.updated_at);
+    DELETE FROM meter_live_status WHERE meter_id = ANY (ids) AND last_timestamp = '-infinity';
+END
+$$;
+
 -- Stores meter events: live row, history and hourly rollup in the caller's one transaction.
 -- The arrays run in parallel, one element an event, in any order and with repeats.
 --
@@ -40,6 +117,7 @@ DECLARE
     old_registers   numeric[];
     registers       double precision[];
     archived_to     timestamptz;
+    has_voids       boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by (0010).
     IF EXISTS (SELECT FROM devices) THEN
@@ -50,7 +128,8 @@ BEGIN
 
     -- 1. Lock the devices and update their live rows: the newest device time wins, on a tie the
     --    latest receipt. A row that is not updated is locked all the same. What is returned is the
-    --    device time that was shown before, '-infinity' for a new device.
+    --    device time that was shown before, '-infinity' for a new device. What may be voided is not
+    --    shown yet, and counts as shown before.
     WITH written AS (
         INSERT INTO meter_live_status AS live
             (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage,
@@ -70,18 +149,28 @@ BEGIN
             last_register_kwh = excluded.last_register_kwh
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
-        RETURNING meter_id, previous_timestamp, summed_to
+          AND excluded.last_timestamp > live.voided_to
+        RETURNING meter_id, greatest(previous_timestamp, voided_to) AS previous_timestamp, summed_to
     )
     SELECT array_agg(meter_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
     FROM written;
 
-    -- Of a new device: it may have been declared while this waited for it.
+    -- A device that is new here may have been declared while this waited for it (0010), and may be one
+    -- of which every reading was voided (0012).
     IF '-infinity' = ANY (previous) THEN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
         WHERE meter_id = ANY (ids) AND NOT reports_register
           AND device_id = meter_id AND register_from < 'infinity';
+        UPDATE meter_live_status live
+        SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
+        FROM (SELECT meter_id, max("timestamp") AS last FROM meter_void
+              WHERE meter_id = ANY (ids) GROUP BY meter_id) AS void
+        WHERE live.meter_id = void.meter_id AND live.voided_to = '-infinity';
+        IF FOUND THEN
+            previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
+        END IF;
     END IF;
 
     -- 2. A reading newer than what the live row showed before cannot have been in history. Of any
@@ -96,6 +185,13 @@ BEGIN
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
+        has_voids := EXISTS (SELECT FROM meter_void WHERE meter_id = ANY (late_ids));
+        IF has_voids THEN
+            SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
+            FROM set_aside_voided_meter_readings(
+                meter_ids, timestamps, received_ats, kwhs, voltages, registers);
+        END IF;
+
         -- first_late and last_late repeat the join's condition as plain values: partitions outside
         -- them are then pruned once, instead of being opened for each reading.
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
@@ -191,6 +287,9 @@ BEGIN
         WHERE live.meter_id = newest.id
           AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
+    IF has_voids THEN
+        PERFORM show_meter_readings(late_ids, late_timestamps);
+    END IF;
 
     -- 4. Rollup: what each reading adds to its hour is its values less those that counted for it
     --    before. Sums are numeric, so this is exact.
@@ -278,7 +377,7 @@ BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
         last_kwh_consumed_ac = kwh, last_voltage = voltage
-    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts
+    WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
       AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_meter_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
@@ -301,3 +400,5 @@ BEGIN
     END IF;
 END
 $$;
+
+REVOKE EXECUTE ON FUNCTION set_aside_voided_meter_readings, show_meter_readings FROM PUBLIC;

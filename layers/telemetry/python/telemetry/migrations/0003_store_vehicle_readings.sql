@@ -2,6 +2,105 @@
 -- charge, which a reading may leave out: the live row shows that of the newest receipt that has
 -- one, also where that receipt is not the newest of all. And a reading may name the meter that feeds
 -- the vehicle, which 0008 makes links of; meter_ids is null where not one does.
+CREATE FUNCTION set_aside_voided_vehicle_readings(
+    INOUT vehicle_ids text[], INOUT timestamps timestamptz[], INOUT received_ats timestamptz[],
+    INOUT kwhs double precision[], INOUT battery_temps double precision[],
+    INOUT socs double precision[], INOUT meter_ids text[], INOUT registers double precision[]
+) LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    receipt    record;
+    name_meter constant boolean := meter_ids IS NOT NULL;
+    others     integer[] := ARRAY(SELECT generate_subscripts(vehicle_ids, 1));
+BEGIN
+    FOR receipt IN
+        SELECT item.*
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                    registers) WITH ORDINALITY
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
+        JOIN vehicle_void void ON void.vehicle_id = item.id AND void."timestamp" = item.ts
+            AND void.withdrawn_at IS NULL
+        ORDER BY item.position
+        FOR SHARE OF void
+    LOOP
+        LOOP
+            INSERT INTO vehicle_void_receipt
+                (vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc, meter_id,
+                 register_kwh)
+            VALUES (receipt.id, receipt.ts, receipt.received_at, receipt.kwh, receipt.battery_temp,
+                    receipt.soc, receipt.meter, receipt.register)
+            ON CONFLICT DO NOTHING;
+            EXIT WHEN FOUND OR EXISTS (
+                SELECT FROM vehicle_void_receipt
+                WHERE vehicle_id = receipt.id AND "timestamp" = receipt.ts
+                  AND received_at = receipt.received_at
+                  AND (coalesce(register_kwh, kwh_delivered_dc), battery_temp, soc, meter_id)
+                      IS NOT DISTINCT FROM
+                      (coalesce(receipt.register, receipt.kwh)::numeric,
+                       receipt.battery_temp::numeric, receipt.soc, receipt.meter));
+            receipt.received_at := receipt.received_at + interval '1 microsecond';
+        END LOOP;
+        others := array_remove(others, receipt.position::integer);
+    END LOOP;
+    SELECT coalesce(array_agg(id), '{}'), array_agg(ts), array_agg(received_at), array_agg(kwh),
+           array_agg(battery_temp), array_agg(soc), CASE WHEN name_meter THEN array_agg(meter) END,
+           array_agg(register)
+    INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, registers
+    FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                registers) WITH ORDINALITY
+        AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
+    WHERE position = ANY (others);
+END
+$$;
+
+CREATE FUNCTION show_vehicle_readings(ids text[], timestamps timestamptz[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE vehicle_live_status live
+    SET soc = charged.soc, soc_timestamp = charged."timestamp",
+        soc_received_at = charged.received_at
+    FROM (
+        SELECT DISTINCT held.vehicle_id, held.soc_timestamp
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status held ON held.vehicle_id = item.id
+            AND (held.voided_to >= item.ts OR held.last_timestamp = '-infinity')
+    ) AS held
+    CROSS JOIN LATERAL (
+        SELECT * FROM vehicle_telemetry_history h
+        WHERE h.vehicle_id = held.vehicle_id AND h."timestamp" >= held.soc_timestamp
+          AND h.soc IS NOT NULL
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS charged
+    WHERE live.vehicle_id = held.vehicle_id
+      AND (charged."timestamp", charged.received_at) > (live.soc_timestamp, live.soc_received_at);
+
+    UPDATE vehicle_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
+        last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
+        last_register_kwh = newest.register_kwh
+    FROM (
+        SELECT DISTINCT held.vehicle_id, held.last_timestamp
+        FROM unnest(ids, timestamps) AS item (id, ts)
+        JOIN vehicle_live_status held ON held.vehicle_id = item.id
+            AND (held.voided_to >= item.ts OR held.last_timestamp = '-infinity')
+    ) AS held
+    CROSS JOIN LATERAL (
+        SELECT * FROM vehicle_telemetry_history h
+        WHERE h.vehicle_id = held.vehicle_id AND h."timestamp" >= held.last_timestamp
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS newest
+    WHERE live.vehicle_id = held.vehicle_id
+      AND (newest."timestamp", newest.received_at) > (live.last_timestamp, live.updated_at);
+    DELETE FROM vehicle_live_status WHERE vehicle_id = ANY (ids) AND last_timestamp = '-infinity';
+END
+$$;
+
 CREATE FUNCTION store_vehicle_readings(
     vehicle_ids   text[],
     timestamps    timestamptz[],
@@ -41,6 +140,7 @@ DECLARE
     old_registers   numeric[];
     registers       double precision[];
     archived_to     timestamptz;
+    has_voids       boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by.
     IF EXISTS (SELECT FROM devices) THEN
@@ -100,11 +200,14 @@ BEGIN
                           > (live.soc_timestamp, live.soc_received_at)
                      THEN excluded.soc_received_at ELSE live.soc_received_at END,
             soc_timestamp = greatest(excluded.soc_timestamp, live.soc_timestamp)
-        WHERE (excluded.last_timestamp, excluded.updated_at)
-            > (live.last_timestamp, live.updated_at)
-           OR (excluded.soc_timestamp, excluded.soc_received_at)
-            > (live.soc_timestamp, live.soc_received_at)
-        RETURNING vehicle_id, previous_timestamp, summed_to
+        WHERE ((excluded.last_timestamp, excluded.updated_at)
+               > (live.last_timestamp, live.updated_at)
+            OR (excluded.soc_timestamp, excluded.soc_received_at)
+               > (live.soc_timestamp, live.soc_received_at))
+          AND least(excluded.last_timestamp, nullif(excluded.soc_timestamp, '-infinity'))
+            > live.voided_to
+        RETURNING vehicle_id, greatest(previous_timestamp, voided_to) AS previous_timestamp,
+                  summed_to
     )
     SELECT array_agg(vehicle_id), array_agg(previous_timestamp), array_agg(summed_to)
     INTO ids, previous, summed
@@ -114,6 +217,15 @@ BEGIN
         FROM devices
         WHERE vehicle_id = ANY (ids) AND NOT reports_register
           AND device_id = vehicle_id AND register_from < 'infinity';
+        UPDATE vehicle_live_status live
+        SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
+            soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'
+        FROM (SELECT vehicle_id, max("timestamp") AS last FROM vehicle_void
+              WHERE vehicle_id = ANY (ids) GROUP BY vehicle_id) AS void
+        WHERE live.vehicle_id = void.vehicle_id AND live.voided_to = '-infinity';
+        IF FOUND THEN
+            previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
+        END IF;
     END IF;
 
     -- 2. Look up the receipts that counted so far.
@@ -127,6 +239,15 @@ BEGIN
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
+        has_voids := EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = ANY (late_ids));
+        IF has_voids THEN
+            SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                          registers
+            FROM set_aside_voided_vehicle_readings(
+                vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
+                registers);
+        END IF;
+
         SELECT array_agg(late.id), array_agg(late.ts), array_agg(counted.received_at),
                array_agg(counted.kwh_delivered_dc), array_agg(counted.battery_temp),
                array_agg(counted.soc), array_agg(counted.meter_id),
@@ -237,6 +358,9 @@ BEGIN
         WHERE live.vehicle_id = charged.id
           AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
+    IF has_voids THEN
+        PERFORM show_vehicle_readings(late_ids, late_timestamps);
+    END IF;
 
     -- 4. Rollup.
     WITH counted AS (
@@ -348,7 +472,7 @@ BEGIN
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
-    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts
+    WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
       AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
@@ -378,3 +502,5 @@ BEGIN
     END IF;
 END
 $$;
+
+REVOKE EXECUTE ON FUNCTION set_aside_voided_vehicle_readings, show_vehicle_readings FROM PUBLIC;

@@ -4,6 +4,7 @@
 --   telemetry_ingest  calls the store's functions, which run with their owner's rights
 --   telemetry_read    reads
 --   telemetry_alerts  calls the functions that raise faults (0009), likewise
+--   telemetry_correct  calls those that void readings (0012), likewise
 --   telemetry_maintain  owns history, whose partitions only an owner can make, detach and drop, and
 --                       writes what is derived from it (0006 to 0008 grant that of their tables)
 --
@@ -16,7 +17,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY[
-        'telemetry_ingest', 'telemetry_read', 'telemetry_alerts', 'telemetry_maintain'
+        'telemetry_ingest', 'telemetry_read', 'telemetry_alerts', 'telemetry_correct',
+        'telemetry_maintain'
     ] LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = name);
         BEGIN
