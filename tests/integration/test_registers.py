@@ -124,7 +124,7 @@ def stored_energies(
 
 def rolled_up(connection: psycopg.Connection[Row], stream: Stream, device: str) -> Decimal:
     [(total,)] = connection.execute(
-        f"SELECT sum({stream.energy}) FROM {stream.name}_hourly_rollup"
+        f"SELECT coalesce(sum({stream.energy}), 0) FROM {stream.name}_hourly_rollup"
         f" WHERE {stream.name}_id = %s".encode(),
         (device,),
     )
@@ -165,6 +165,7 @@ def test_energy_is_what_the_register_grew_by_whatever_the_order(
 ) -> None:
     calls = data.draw(arrivals)
     registers: dict[int, float] = {}
+    voided: set[int] = set()
     with connect(superuser_url) as connection, closing(Database(urls.ingest)) as database:
         delete_all(connection)
         declare(database, "D-1")
@@ -178,8 +179,18 @@ def test_energy_is_what_the_register_grew_by_whatever_the_order(
             registers.update({one.minute: one.kwh for one in batch})
             if data.draw(st.booleans()):
                 stream.store_many(database, readings, accepted)  # delivered again
+            if data.draw(st.integers(0, 2)) == 0:
+                minute = data.draw(st.sampled_from(sorted(registers)))
+                changed = "withdraw_{}_void" if minute in voided else "void_{}_reading"
+                connection.execute(
+                    f"SELECT {changed.format(stream.name)}('D-1', %s, 'Ada', '', NULL)".encode(),
+                    (START + timedelta(minutes=minute),),
+                )
+                voided ^= {minute}
 
-            expected = expected_energies(registers)
+            expected = expected_energies(
+                {minute: kwh for minute, kwh in registers.items() if minute not in voided}
+            )
             assert stored_energies(connection, stream, "D-1") == expected
             assert rolled_up(connection, stream, "D-1") == sum(kwh for kwh, _ in expected.values())
             assert find_differences(connection) == []
