@@ -43,7 +43,8 @@ TOKENS = """\
 Each request but `GET /` needs a token. One for everything, in a second terminal:
 
   TOKEN=$(make -s token ARGS="issue me --scope ingest:meter --scope ingest:vehicle \
---scope analytics:read --scope links:write --scope faults:write --meters '*' --vehicles '*'")
+--scope analytics:read --scope links:write --scope faults:write --scope tariffs:write \
+--meters '*' --vehicles '*'")
   curl -H "Authorization: Bearer $TOKEN" …
 """
 

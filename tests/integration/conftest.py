@@ -45,7 +45,7 @@ class Api:
         """changes: of the environment that template.yaml is read with."""
         environ = {**os.environ, **urls.environment, **changes}
         self.gateway = Gateway(read_local_template(environ))
-        functions = ("ingest_meter", "ingest_vehicle", "links", "alerts", "analytics")
+        functions = ("ingest_meter", "ingest_vehicle", "links", "tariffs", "alerts", "analytics")
         self._environments = [f"{function}_api" for function in functions]
         self.bodies: set[str] = set()  # those of requests, of which a part may be a field's name
 

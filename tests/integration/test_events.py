@@ -41,6 +41,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.M
         "IngestVehicleFunction": 201,
         "AnalyticsFunction": 200,
         "LinksFunction": 201,
+        "TariffsFunction": 201,
         "AcknowledgeFunction": 404,
     }
     for stream in ("Meter", "Vehicle"):

@@ -59,7 +59,9 @@ def test_an_entry_point_loads_no_more_than_it_needs(name: str) -> None:
     )
     loaded = set(json.loads(done.stdout))
     # Not on the way of readings.
-    with_openapi = name in {"AnalyticsFunction", "LinksFunction", "AcknowledgeFunction"}
+    with_openapi = name in {"AnalyticsFunction", "LinksFunction", "TariffsFunction"} | {
+        "AcknowledgeFunction"
+    }
     forbidden = COSTLY if with_openapi else COSTLY | OPENAPI
     if name == "AuthorizerFunction":  # not on the way of readings either, and asks a table
         forbidden = OPENAPI

@@ -36,6 +36,8 @@ def test_each_alarm_has_an_entry_in_the_runbook(name: str, properties: Mapping[s
     assert f"\n### {entry.replace('-', ' ').capitalize()}\n" in RUNBOOK
     assert properties["AlarmActions"] == [{"Ref": "Topic"}]
     assert "TreatMissingData" in properties
+    # As many metrics as CloudWatch allows, and their sum.
+    assert len(properties.get("Metrics", [])) <= 11
 
 
 def test_the_runbook_has_no_entry_without_an_alarm() -> None:
@@ -54,8 +56,9 @@ def test_new_code_waits_for_the_schema_and_can_be_taken_back(name: str) -> None:
     assert properties["AutoPublishAliasAllProperties"] is True
     for layer in ("DependenciesLayer", "TelemetryLayer"):
         assert RESOURCES[layer]["Properties"]["PublishLambdaVersion"] is True
+    alarm = "TariffFailures" if name == "TariffsFunction" else "FunctionErrors"
     assert properties["DeploymentPreference"]["Alarms"] == [
-        {"Fn::GetAtt": "Alarms.Outputs.FunctionErrors"}
+        {"Fn::GetAtt": f"Alarms.Outputs.{alarm}"}
     ]
 
 

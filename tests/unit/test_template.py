@@ -47,6 +47,7 @@ def test_the_template_routes_both_contracts() -> None:
         "MeterBackfillFunction": URLS.ingest,
         "VehicleBackfillFunction": URLS.ingest,
         "LinksFunction": URLS.ingest,
+        "TariffsFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "FaultMonitorFunction": URLS.alerts,
         "AcknowledgeFunction": URLS.alerts,

@@ -21,6 +21,7 @@ class Scope(StrEnum):
     ANALYTICS_READ = "analytics:read"
     LINKS_WRITE = "links:write"
     FAULTS_WRITE = "faults:write"
+    TARIFFS_WRITE = "tariffs:write"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
@@ -42,6 +43,12 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/links/{vehicleId}": Scope.ANALYTICS_READ,
     "PUT /v1/links/{vehicleId}": Scope.LINKS_WRITE,
     "DELETE /v1/links/{vehicleId}": Scope.LINKS_WRITE,
+    "GET /v1/tariffs/fleet": Scope.ANALYTICS_READ,
+    "PUT /v1/tariffs/fleet": Scope.TARIFFS_WRITE,
+    "DELETE /v1/tariffs/fleet": Scope.TARIFFS_WRITE,
+    "GET /v1/tariffs/meters/{meterId}": Scope.ANALYTICS_READ,
+    "PUT /v1/tariffs/meters/{meterId}": Scope.TARIFFS_WRITE,
+    "DELETE /v1/tariffs/meters/{meterId}": Scope.TARIFFS_WRITE,
     "POST /ingest/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter/batch": Scope.INGEST_METER,

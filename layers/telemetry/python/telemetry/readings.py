@@ -103,7 +103,9 @@ Instant = Annotated[
 ]
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """A JSON body that the API takes: every field as it is named, and no others."""
+
     model_config = ConfigDict(
         alias_generator=to_camel,
         strict=True,
@@ -118,7 +120,7 @@ class _Message(BaseModel):
     OPTIONAL_TEXTS: ClassVar[tuple[str, ...]] = ()
 
 
-class MeterReading(_Message):
+class MeterReading(Message):
     """One reading of a smart meter, grid side (AC)."""
 
     TEXTS = 2
@@ -141,7 +143,7 @@ class MeterReading(_Message):
     timestamp: DeviceTime
 
 
-class VehicleReading(_Message):
+class VehicleReading(Message):
     """One reading of an electric vehicle, battery side (DC)."""
 
     TEXTS = 3
@@ -180,7 +182,7 @@ class VehicleReading(_Message):
     timestamp: DeviceTime
 
 
-class LinkRequest(_Message):
+class LinkRequest(Message):
     """A meter that feeds a vehicle."""
 
     TEXTS = 2
@@ -195,7 +197,7 @@ class LinkRequest(_Message):
     )
 
 
-class Acknowledgement(_Message):
+class Acknowledgement(Message):
     """Who looks after a fault."""
 
     by: str = Field(
@@ -210,7 +212,7 @@ class Acknowledgement(_Message):
     )
 
 
-Reading = TypeVar("Reading", bound=_Message)
+Reading = TypeVar("Reading", bound=Message)
 
 
 _OBJECT_ERRORS = {"model_type", "model_attributes_type"}
@@ -249,12 +251,12 @@ def repeats_names(kind: type[Reading], body: str | bytes, readings: Sequence[Rea
     return marks != 2 * (names + texts)
 
 
-def check_id(vehicle_id: str) -> str:
-    """Return a vehicle's id; raise InvalidRequest where it cannot be one."""
-    if not re.fullmatch(DEVICE_ID, vehicle_id):
+def check_id(device_id: str, field: str = "vehicleId") -> str:
+    """Return a device's id; raise InvalidRequest where it cannot be one."""
+    if not re.fullmatch(DEVICE_ID, device_id):
         message = f"String should match pattern '{DEVICE_ID}'"
-        raise InvalidRequest([FieldError("vehicleId", message)])
-    return vehicle_id
+        raise InvalidRequest([FieldError(field, message)])
+    return device_id
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
