@@ -23,6 +23,8 @@ from telemetry.errors import (
     NotAcceptable,
     NothingTaken,
     ScopeMissing,
+    TariffNotFound,
+    TariffRefused,
     TelemetryError,
     TooManyReadings,
     UnsupportedEncoding,
@@ -180,7 +182,10 @@ def _error_example(status: int, path: str, scope: Scope | None) -> dict[str, Any
         message = str(NothingTaken())
     if status == 403 and "ingest" not in path:
         message = str(ScopeMissing(scope))
-    if status == 404 and "{meterId}" in path:
+    if "/tariffs/" in path and status in {404, 409}:
+        refused = TariffRefused("All tariffs should have one currency")
+        message = str(TariffNotFound() if status == 404 else refused)
+    elif status == 404 and "{meterId}" in path:
         message = str(MeterNotFound())
     if status == 404 and "{faultId}" in path:
         message = str(FaultNotFound())

@@ -45,6 +45,7 @@ from telemetry.parameters import (
     OfBucket,
     OfChargingStatus,
     OfFaultState,
+    OfSort,
     OfStatus,
     OfVehicle,
     PerformanceEnd,
@@ -134,20 +135,21 @@ def performance(
 
 @app.get(
     "/v1/analytics/fleet",
-    summary="Which vehicles lose most energy",
+    summary="Which vehicles lose most energy, or money",
     tags=["Analytics"],
     responses=documents_table(Fleet, FleetVehicle, InvalidRequest, DatabaseUnavailable),
 )
 def fleet(
     *,
     status: OfChargingStatus = None,
+    sort: OfSort = None,
     hours: Hours = 24,
     end: FleetEnd = None,
     limit: Limit = 100,
     after: AfterRank = None,
 ) -> Response[str]:
-    """Rank vehicles by the energy lost between meter and battery, with the fleet's totals."""
-    selection = FleetSelection(timedelta(hours=hours), end, status, limit, after)
+    """Rank vehicles by the energy lost between meter and battery, or its cost, with totals."""
+    selection = FleetSelection(timedelta(hours=hours), end, status, limit, after, sort)
     page = report_fleet(replica, rules, selection, datetime.now(UTC))
     return answer_table(app, page, FleetVehicle, page.items, page.next_cursor)
 

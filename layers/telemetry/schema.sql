@@ -13,6 +13,16 @@ SET xmloption = content;
 SET client_min_messages = warning;
 SET row_security = off;
 
+CREATE TYPE public.charged_window AS (
+	"position" bigint,
+	vehicle_id text,
+	window_start timestamp with time zone,
+	window_end timestamp with time zone,
+	meter_ids text[],
+	valid_froms timestamp with time zone[],
+	valid_tos timestamp with time zone[]
+);
+
 CREATE TYPE public.charging_window AS (
 	"position" bigint,
 	id text,
@@ -26,6 +36,17 @@ CREATE TYPE public.charging_window AS (
 	valid_from timestamp with time zone,
 	valid_to timestamp with time zone,
 	source text
+);
+
+CREATE TYPE public.priced_part AS (
+	"position" bigint,
+	sign integer,
+	id text,
+	tariff_id text,
+	part_start timestamp with time zone,
+	part_end timestamp with time zone,
+	first_hour timestamp with time zone,
+	last_hour timestamp with time zone
 );
 
 CREATE FUNCTION public.acknowledge_fault(id uuid, by_whom text, why text) RETURNS text
@@ -438,17 +459,24 @@ CREATE FUNCTION public.count_summaries(vehicle_ids text[], of_window_end timesta
     SET enable_seqscan TO 'off'
     AS $$
     INSERT INTO fleet_totals AS totals
-        (window_end, vehicles, known, status, kwh_consumed_ac, kwh_delivered_dc)
-    SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'), status,
+        (window_end, vehicles, known, cost_known, co2_known, status, kwh_consumed_ac, kwh_delivered_dc,
+         loss_cost, loss_co2_kg)
+    SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'),
+           sign * count(loss_cost), sign * count(loss_co2_kg), status,
            sign * coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0),
-           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0)
+           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(loss_cost), 0), sign * coalesce(sum(loss_co2_kg), 0)
     FROM vehicle_summary
     WHERE vehicle_id = ANY (vehicle_ids) AND window_end = of_window_end
     GROUP BY status
     ON CONFLICT (window_end, status) DO UPDATE SET
         vehicles = totals.vehicles + excluded.vehicles, known = totals.known + excluded.known,
+        cost_known = totals.cost_known + excluded.cost_known,
+        co2_known = totals.co2_known + excluded.co2_known,
         kwh_consumed_ac = totals.kwh_consumed_ac + excluded.kwh_consumed_ac,
-        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc
+        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc,
+        loss_cost = totals.loss_cost + excluded.loss_cost,
+        loss_co2_kg = totals.loss_co2_kg + excluded.loss_co2_kg
 $$;
 
 CREATE FUNCTION public.countable_from(instant timestamp with time zone, archived_to timestamp with time zone) RETURNS timestamp with time zone
@@ -531,6 +559,21 @@ END
 $$;
 
 COMMENT ON FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) IS 'Says whether a device reports a running register, and what is known of it.';
+
+CREATE FUNCTION public.delete_tariff(id text, since timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    LOCK TABLE fleet_window IN EXCLUSIVE MODE;
+    DELETE FROM tariff WHERE meter_id = id AND valid_from = since;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM mark_summaries_of_tariff(id, since);
+    RETURN true;
+END
+$$;
 
 CREATE FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -690,6 +733,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) RETURNS TABLE(tariff_id text, hour timestamp with time zone, price_per_kwh numeric, kg_co2_per_kwh numeric)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT range.tariff_id, hour,
+           CASE WHEN count(coalesce(own.price_per_kwh, fleet.price_per_kwh)) = 4
+                THEN sum(coalesce(own.price_per_kwh, fleet.price_per_kwh)) * 0.25 END,
+           CASE WHEN count(coalesce(own.kg_co2_per_kwh, fleet.kg_co2_per_kwh)) = 4
+                THEN sum(coalesce(own.kg_co2_per_kwh, fleet.kg_co2_per_kwh)) * 0.25 END
+    FROM unnest(tariff_ids, starts, ends) AS range (tariff_id, range_start, range_end)
+    CROSS JOIN generate_series(range_start, range_end - interval '1 hour', interval '1 hour') AS hour
+    CROSS JOIN generate_series(0, 3) AS number
+    CROSS JOIN LATERAL (SELECT hour + number * interval '15 minutes') AS quarter (begins)
+    LEFT JOIN LATERAL tariff_at(range.tariff_id, quarter.begins) AS own ON true
+    LEFT JOIN LATERAL tariff_at('*', quarter.begins) AS fleet ON range.tariff_id != '*'
+    GROUP BY range.tariff_id, hour
+$$;
+
 CREATE FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) RETURNS TABLE(created boolean, meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -764,6 +824,14 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.list_tariff(id text) RETURNS TABLE(valid_from timestamp with time zone, valid_to timestamp with time zone, currency text, time_zone text, price_per_kwh double precision, kg_co2_per_kwh double precision, periods jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT valid_from, valid_to, currency, time_zone, price_per_kwh, kg_co2_per_kwh, periods
+    FROM tariff WHERE meter_id = id ORDER BY valid_from DESC
+$$;
+
 CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) RETURNS TABLE(stream text, device_id text, "timestamp" timestamp with time zone, voided_at timestamp with time zone, voided_by text, voided_why text, voided_token text, withdrawn_at timestamp with time zone, withdrawn_by text, withdrawn_why text, withdrawn_token text, receipts jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -823,6 +891,120 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.loss_costs(windows public.charged_window[]) RETURNS TABLE("position" bigint, loss_cost numeric, loss_co2_kg numeric)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+DECLARE
+    archived_to constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
+    parts       priced_part[];
+    edges_after timestamptz;
+    edges_until timestamptz;
+BEGIN
+    IF NOT EXISTS (SELECT FROM tariff) THEN
+        RETURN;
+    END IF;
+
+SELECT array_agg(ROW(w.position, sign, id, tariff_id, part_start, part_end, ceil_hour(part_start),
+                         date_bin('1 hour', part_end, timestamptz '2000-01-01 00:00:00+00')
+                        )::priced_part),
+           -- As plain values, so that partitions are pruned before the plan starts (0004).
+           min(part_start), max(part_end)
+    INTO parts, edges_after, edges_until
+    FROM unnest(windows) AS w
+    CROSS JOIN LATERAL (
+        WITH link AS (
+            SELECT meter_id,
+                   CASE WHEN EXISTS (SELECT FROM tariff WHERE tariff.meter_id = fed.meter_id)
+                        THEN meter_id ELSE '*' END AS tariff_id,
+                   countable_from(greatest(valid_from, w.window_start), archived_to) AS opened,
+                   countable_from(least(valid_to, w.window_end), archived_to) AS closed
+            FROM unnest(w.meter_ids, w.valid_froms, w.valid_tos) AS fed (meter_id, valid_from, valid_to)
+        )
+        SELECT 1, meter_id, tariff_id, opened, closed FROM link
+        UNION ALL
+        SELECT -1, w.vehicle_id, tariff_id, opened, closed FROM link WHERE tariff_id != '*'
+        UNION ALL
+        SELECT -1, w.vehicle_id, '*', lower(rest), upper(rest)
+        FROM unnest(
+            tstzmultirange(tstzrange(w.window_start, w.window_end, '(]'))
+            - coalesce((SELECT range_agg(tstzrange(opened, closed, '(]'))
+                        FROM link WHERE tariff_id != '*'), '{}')
+        ) AS rest
+    ) AS part (sign, id, tariff_id, part_start, part_end)
+    WHERE part_start < part_end;
+
+RETURN QUERY
+    WITH part AS MATERIALIZED (
+        SELECT * FROM unnest(parts)
+    ), price AS MATERIALIZED (
+        SELECT prices.*
+        FROM (
+            SELECT array_agg(tariff_id) AS tariff_ids, array_agg(lower(hours)) AS starts,
+                   array_agg(upper(hours)) AS ends
+            FROM (
+                SELECT tariff_id, unnest(range_agg(tstzrange(
+                    date_bin('1 hour', part_start, timestamptz '2000-01-01 00:00:00+00'),
+                    ceil_hour(part_end)))) AS hours
+                FROM part
+                GROUP BY tariff_id
+            ) AS range
+        ) AS ranges
+        CROSS JOIN LATERAL hour_prices(tariff_ids, starts, ends) AS prices
+    ), edge AS MATERIALIZED (
+        SELECT part.position, sign, id, tariff_id, hour, edge_start, edge_end
+        FROM part
+        CROSS JOIN LATERAL (
+            SELECT first_hour - interval '1 hour', part_start, least(first_hour, part_end)
+            WHERE part_start < first_hour
+            UNION ALL
+            SELECT last_hour, last_hour, part_end
+            WHERE first_hour <= last_hour AND last_hour < part_end
+        ) AS ragged (hour, edge_start, edge_end)
+    ), energy AS (
+        SELECT part.position, sign, tariff_id, hour, kwh_consumed_ac AS kwh
+        FROM part
+        JOIN meter_hourly_rollup ON meter_id = id AND hour >= first_hour AND hour < last_hour
+        WHERE sign = 1
+        UNION ALL
+        SELECT part.position, sign, tariff_id, hour, kwh_delivered_dc
+        FROM part
+        JOIN vehicle_hourly_rollup ON vehicle_id = id AND hour >= first_hour AND hour < last_hour
+        WHERE sign = -1
+        UNION ALL
+        SELECT edge.position, sign, tariff_id, hour, kwh_consumed_ac
+        FROM edge
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac
+            FROM meter_telemetry_history h
+            WHERE h.meter_id = id AND h."timestamp" > edge_start AND h."timestamp" <= edge_end
+              AND h."timestamp" > edges_after AND h."timestamp" <= edges_until
+            ORDER BY h."timestamp" DESC, h.received_at DESC
+        ) AS counted
+        WHERE sign = 1
+        UNION ALL
+        SELECT edge.position, sign, tariff_id, hour, kwh_delivered_dc
+        FROM edge
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc
+            FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = id AND h."timestamp" > edge_start AND h."timestamp" <= edge_end
+              AND h."timestamp" > edges_after AND h."timestamp" <= edges_until
+            ORDER BY h."timestamp" DESC, h.received_at DESC
+        ) AS counted
+        WHERE sign = -1
+    )
+    SELECT energy.position,
+           CASE WHEN bool_and(kwh = 0 OR price_per_kwh IS NOT NULL)
+                THEN coalesce(sum(sign * kwh * price_per_kwh), 0) END,
+           CASE WHEN bool_and(kwh = 0 OR kg_co2_per_kwh IS NOT NULL)
+                THEN coalesce(sum(sign * kwh * kg_co2_per_kwh), 0) END
+    FROM energy
+    LEFT JOIN price USING (tariff_id, hour)
+    GROUP BY energy.position;
+END
+$$;
+
 CREATE FUNCTION public.mark_fault_changes(fault_ids uuid[], changes text[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -841,17 +1023,27 @@ DECLARE
     meters  text[] := ARRAY[NEW.meter_id, OLD.meter_id];
 BEGIN
     UPDATE vehicle_summary SET stale = true
-    WHERE NOT stale AND vehicle_id IN (
+    WHERE NOT stale AND vehicle_id = ANY (array(  -- one look-up each, whatever the plan was made for
         SELECT changed.vehicle_id
         UNION ALL
         SELECT vehicle_id FROM links WHERE meter_id = ANY (meters)
         UNION ALL
         SELECT 'VEH' || substring(meter_id FROM '^(?:METER|MTR)([._:-].+)$')
         FROM unnest(meters) AS meter_id
-    );
+    ));
     RETURN NULL;
 END
 $_$;
+
+CREATE FUNCTION public.mark_summaries_of_tariff(tariff_id text, since timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $$
+    UPDATE vehicle_summary SET stale = true
+    WHERE NOT stale AND window_end > since
+      AND window_end - interval '24 hours' < coalesce(
+          (SELECT min(valid_from) FROM tariff WHERE meter_id = tariff_id AND valid_from > since), 'infinity')
+      AND (tariff_id = '*' OR tariff_id = ANY (meter_ids))
+$$;
 
 CREATE FUNCTION public.minute_bit("timestamp" timestamp with time zone, hour timestamp with time zone) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -902,6 +1094,45 @@ IF last > first THEN  -- mostly there is no later reading
 END
 $$;
 
+CREATE FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) RETURNS TABLE(refused text, created boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    is_new boolean;
+BEGIN
+    BEGIN
+        PERFORM since AT TIME ZONE zone;
+    EXCEPTION WHEN invalid_parameter_value THEN
+        RETURN QUERY SELECT 'timeZone', false;
+        RETURN;
+    END;
+    LOCK TABLE fleet_window IN EXCLUSIVE MODE;
+    IF EXISTS (SELECT FROM tariff WHERE currency != in_currency AND (meter_id, valid_from) != (id, since)) THEN
+        RETURN QUERY SELECT 'currency', false;
+        RETURN;
+    END IF;
+    is_new := NOT EXISTS (SELECT FROM tariff WHERE meter_id = id AND valid_from = since);
+    IF is_new AND (SELECT count(*) FROM tariff WHERE meter_id = id) >= most THEN
+        RETURN QUERY SELECT 'versions', false;
+        RETURN;
+    END IF;
+    INSERT INTO tariff (valid_from, valid_to, meter_id, currency, time_zone, price_per_kwh, kg_co2_per_kwh,
+                        periods, week_starts, week_prices)
+    VALUES (since, until, id, in_currency, zone, price, kg_co2, its_periods, starts, prices)
+    ON CONFLICT (meter_id, valid_from) DO UPDATE SET
+        valid_to = excluded.valid_to, currency = excluded.currency, time_zone = excluded.time_zone,
+        price_per_kwh = excluded.price_per_kwh, kg_co2_per_kwh = excluded.kg_co2_per_kwh,
+        periods = excluded.periods, week_starts = excluded.week_starts,
+        week_prices = excluded.week_prices
+    WHERE tariff IS DISTINCT FROM excluded;
+    IF FOUND THEN
+        PERFORM mark_summaries_of_tariff(id, since);
+    END IF;
+    RETURN QUERY SELECT NULL::text, is_new;
+END
+$$;
+
 CREATE FUNCTION public.refuse_energies(kwhs double precision[], registers double precision[]) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     AS $$
@@ -946,21 +1177,45 @@ CREATE FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with
     LANGUAGE plpgsql STABLE
     AS $$
 DECLARE
-    horizon constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
+    horizon   timestamptz;
+    priced_in text;
 BEGIN
-    RETURN json_agg(charging ORDER BY position)
-    FROM (
-        SELECT *, charging_status(
-            kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-            extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
-            least_kwh::numeric, least_coverage::numeric) AS status,
-            CASE WHEN horizon > window_start THEN horizon END AS archived_to
-        FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
-    ) AS charging;
+    SELECT (SELECT max(archived_to) FROM archive_horizon), (SELECT currency FROM tariff LIMIT 1)
+    INTO horizon, priced_in;
+    IF priced_in IS NULL THEN  -- apart: joined to no prices, it takes a twentieth longer
+        RETURN json_agg(charging ORDER BY position)
+        FROM (
+            SELECT *, charging_status(
+                kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+                least_kwh::numeric, least_coverage::numeric) AS status,
+                CASE WHEN horizon > window_start THEN horizon END AS archived_to
+            FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
+        ) AS charging;
+    END IF;
+    RETURN (
+        WITH charging AS MATERIALIZED (
+            SELECT *, charging_status(
+                kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+                least_kwh::numeric, least_coverage::numeric) AS status,
+                CASE WHEN horizon > window_start THEN horizon END AS archived_to
+            FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
+        )
+        SELECT json_agg(priced ORDER BY position)
+        FROM (
+            SELECT charging.*, loss_cost, loss_co2_kg, priced_in AS currency
+            FROM charging
+            LEFT JOIN loss_costs((
+                SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
+                                     valid_froms, valid_tos)::charged_window)
+                FROM charging WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL)) AS cost USING (position)
+        ) AS priced
+    );
 END
 $$;
 
-CREATE FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) RETURNS json
+CREATE FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, asked_sort text, after_rank text, after_id text, most bigint) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
 #variable_conflict use_column
@@ -973,7 +1228,9 @@ DECLARE
     closed       timestamptz := asked_end;
     opened       timestamptz;
     summarized   boolean;
+    by_cost      boolean;
     computed_ids text[];
+    priced_in    constant text := (SELECT currency FROM tariff LIMIT 1);
 BEGIN
     SELECT max(window_end), bool_or(window_end = asked_end IS NOT FALSE)
     INTO newest, summarized
@@ -983,61 +1240,98 @@ BEGIN
     closed := coalesce(asked_end, newest, otherwise);
     opened := coalesce(asked_start, closed - length);
     summarized := summarized IS TRUE AND closed - opened = interval '24 hours';
+    by_cost := coalesce(asked_sort = 'cost', EXISTS (
+        SELECT FROM tariff
+        WHERE meter_id = '*' AND valid_from < closed AND valid_to > opened IS NOT FALSE));
     computed_ids := CASE WHEN summarized
         THEN array(SELECT vehicle_id FROM vehicle_summary WHERE window_end = closed AND stale)
         ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
     RETURN (
-        WITH computed AS MATERIALIZED (
-            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids,
-                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS rank,
-                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-                                   extract(epoch FROM closed - opened) / 60,
-                                   meter_minutes, linked_minutes, kwh, coverage) AS status
+        WITH charging AS MATERIALIZED (
+            SELECT *
             FROM vehicle_performance(
                 computed_ids, array_fill(opened, ARRAY[cardinality(computed_ids)]),
                 array_fill(closed, ARRAY[cardinality(computed_ids)]), NULL, by_name)
             WHERE computed_ids != '{}'
-        ), stored AS (
+        ), computed AS MATERIALIZED (
             SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, rank, status
-            FROM vehicle_summary
-            WHERE summarized AND window_end = closed AND NOT stale AND (rank, vehicle_id) > (last_rank, last_id)
-              AND (of_status IS NULL OR status = of_status)
-            ORDER BY rank, vehicle_id
-            LIMIT most
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS loss_rank,
+                   CASE WHEN by_cost THEN coalesce(-loss_cost, 'Infinity')
+                        ELSE coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') END AS rank,
+                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                                   extract(epoch FROM closed - opened) / 60,
+                                   meter_minutes, linked_minutes, kwh, coverage) AS status
+            FROM charging
+            LEFT JOIN (
+                SELECT * FROM loss_costs((
+                    SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
+                                         valid_froms, valid_tos)::charged_window)
+                    FROM charging WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL))
+                WHERE priced_in IS NOT NULL
+            ) AS cost USING (position)
         ), page AS (
-            SELECT * FROM stored
+            (SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                    rank, status
+             FROM vehicle_summary
+             WHERE summarized AND NOT by_cost
+               AND window_end = closed AND NOT stale AND (rank, vehicle_id) > (last_rank, last_id)
+               AND (of_status IS NULL OR status = of_status)
+             ORDER BY rank, vehicle_id
+             LIMIT most)
             UNION ALL
-            SELECT * FROM computed
+            (SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                    cost_rank, status
+             FROM vehicle_summary
+             WHERE summarized AND by_cost
+               AND window_end = closed AND NOT stale AND (cost_rank, vehicle_id) > (last_rank, last_id)
+               AND (of_status IS NULL OR status = of_status)
+             ORDER BY cost_rank, vehicle_id
+             LIMIT most)
+            UNION ALL
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                   rank, status
+            FROM computed
             WHERE (rank, vehicle_id) > (last_rank, last_id)
               AND (of_status IS NULL OR status = of_status)
             ORDER BY rank, vehicle_id
             LIMIT most
         ), totals AS (
-            SELECT status, vehicles, known, kwh_consumed_ac, kwh_delivered_dc
+            SELECT status, vehicles, known, cost_known, co2_known, kwh_consumed_ac, kwh_delivered_dc,
+                   loss_cost, loss_co2_kg
             FROM fleet_totals
             WHERE summarized AND window_end = closed
             UNION ALL
-            SELECT status, -1, -known, -known * kwh_consumed_ac, -known * kwh_delivered_dc
+            SELECT status, sign, sign * known, sign * (loss_cost IS NOT NULL)::integer,
+                   sign * (loss_co2_kg IS NOT NULL)::integer, sign * known * kwh_consumed_ac,
+                   sign * known * kwh_delivered_dc, sign * loss_cost, sign * loss_co2_kg
             FROM (
-                SELECT *, (rank < 'Infinity')::integer AS known
+                SELECT -1 AS sign, (rank < 'Infinity')::integer AS known, status, kwh_consumed_ac,
+                       kwh_delivered_dc, loss_cost, loss_co2_kg
                 FROM vehicle_summary
                 WHERE summarized AND window_end = closed AND stale
-            ) AS marked
-            UNION ALL
-            SELECT status, 1, known, known * kwh_consumed_ac, known * kwh_delivered_dc
-            FROM (SELECT *, (rank < 'Infinity')::integer AS known FROM computed) AS computed
+                UNION ALL
+                SELECT 1, (loss_rank < 'Infinity')::integer, status, kwh_consumed_ac, kwh_delivered_dc,
+                       loss_cost, loss_co2_kg
+                FROM computed
+            ) AS changed
         )
         SELECT json_build_object(
             'window_start', opened,
             'window_end', closed,
+            'sort', CASE WHEN by_cost THEN 'cost' ELSE 'energy' END,
+            'currency', priced_in,
             'page', (SELECT json_agg(page) FROM page),
             'totals', (
                 SELECT json_agg(by_status) FROM (
                     SELECT status, sum(vehicles) AS vehicles, sum(known) AS known,
+                           sum(cost_known) AS cost_known, sum(co2_known) AS co2_known,
                            sum(kwh_consumed_ac) AS kwh_consumed_ac,
-                           sum(kwh_delivered_dc) AS kwh_delivered_dc
+                           sum(kwh_delivered_dc) AS kwh_delivered_dc,
+                           sum(loss_cost) AS loss_cost, sum(loss_co2_kg) AS loss_co2_kg
                     FROM totals
                     GROUP BY status
                 ) AS by_status))
@@ -2297,6 +2591,9 @@ BEGIN
          unnest(done.meter_ids) AS meter_id;
 
 PERFORM count_summaries(vehicle_ids, window_end, -1);
+    WITH done AS MATERIALIZED (
+        SELECT * FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name)
+    )
     INSERT INTO vehicle_summary
     SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
            false, done.vehicle_id,
@@ -2304,14 +2601,20 @@ PERFORM count_summaries(vehicle_ids, window_end, -1);
                            done.meter_minutes, done.linked_minutes, least_kwh::numeric,
                            least_coverage::numeric),
            coalesce(done.kwh_delivered_dc - done.kwh_consumed_ac, 'Infinity'),
-           done.kwh_delivered_dc, done.battery_temp_sum, done.kwh_consumed_ac, done.meter_ids
-    FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done
+           coalesce(-loss_cost, 'Infinity'), done.kwh_delivered_dc, done.battery_temp_sum,
+           done.kwh_consumed_ac, loss_cost, loss_co2_kg, done.meter_ids
+    FROM done
+    LEFT JOIN loss_costs((
+        SELECT array_agg(ROW(position, vehicle_id, window_start, done.window_end, meter_ids, valid_froms,
+                             valid_tos)::charged_window)
+        FROM done WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL)) AS cost USING (position)
     ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
         readings = excluded.readings, minutes_heard = excluded.minutes_heard,
         meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
-        stale = false, status = excluded.status, rank = excluded.rank,
+        stale = false, status = excluded.status, rank = excluded.rank, cost_rank = excluded.cost_rank,
         kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum,
-        kwh_consumed_ac = excluded.kwh_consumed_ac, meter_ids = excluded.meter_ids;
+        kwh_consumed_ac = excluded.kwh_consumed_ac, loss_cost = excluded.loss_cost,
+        loss_co2_kg = excluded.loss_co2_kg, meter_ids = excluded.meter_ids;
     PERFORM count_summaries(vehicle_ids, window_end, 1);
     RETURN true;
 END
@@ -2329,6 +2632,21 @@ CREATE FUNCTION public.take_fault_changes(most integer) RETURNS TABLE(fault_id u
     ORDER BY change.changed_at, change.fault_id, change.change
     LIMIT most
     FOR UPDATE OF change SKIP LOCKED
+$$;
+
+CREATE FUNCTION public.tariff_at(tariff_id text, instant timestamp with time zone) RETURNS TABLE(price_per_kwh numeric, kg_co2_per_kwh numeric)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT week_prices[width_bucket(local_time - date_trunc('week', local_time), week_starts)],
+           kg_co2_per_kwh
+    FROM (
+        SELECT * FROM tariff
+        WHERE meter_id = tariff_id AND valid_from <= instant
+        ORDER BY valid_from DESC
+        LIMIT 1
+    ) AS newest
+    CROSS JOIN LATERAL (SELECT instant AT TIME ZONE time_zone) AS clock (local_time)
+    WHERE valid_to > instant IS NOT FALSE
 $$;
 
 CREATE FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
@@ -2878,9 +3196,13 @@ CREATE TABLE public.fleet_totals (
     window_end timestamp with time zone NOT NULL,
     vehicles bigint NOT NULL,
     known bigint NOT NULL,
+    cost_known bigint NOT NULL,
+    co2_known bigint NOT NULL,
     status text NOT NULL,
     kwh_consumed_ac numeric NOT NULL,
-    kwh_delivered_dc numeric NOT NULL
+    kwh_delivered_dc numeric NOT NULL,
+    loss_cost numeric NOT NULL,
+    loss_co2_kg numeric NOT NULL
 );
 
 CREATE TABLE public.fleet_window (
@@ -3090,6 +3412,25 @@ CREATE TABLE public.schema_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.tariff (
+    valid_from timestamp with time zone NOT NULL,
+    valid_to timestamp with time zone,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    currency text NOT NULL,
+    time_zone text NOT NULL,
+    price_per_kwh numeric NOT NULL,
+    kg_co2_per_kwh numeric,
+    periods jsonb NOT NULL,
+    week_starts interval[] NOT NULL,
+    week_prices numeric[] NOT NULL
+);
+
+COMMENT ON COLUMN public.tariff.meter_id IS 'Or * for the fleet.';
+
+COMMENT ON COLUMN public.tariff.periods IS 'As they were sent; outside of them the price is price_per_kwh.';
+
+COMMENT ON COLUMN public.tariff.week_starts IS 'The same for a local week, from Monday 00:00 on: where a price begins that holds until the next.';
+
 CREATE TABLE public.vehicle_daily_rollup (
     day timestamp with time zone NOT NULL,
     minutes_heard integer NOT NULL,
@@ -3196,17 +3537,22 @@ CREATE TABLE public.vehicle_summary (
     vehicle_id text NOT NULL COLLATE pg_catalog."C",
     status text NOT NULL,
     rank numeric NOT NULL,
+    cost_rank numeric NOT NULL,
     kwh_delivered_dc numeric,
     battery_temp_sum numeric,
     kwh_consumed_ac numeric,
+    loss_cost numeric,
+    loss_co2_kg numeric,
     meter_ids text[]
 );
 
 COMMENT ON COLUMN public.vehicle_summary.linked_minutes IS 'Minutes of the window in which a meter fed the vehicle; meter_minutes of them it was heard from.';
 
-COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading or a link in the window came later: to be computed when asked for.';
+COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading, link or tariff of the window came later: to be computed when asked for.';
 
 COMMENT ON COLUMN public.vehicle_summary.rank IS 'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
+
+COMMENT ON COLUMN public.vehicle_summary.cost_rank IS '-loss_cost (0011), likewise: Infinity where it is not known, as without a tariff.';
 
 CREATE TABLE public.vehicle_void (
     "timestamp" timestamp with time zone NOT NULL,
@@ -3299,6 +3645,9 @@ ALTER TABLE ONLY public.register_events
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.tariff
+    ADD CONSTRAINT tariff_pkey PRIMARY KEY (meter_id, valid_from);
+
 ALTER TABLE ONLY public.vehicle_daily_rollup
     ADD CONSTRAINT vehicle_daily_rollup_pkey PRIMARY KEY (vehicle_id, day);
 
@@ -3334,6 +3683,8 @@ CREATE INDEX fault_of_charger ON public.fault USING btree (vehicle_id, meter_id,
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
 CREATE UNIQUE INDEX meter_void_standing ON public.meter_void USING btree (meter_id, "timestamp") WHERE (withdrawn_at IS NULL);
+
+CREATE INDEX vehicle_summary_cost_rank ON public.vehicle_summary USING btree (window_end, cost_rank, vehicle_id);
 
 CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_end, rank, vehicle_id);
 
@@ -3400,6 +3751,9 @@ GRANT ALL ON FUNCTION public.count_summaries(vehicle_ids text[], of_window_end t
 REVOKE ALL ON FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.declare_device(id text, is_register boolean, at timestamp with time zone, modulus double precision, max_power double precision) TO telemetry_ingest;
 
+REVOKE ALL ON FUNCTION public.delete_tariff(id text, since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.delete_tariff(id text, since timestamp with time zone) TO telemetry_ingest;
+
 REVOKE ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) TO telemetry_alerts;
 
@@ -3407,6 +3761,10 @@ REVOKE ALL ON FUNCTION public.explain_fault(meter text, evidence jsonb, low_volt
 
 REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_read;
+GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) TO telemetry_ingest;
@@ -3418,25 +3776,37 @@ GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestam
 REVOKE ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) TO telemetry_ingest;
 
+REVOKE ALL ON FUNCTION public.list_tariff(id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_tariff(id text) TO telemetry_ingest;
+
 REVOKE ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) TO telemetry_correct;
 
 REVOKE ALL ON FUNCTION public.lock_links(devices text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lock_links(devices text[]) TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.loss_costs(windows public.charged_window[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.loss_costs(windows public.charged_window[]) TO telemetry_read;
+GRANT ALL ON FUNCTION public.loss_costs(windows public.charged_window[]) TO telemetry_maintain;
+
 REVOKE ALL ON FUNCTION public.mark_fault_changes(fault_ids uuid[], changes text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.mark_fault_changes(fault_ids uuid[], changes text[]) TO telemetry_alerts;
 
 REVOKE ALL ON FUNCTION public.mark_summaries_of_link() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.mark_summaries_of_tariff(tariff_id text, since timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
 
-REVOKE ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, after_rank text, after_id text, most bigint) TO telemetry_read;
+REVOKE ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, asked_sort text, after_rank text, after_id text, most bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, asked_sort text, after_rank text, after_id text, most bigint) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.set_aside_voided_meter_readings(INOUT meter_ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT voltages double precision[], INOUT registers double precision[]) FROM PUBLIC;
 
@@ -3485,6 +3855,10 @@ GRANT ALL ON FUNCTION public.summarize_vehicles(vehicle_ids text[], window_end t
 
 REVOKE ALL ON FUNCTION public.take_fault_changes(most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.take_fault_changes(most integer) TO telemetry_alerts;
+
+REVOKE ALL ON FUNCTION public.tariff_at(tariff_id text, instant timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.tariff_at(tariff_id text, instant timestamp with time zone) TO telemetry_read;
+GRANT ALL ON FUNCTION public.tariff_at(tariff_id text, instant timestamp with time zone) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.unlink_vehicle(id text, until timestamp with time zone) TO telemetry_ingest;
@@ -3566,6 +3940,9 @@ GRANT SELECT ON TABLE public.register_events TO telemetry_ingest;
 GRANT SELECT ON TABLE public.register_events TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.schema_migrations TO telemetry_read;
+
+GRANT SELECT ON TABLE public.tariff TO telemetry_read;
+GRANT SELECT ON TABLE public.tariff TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.vehicle_daily_rollup TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_daily_rollup TO telemetry_maintain;

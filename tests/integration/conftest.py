@@ -47,7 +47,7 @@ class Api:
         self.gateway = Gateway(read_local_template(environ))
         functions = (
             *("ingest_meter", "ingest_vehicle", "links", "devices", "alerts", "corrections"),
-            "analytics",
+            *("tariffs", "analytics"),
         )
         self._environments = [f"{function}_api" for function in functions]
         self.bodies: set[str] = set()  # those of requests, of which a part may be a field's name

@@ -234,6 +234,21 @@ GOOD: dict[str, dict[str, st.SearchStrategy[str]]] = {
         "meterId": IDS.map(json.dumps),
         "validFrom": TIMES.map(json.dumps) | st.just("null"),
     },
+    "tariff": {
+        "currency": st.just('"EUR"'),
+        "timeZone": st.sampled_from(['"Europe/Berlin"', '"UTC"', '"right/UTC"', '"Factory"']),
+        "pricePerKwh": st.sampled_from(["0", "0.3", "1e6"]),
+        "kgCo2PerKwh": st.sampled_from(["0.4", "null", "100"]),
+        "periods": st.sampled_from(
+            [
+                "[]",
+                '[{"days": ["sun"], "from": "22:00", "to": "06:00", "pricePerKwh": 0.2}]',
+                '[{"days": ["mon"], "from": "00:00", "to": "24:00", "to": "1", "pricePerKwh": 1}]',
+            ]
+        ),
+        "validFrom": st.just('"2026-01-01T00:00:00Z"') | TIMES.map(json.dumps),
+        "validTo": st.just("null") | TIMES.map(json.dumps),
+    },
 }
 
 
@@ -311,6 +326,8 @@ def posts(draw: st.DrawFn) -> Sent:
                 ("POST", "/v1/ingestion/vehicle", "vehicle", False),
                 ("POST", "/v1/ingestion/vehicle/batch", "vehicle", True),
                 ("PUT", "/v1/links/{id}", "link", False),
+                ("PUT", "/v1/tariffs/fleet", "tariff", False),
+                ("PUT", "/v1/tariffs/meters/{id}", "tariff", False),
                 ("POST", "/v1/analytics/faults/{fault}/acknowledge", "acknowledgement", False),
             ]
         )
@@ -373,6 +390,7 @@ def cursors(*names: str) -> st.SearchStrategy[str]:
     kinds = {
         "id": st.uuids().map(str) | HOSTILE_TEXTS,
         "rank": ANY_RANKS,
+        "sort": st.sampled_from(["cost", "energy"]) | HOSTILE_TEXTS,
         "device_id": IDS | HOSTILE_TEXTS,
         "vehicle_id": IDS | HOSTILE_TEXTS,
     }
@@ -408,7 +426,8 @@ QUESTIONS: dict[str, dict[str, st.SearchStrategy[str]]] = {
     "/v1/analytics/fleet": {
         "status": ANY_STATUS,
         "limit": ANY_COUNTS,
-        "cursor": cursors("start", "end", "rank", "vehicle_id"),
+        "cursor": cursors("start", "end", "rank", "vehicle_id", "sort"),
+        "sort": st.sampled_from(["cost", "energy", "COST"]),
         **WINDOW,
     },
     "/v1/analytics/faults": {
@@ -434,6 +453,8 @@ QUESTIONS: dict[str, dict[str, st.SearchStrategy[str]]] = {
         "limit": ANY_COUNTS,
         "cursor": ANY_INSTANTS | cursors("device_id"),
     },
+    "/v1/tariffs/fleet": {"validFrom": ANY_INSTANTS},
+    "/v1/tariffs/meters/{id}": {"validFrom": ANY_INSTANTS},
     "/": {},
     "/health": {},
     "/{id}": {},

@@ -42,6 +42,7 @@ def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.M
         "AnalyticsFunction": 200,
         "DevicesFunction": 201,
         "LinksFunction": 201,
+        "TariffsFunction": 201,
         "AcknowledgeFunction": 404,
         "CorrectionsFunction": 404,
     }

@@ -81,7 +81,8 @@ class Target:
                       (SELECT count(*) FROM vehicle_telemetry_history),
                       (SELECT sum(hashtext(each::text)) FROM meter_live_status AS each),
                       (SELECT sum(hashtext(each::text)) FROM vehicle_live_status AS each),
-                      (SELECT sum(hashtext(each::text)) FROM links AS each)"""
+                      (SELECT sum(hashtext(each::text)) FROM links AS each),
+                      (SELECT sum(hashtext(each::text)) FROM tariff AS each)"""
         )
         return tuple(row)
 
@@ -89,7 +90,10 @@ class Target:
 @pytest.fixture
 def target(api: Api, connection: psycopg.Connection[Row]) -> Iterator[Target]:
     log = io.StringIO()
-    for service in ("ingest_meter", "ingest_vehicle", "links", "devices", "alerts", "analytics"):
+    for service in (
+        *("ingest_meter", "ingest_vehicle", "links", "devices", "tariffs", "corrections"),
+        *("alerts", "analytics"),
+    ):
         for handler in logging.getLogger(service).handlers:
             assert isinstance(handler, logging.StreamHandler)
             handler.setStream(log)

@@ -120,7 +120,7 @@ def test_each_entry_point_loads_from_the_layers_alone(tmp_path: Path) -> None:
             cwd=folder,
             check=True,
         )
-    zone = "from telemetry.parameters import parse_zone; parse_zone('Asia/Kolkata')"
+    zone = "from telemetry.zones import parse_zone; parse_zone('Asia/Kolkata')"
     environment = {
         "PYTHONPATH": ":".join(layers.values()),
         "PYTHONTZPATH": "",

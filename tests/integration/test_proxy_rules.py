@@ -129,6 +129,13 @@ VEHICLE: dict[str, Any] = {
     "batteryTemp": 32,
     "timestamp": "2026-02-10T10:00:00Z",
 }
+TARIFF: dict[str, Any] = {
+    "currency": "EUR",
+    "timeZone": "Europe/Berlin",
+    "pricePerKwh": 0.3,
+    "validFrom": "2026-01-01T00:00:00Z",
+}
+VERSION = "?validFrom=2026-01-01T00:00:00Z"
 LATE = {"timestamp": "2026-02-10T09:00:00Z"}
 BAD = {"timestamp": "yesterday"}
 ONE_STATEMENT = list("PBDES")
@@ -220,9 +227,21 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         ("/v1/devices/{deviceId}", "", "PUT", {"energy": "interval"}, 200),
         ("/v1/devices/{deviceId}", "", "GET", None, 200),
         ("/v1/devices", "?limit=1", "GET", None, 200),
+        ("/v1/tariffs/fleet", "", "PUT", TARIFF, 201),
+        ("/v1/tariffs/fleet", "", "PUT", TARIFF, 200),
+        ("/v1/tariffs/fleet", "", "PUT", {}, 400),
+        ("/v1/tariffs/fleet", "", "GET", None, 200),
+        (report, "", "GET", None, 200),  # with prices
+        (fleet, "?sort=cost&end=2026-02-10T12:00:00Z", "GET", None, 200),
+        ("/v1/tariffs/meters/{meterId}", "", "PUT", TARIFF | {"currency": "USD"}, 409),
+        ("/v1/tariffs/meters/{meterId}", "", "PUT", TARIFF, 201),
+        ("/v1/tariffs/meters/{meterId}", "", "GET", None, 200),
+        ("/v1/tariffs/meters/{meterId}", VERSION, "DELETE", None, 200),
+        ("/v1/tariffs/meters/{meterId}", VERSION, "DELETE", None, 404),
+        ("/v1/tariffs/fleet", VERSION, "DELETE", None, 200),
     ):
         called.add(f"{method} {route}")
-        target = route.format(vehicleId="VEH-1", deviceId="METER-1") + query
+        target = route.format(vehicleId="VEH-1", meterId="METER-1", deviceId="METER-1") + query
         assert api.request(method, target, json.dumps(body).encode()).status == expected
     get("/health", "/health", 200)
     get("/", "/", 200)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 import pytest
 
 from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.devices import declare_device
-from telemetry.fleet import FleetSelection, LastRank, report_fleet
+from telemetry.fleet import FleetSelection, FleetSort, LastRank, report_fleet
 from telemetry.live import DeviceSelection, LastDevice, LiveDevices, Liveness
 from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
 from telemetry.receipts import (
@@ -32,6 +32,7 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from telemetry.summaries import refresh_summaries
+from telemetry.tariffs import FLEET, Tariff, delete_tariff, put_tariff
 from telemetry.verification import find_differences
 from tests.conftest import Server, unpooled
 from tests.integration.plans import Explained, report_plans
@@ -309,6 +310,37 @@ def test_a_page_of_live_devices_touches_no_more_than_it_may(
     assert most <= touched[index] <= most + 1  # PostgreSQL 15 numbers rows one ahead
 
 
+TARIFF = Tariff.model_construct(
+    currency="EUR",
+    time_zone="Europe/Berlin",
+    price_per_kwh=0.3,
+    kg_co2_per_kwh=0.4,
+    periods=[],
+    valid_from=MIDNIGHT - timedelta(days=400),
+    valid_to=None,
+)
+
+
+# With a tariff the hours are read once more, and the edges, also the one up to the latest reading.
+@pytest.mark.parametrize(
+    ("end", "edges"), [(None, {OLD: 2, NEW: 60}), (12.5 * 60, {OLD: 60, NEW: 60})]
+)
+def test_a_priced_report_touches_hours_and_edges_once_more(
+    explained: Explained, seeded: Seeded, end: float | None, edges: dict[str, int]
+) -> None:
+    window_end = None if end is None else MIDNIGHT + timedelta(minutes=end)
+    call = (report_performance, explained.read, f"VEH-{DEVICES[-1]}", Rules(), window_end)
+    put_tariff(explained.ingest, FLEET, TARIFF)
+    try:
+        assert report_performance(*call[1:]).loss_cost == 0
+        touched = explained.touched_by(*call)
+    finally:
+        delete_tariff(explained.ingest, FLEET, TARIFF.valid_from)
+    for index in ("links_pkey", "links_meter"):
+        assert touched.pop(index) <= 3
+    check(touched, {LIVE: 3, ROLLUP: 75, DAYS: 1} | edges, *STORES)
+
+
 LINKS, LINKS_METER, LOCKS = "links_pkey", "links_meter", "link_locks_pkey"
 
 
@@ -364,12 +396,14 @@ def test_every_index_is_in_the_order_of_device_and_time(seeded: Seeded) -> None:
 
 
 # Of the vehicles as many as are shown, and those that were marked; of the totals one a status.
+@pytest.mark.parametrize("sort", get_args(FleetSort))
 def test_the_fleet_is_read_in_its_order(
-    server: Server, urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+    server: Server, urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch, sort: FleetSort
 ) -> None:
     ingest = Database(urls.ingest)
     for stream in STORES:
         send(ingest, stream, [(device, -60) for device in IDLE_DEVICES])
+    put_tariff(ingest, FLEET, TARIFF)
     with connect(urls.owner) as connection:
         refresh_summaries(connection, MIDNIGHT, Rules())
         connection.execute("VACUUM (ANALYZE)")
@@ -378,16 +412,17 @@ def test_the_fleet_is_read_in_its_order(
     report_plans(server, urls.owner.rpartition("/")[2])
     explained = Explained(urls, "force_generic_plan", monkeypatch)
     start = MIDNIGHT - timedelta(days=1)
-    after = LastRank(start=start, end=MIDNIGHT, rank=Decimal(0), vehicle_id="VEH-2000")
+    after = LastRank(start=start, end=MIDNIGHT, rank=Decimal(0), vehicle_id="VEH-2000", sort=sort)
+    index = {"energy": "vehicle_summary_rank", "cost": "vehicle_summary_cost_rank"}[sort]
     bounds = {
         "all of fleet_window": 1,
         "all of fleet_totals_pkey": 5,
         "all of vehicle_summary_stale": 2,  # for its id and for what the totals hold of it
-        "all of vehicle_summary_rank": 12,  # one for whether there are more, and the marked one
+        f"all of {index}": 12,  # one for whether there are more, and the marked one
     }
     try:
         for cursor in (None, after):
-            selection = FleetSelection(limit=10, after=cursor)
+            selection = FleetSelection(limit=10, after=cursor, sort=sort)
             page = report_fleet(explained.read, Rules(), selection, MIDNIGHT)
             touched = explained.touched_by(
                 report_fleet, explained.read, Rules(), selection, MIDNIGHT

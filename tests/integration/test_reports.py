@@ -1,5 +1,6 @@
 """Reports against a plain computation: any links, windows, order of arrival and summaries."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 from local.databases import DatabaseUrls
 from telemetry.charging import ChargingStatus
 from telemetry.database import Database, Row, connect
-from telemetry.fleet import Fleet, FleetSelection, FleetVehicle, LastRank, report_fleet
+from telemetry.fleet import (
+    Fleet,
+    FleetSelection,
+    FleetSort,
+    FleetVehicle,
+    LastRank,
+    report_fleet,
+)
 from telemetry.pages import decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import (
@@ -22,6 +30,7 @@ from telemetry.reports import (
     fetch_charging,
     report_dashboard,
     report_performance,
+    rounded_cost,
     rounded_energy,
 )
 from telemetry.store import (
@@ -31,11 +40,13 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from telemetry.summaries import refresh_summaries
+from telemetry.tariffs import FLEET, Tariff, delete_tariff, put_tariff
 from telemetry.verification import find_differences
 from tests.integration.conftest import delete_all
+from tests.integration.prices import PriceBook, tariffs
 
 START = datetime(2024, 2, 28, tzinfo=UTC)  # before a leap day
-HOUR = timedelta(hours=1)
+HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 RULES = Rules(by_name=False, least_kwh=0, least_coverage=0)
 VEHICLES = ("VEH-1", "VEH-2")
 METERS = ("METER-1", "METER-2")
@@ -47,6 +58,7 @@ class Oracle:
 
     received: dict[tuple[str, datetime], Decimal] = field(default_factory=dict)
     claims: dict[tuple[str, datetime], str | None] = field(default_factory=dict)
+    prices: PriceBook = field(default_factory=PriceBook)
 
     def readings(self, device: str, start: datetime, end: datetime) -> dict[datetime, Decimal]:
         return {
@@ -76,6 +88,36 @@ class Oracle:
             if self.meter_at(vehicle, time) == meter
         }
 
+    def loss_costs(
+        self, vehicle: str, start: datetime, end: datetime
+    ) -> tuple[Decimal | None, Decimal | None]:
+        """Return what the energy lost in (start, end] cost, and its CO2, where they are known."""
+        consumed = self.consumed(vehicle, start, end)
+        delivered = self.readings(vehicle, start, end)
+        if not consumed or not delivered:
+            return None, None
+        costs: list[Decimal | None] = [Decimal(), Decimal()]
+        for sign, readings in ((1, consumed), (-1, delivered)):
+            for time, kwh in readings.items():
+                hour = (time - MICROSECOND).replace(minute=0, second=0, microsecond=0)
+                priced = self.prices.hour_price(self.meter_at(vehicle, time) or FLEET, hour)
+                for number, price in enumerate(priced):
+                    known = costs[number]
+                    if price is None and kwh:
+                        costs[number] = None
+                    elif known is not None:
+                        costs[number] = known + sign * kwh * (price or 0)
+        return costs[0], costs[1]
+
+    def rank_by_cost(self, start: datetime, end: datetime) -> bool:
+        """Tell whether the fleet has a tariff in the window."""
+        ordered = sorted(key for key in self.prices.versions if key[0] == FLEET)
+        return any(
+            key[1] < end
+            and ((valid_to := self.prices.versions[key].valid_to) is None or valid_to > start)
+            for key in ordered
+        )
+
 
 def minutes_of(times: Mapping[datetime, Decimal]) -> int:
     return len({-int(-time.timestamp() // 60) for time in times})
@@ -100,6 +142,8 @@ events = st.one_of(
         st.tuples(st.sampled_from(VEHICLES), st.sampled_from((*METERS, None)), offsets),
     ),
     st.tuples(st.just("refresh"), st.integers(0, 60)),
+    st.tuples(st.just("tariff"), st.tuples(st.sampled_from((FLEET, *METERS)), tariffs(START, 50))),
+    st.tuples(st.just("delete tariff"), st.integers(0, 5)),
 )
 windows = st.tuples(offsets, st.integers(1, 72))
 
@@ -129,6 +173,12 @@ def test_every_number_is_what_history_says(
                 _store(store, oracle, what, accepted)
             elif kind == "link":
                 _link(owner, oracle, *what)
+            elif kind == "tariff":
+                _put_tariff(store, oracle, *what)
+            elif kind == "delete tariff":
+                for key in sorted(oracle.prices.versions)[what : what + 1]:
+                    del oracle.prices.versions[key]
+                    delete_tariff(store, *key)
             else:
                 refresh_summaries(owner, START + what * HOUR, RULES)
         assert find_differences(owner) == []
@@ -148,12 +198,28 @@ def test_every_number_is_what_history_says(
             assert row["kwh_delivered_dc"] == (sum(delivered.values()) if delivered else None)
             assert row["kwh_consumed_ac"] == (sum(consumed.values()) if consumed else None)
             assert row["meter_minutes"] == minutes_of(consumed)
+            costs = oracle.loss_costs(row["vehicle_id"], start, end)
+            assert (row.get("loss_cost"), row.get("loss_co2_kg")) == costs
+            assert row.get("currency") == ("EUR" if oracle.prices.versions else None)
         assert [
             vehicle.vehicle_id
             for vehicle in report_dashboard(reader, VEHICLES, RULES, end, hours * HOUR).vehicles
         ] == known
 
-    summed = report_fleet(reader, RULES, FleetSelection(), START)
+    for sort in get_args(FleetSort):
+        _check_fleet(oracle, reader, history, known, sort)
+    found = report_fleet(reader, RULES, FleetSelection(), START)
+    by_cost = oracle.rank_by_cost(found.time_window_start, found.time_window_end)
+    assert found.sort == ("cost" if by_cost else "energy")
+
+
+def _check_fleet(
+    oracle: Oracle, reader: Database, history: list[Any], known: list[str], sort: FleetSort
+) -> None:
+    summed = report_fleet(reader, RULES, FleetSelection(sort=sort), START)
+    assert summed.sort == sort
+    lost = [each.loss_cost if sort == "cost" else each.loss_kwh for each in summed.items]
+    assert lost == sorted(lost, key=lambda loss: -math.inf if loss is None else loss, reverse=True)
     assert {vehicle.vehicle_id for vehicle in summed.items} <= set(known)
     for vehicle in summed.items:
         _check_fleet_row(oracle, vehicle, summed.time_window_start, summed.time_window_end)
@@ -162,14 +228,16 @@ def test_every_number_is_what_history_says(
         # that were not heard of before the refresh.
         by_others, window = (
             replace(RULES, least_coverage=1e-9),
-            FleetSelection(end=summed.time_window_end),
+            FleetSelection(end=summed.time_window_end, sort=sort),
         )
         computed = report_fleet(reader, by_others, window, START).items
         before = {vehicle.vehicle_id for vehicle in summed.items}
         assert [vehicle for vehicle in computed if vehicle.vehicle_id in before] == summed.items
     _check_totals(summed)
     for status in get_args(ChargingStatus):
-        assert _pages(reader, status) == [each for each in summed.items if each.status == status]
+        assert _pages(reader, status, sort) == [
+            each for each in summed.items if each.status == status
+        ]
 
 
 def _check_totals(fleet: Fleet) -> None:
@@ -181,15 +249,19 @@ def _check_totals(fleet: Fleet) -> None:
     for name in ("total_energy_consumed_ac", "total_energy_delivered_dc", "loss_kwh"):
         summed = sum(Decimal(str(getattr(vehicle, name))) for vehicle in known)
         assert getattr(totals, name) == (float(summed) if known else None)
+    for name in ("loss_cost", "loss_co2_kg"):
+        values = [value for each in fleet.items if (value := getattr(each, name)) is not None]
+        summed = sum(Decimal(str(value)) for value in values)
+        assert getattr(totals, name) == (float(summed) if values else None)
 
 
-def _pages(reader: Database, status: ChargingStatus) -> list[FleetVehicle]:
+def _pages(reader: Database, status: ChargingStatus, sort: FleetSort) -> list[FleetVehicle]:
     """Read the fleet's vehicles of a status, one a page."""
     vehicles: list[FleetVehicle] = []
     after = None
     while True:
         page = report_fleet(
-            reader, RULES, FleetSelection(status=status, limit=1, after=after), START
+            reader, RULES, FleetSelection(status=status, limit=1, after=after, sort=sort), START
         )
         vehicles += page.items
         if page.next_cursor is None:
@@ -205,6 +277,8 @@ def _check_fleet_row(oracle: Oracle, vehicle: FleetVehicle, start: datetime, end
     assert vehicle.total_energy_delivered_dc == rounded_energy(dc)
     assert vehicle.total_energy_consumed_ac == rounded_energy(ac)
     assert vehicle.loss_kwh == (None if ac is None or dc is None else rounded_energy(ac - dc))
+    cost, co2 = oracle.loss_costs(vehicle.vehicle_id, start, end)
+    assert (vehicle.loss_cost, vehicle.loss_co2_kg) == (rounded_cost(cost), rounded_energy(co2))
 
 
 def _store(
@@ -259,6 +333,12 @@ def _link(
         """,
         (vehicle, START + offset, meter),
     )
+
+
+def _put_tariff(store: Database, oracle: Oracle, tariff_id: str, tariff: Tariff) -> None:
+    key = (tariff_id, tariff.valid_from)
+    assert put_tariff(store, tariff_id, tariff) == (key not in oracle.prices.versions)
+    oracle.prices.versions[key] = tariff
 
 
 def test_gaps_are_found(reader: Database, urls: DatabaseUrls) -> None:

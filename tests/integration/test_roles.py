@@ -44,6 +44,9 @@ OVERSTEPS = [
     "UPDATE fleet_totals SET vehicles = 0",
     "SELECT begin_fleet_window(now(), true, 1, 0.5)",
     "SELECT lock_links('{VEH-1}')",
+    "DELETE FROM tariff",
+    "UPDATE tariff SET price_per_kwh = 0",
+    "SELECT mark_summaries_of_tariff('*', now())",
     "SELECT claim_by_api('VEH-1', now(), 'METER-1')",
     "SELECT claim_meter('VEH-1', now(), 'METER-1')",
     *(f"DELETE FROM {table}" for table in ARCHIVE),
@@ -69,6 +72,9 @@ OVERSTEPS = [
     "INSERT INTO schema_migrations VALUES ('mine', '')",
 ]
 OVERSTEPS_OF_INGEST = [
+    "SELECT count(*) FROM tariff",
+    "SELECT * FROM hour_prices('{*}', ARRAY[now()], ARRAY[now()])",
+    "SELECT * FROM loss_costs(NULL)",
     *(f"SELECT count(*) FROM {table}" for table in [*TABLES, *VIEWS, *LINKS, "schema_migrations"]),
     "SELECT count(*) FROM meter_telemetry_history_default",
     "SELECT vehicle_performance('{VEH-1}', '{NULL}', '{NULL}', '1 day', true)",
@@ -78,6 +84,9 @@ OVERSTEPS_OF_INGEST = [
     "SELECT count(*) FROM fault_change",
 ]
 OVERSTEPS_OF_READ = [
+    "SELECT put_tariff('*', now(), NULL, 'EUR', 'UTC', 1, 1, '[]', '{0}', '{1}', 1)",
+    "SELECT delete_tariff('*', now())",
+    "SELECT list_tariff('*')",
     "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",
     "SELECT store_vehicle_reading('VEH-1', now(), now(), 1, 1, 1, 'M', now(), 1)",
     "SELECT store_meter_readings('{METER-1}', ARRAY[now()], ARRAY[now()], '{1}', '{1}')",
@@ -110,6 +119,8 @@ OVERSTEPS_OF = {
 
 # What the maintenance may not do: it writes what is derived, and owns history alone.
 OVERSTEPS_OF_MAINTAIN = [
+    "UPDATE tariff SET price_per_kwh = 0",
+    "SELECT delete_tariff('*', now())",
     *(f"DROP TABLE {table} CASCADE" for table in TABLES if "history" not in table),
     *(f"TRUNCATE {table}" for table in [*TABLES, *ARCHIVE] if "history" not in table),
     "ALTER TABLE meter_live_status ADD COLUMN x int",

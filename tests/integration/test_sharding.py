@@ -7,7 +7,7 @@ from telemetry.database import Row
 # Copied to every shard: small, and of no one device.
 REFERENCE_TABLES = {
     *("links", "link_locks", "fleet_window", "fleet_totals", "schema_migrations"),
-    *("archive_horizon", "archive_closed", "archive_files", "fault", "fault_change"),
+    *("archive_horizon", "archive_closed", "archive_files", "fault", "fault_change", "tariff"),
 }
 # On the coordinator, where the maintenance is at work: what comes for archived days.
 LOCAL_TABLES = {"meter_pending", "vehicle_pending"}

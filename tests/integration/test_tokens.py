@@ -87,6 +87,14 @@ def count(connection: psycopg.Connection[Row], table: str) -> int:
     return number
 
 
+TARIFF = {
+    "currency": "EUR",
+    "timeZone": "UTC",
+    "pricePerKwh": 0.3,
+    "validFrom": "2026-01-01T00:00:00Z",
+}
+
+
 def request_of(route: str) -> tuple[str, str, object]:
     """Return a request that a route takes, with whatever scope it asks for."""
     method, path = route.split()
@@ -101,6 +109,9 @@ def request_of(route: str) -> tuple[str, str, object]:
         body = said if path.endswith("acknowledge") else body
         if path.startswith("/v1/voids"):
             body = said | {"meterId": "MTR-1", "timestamp": METER["timestamp"]}
+    if "/tariffs/" in path:
+        target += "?validFrom=2026-01-01T00:00:00Z" if method == "DELETE" else ""
+        return method, target, TARIFF if method == "PUT" else body
     if method == "PUT":
         body = {"meterId": "MTR-1"} if "links" in path else {"energy": "interval"}
     return method, target, body
@@ -309,7 +320,7 @@ def test_tokens_of_both_keys_work_while_keys_rotate(guarded: Guarded) -> None:
 
 def test_a_function_answers_nobody_whom_no_authorizer_saw(guarded: Guarded) -> None:
     context = SimpleNamespace(aws_request_id="x")
-    for name in ("ingest_meter", "ingest_vehicle", "links", "devices", "analytics"):
+    for name in ("ingest_meter", "ingest_vehicle", "links", "devices", "tariffs", "analytics"):
         for route in ROUTES:
             method, target, body = request_of(route)
             event = {

@@ -61,7 +61,7 @@ def test_an_entry_point_loads_no_more_than_it_needs(name: str) -> None:
     # Not on the way of readings.
     with_openapi = name in {
         *("AnalyticsFunction", "LinksFunction", "AcknowledgeFunction", "CorrectionsFunction"),
-        "DevicesFunction",
+        *("DevicesFunction", "TariffsFunction"),
     }
     forbidden = COSTLY if with_openapi else COSTLY | OPENAPI
     if name == "AuthorizerFunction":  # not on the way of readings either, and asks a table

@@ -36,6 +36,8 @@ def test_each_alarm_has_an_entry_in_the_runbook(name: str, properties: Mapping[s
     assert f"\n### {entry.replace('-', ' ').capitalize()}\n" in RUNBOOK
     assert properties["AlarmActions"] == [{"Ref": "Topic"}]
     assert "TreatMissingData" in properties
+    # As many metrics as CloudWatch allows, and their sum.
+    assert len(properties.get("Metrics", [])) <= 11
 
 
 @pytest.mark.parametrize(("name", "properties"), list(alarms()))

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic_core import PydanticCustomError
 
-from telemetry.parameters import parse_instant, parse_zone
+from telemetry.parameters import parse_instant
+from telemetry.zones import parse_zone
 
 
 def test_an_instant_is_now_or_a_time_of_this_century() -> None:
@@ -47,7 +48,7 @@ def test_what_is_no_zone_is_refused(name: str) -> None:
 def test_zones_are_known_where_the_system_has_none() -> None:
     script = """
 from datetime import UTC, datetime
-from telemetry.parameters import parse_zone
+from telemetry.zones import parse_zone
 print(datetime(2026, 1, 15, tzinfo=UTC).astimezone(parse_zone("Asia/Kolkata")).isoformat())
 """
     environment = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -51,6 +51,7 @@ def test_the_template_routes_both_contracts() -> None:
         "VehicleBackfillFunction": URLS.ingest,
         "DevicesFunction": URLS.ingest,
         "LinksFunction": URLS.ingest,
+        "TariffsFunction": URLS.ingest,
         "AnalyticsFunction": URLS.read,
         "FaultMonitorFunction": URLS.alerts,
         "AcknowledgeFunction": URLS.alerts,

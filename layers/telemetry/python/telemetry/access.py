@@ -23,6 +23,7 @@ class Scope(StrEnum):
     FAULTS_WRITE = "faults:write"
     DEVICES_WRITE = "devices:write"
     READINGS_VOID = "readings:void"
+    TARIFFS_WRITE = "tariffs:write"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
@@ -50,6 +51,12 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/voids": Scope.ANALYTICS_READ,
     "POST /v1/voids": Scope.READINGS_VOID,
     "POST /v1/voids/withdrawals": Scope.READINGS_VOID,
+    "GET /v1/tariffs/fleet": Scope.ANALYTICS_READ,
+    "PUT /v1/tariffs/fleet": Scope.TARIFFS_WRITE,
+    "DELETE /v1/tariffs/fleet": Scope.TARIFFS_WRITE,
+    "GET /v1/tariffs/meters/{meterId}": Scope.ANALYTICS_READ,
+    "PUT /v1/tariffs/meters/{meterId}": Scope.TARIFFS_WRITE,
+    "DELETE /v1/tariffs/meters/{meterId}": Scope.TARIFFS_WRITE,
     "POST /ingest/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter/batch": Scope.INGEST_METER,

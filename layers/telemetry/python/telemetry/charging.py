@@ -1,9 +1,10 @@
 """How a vehicle charged, as it is answered."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic.alias_generators import to_camel
 
 from telemetry.answers import Answer
 
@@ -120,6 +121,21 @@ class Vehicle(Answer):
         examples=[2.796],
         json_schema_extra={"unit": "kWh"},
     )
+    loss_cost: float | None = Field(
+        default=None,
+        description="What that energy cost, by the tariff of each hour; left out where there is no "
+        "tariff, as the next two",
+        examples=[0.8388],
+    )
+    loss_co2_kg: float | None = Field(
+        default=None,
+        description="The CO2 it stands for (kg)",
+        examples=[1.062],
+        json_schema_extra={"unit": "kg"},
+    )
+    currency: str | None = Field(
+        default=None, description="Of lossCost (ISO 4217)", examples=["EUR"]
+    )
     status: ChargingStatus = Field(
         description="By efficiencyRatio: healthy from 88 %, degraded from 85 %, fault below, "
         "implausible above 100 %; insufficient where energy or coverage are too small to tell",
@@ -136,6 +152,16 @@ class Vehicle(Answer):
         description="Why a field is null, by its name; empty where every number is known",
         examples=[{}],
     )
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, render: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        # Without a return type, so that the documented schema stays that of the fields.
+        rendered: dict[str, Any] = render(self)
+        if self.currency is None:
+            for name in ("loss_cost", "loss_co2_kg", "currency"):
+                rendered.pop(name, None)
+                rendered.pop(to_camel(name), None)
+        return rendered
 
 
 class Gap(Answer):

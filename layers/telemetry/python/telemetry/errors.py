@@ -144,6 +144,21 @@ class LinkNotFound(TelemetryError):
         super().__init__("No link to end")
 
 
+class TariffNotFound(TelemetryError):
+    """There is no such tariff, or no such version of it."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("Tariff not found")
+
+
+class TariffRefused(TelemetryError):
+    """The tariff does not go with those that there are."""
+
+    status = 409
+
+
 class MeterNotFound(TelemetryError):
     """No reading of this meter was ever received."""
 

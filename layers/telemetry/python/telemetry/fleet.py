@@ -1,10 +1,10 @@
-"""The fleet: which vehicles lose most energy on the way from the meter to the battery."""
+"""The fleet: which vehicles lose most energy, or money, between the meter and the battery."""
 
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 
@@ -33,6 +33,7 @@ from telemetry.reports import (
     coverage_ratio,
     divide,
     efficiency_ratio,
+    rounded_cost,
     rounded_energy,
     rounded_ratio,
     window_bounds,
@@ -41,11 +42,13 @@ from telemetry.summaries import last_whole_hour
 
 MOST_DIGITS = 400
 
-_RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+FleetSort = Literal["energy", "cost"]
+
+_RANKED = b"SELECT report_fleet($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _TYPES = (
     *(TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ),
     *(BOOL, FLOAT8, FLOAT8),
-    *(TEXT, TEXT, TEXT, INT8),
+    *(TEXT, TEXT, TEXT, TEXT, INT8),
 )
 
 
@@ -58,6 +61,17 @@ class FleetVehicle(Answer):
         description="AC - DC: energy lost on the way (kWh)",
         examples=[6.1],
         json_schema_extra={"unit": "kWh"},
+    )
+    loss_cost: float | None = Field(
+        description="What that cost; null also where there is no tariff", examples=[1.83]
+    )
+    loss_co2_kg: float | None = Field(
+        description="The CO2 it stands for (kg); null also where there is no tariff",
+        examples=[2.318],
+        json_schema_extra={"unit": "kg"},
+    )
+    currency: str | None = Field(
+        description="Of lossCost; null where there is no tariff", examples=["EUR"]
     )
     efficiency_ratio: float | None = Field(
         description="DC / AC × 100 (%)", examples=[82.4], json_schema_extra={"unit": "%"}
@@ -79,7 +93,10 @@ class FleetVehicle(Answer):
 
 
 class FleetTotals(Answer):
-    """The whole fleet, whatever the page shows; energies of vehicles whose AC and DC are known."""
+    """The whole fleet, whatever the page shows.
+
+    Energies are of vehicles whose AC and DC are known, cost and CO2 of those of which they are.
+    """
 
     vehicles: int = Field(examples=[10000])
     total_energy_consumed_ac: float | None = Field(
@@ -89,6 +106,9 @@ class FleetTotals(Answer):
         examples=[321500.0], json_schema_extra={"unit": "kWh"}
     )
     loss_kwh: float | None = Field(examples=[27960.0], json_schema_extra={"unit": "kWh"})
+    loss_cost: float | None = Field(examples=[8388.0])
+    loss_co2_kg: float | None = Field(examples=[10624.8], json_schema_extra={"unit": "kg"})
+    currency: str | None = Field(examples=["EUR"])
     efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
     healthy: int = Field(examples=[9000])
     degraded: int = Field(examples=[700])
@@ -98,10 +118,14 @@ class FleetTotals(Answer):
 
 
 class Fleet(Page[FleetVehicle]):
-    """Vehicles by the energy they lost in the window (timeWindowStart, timeWindowEnd]."""
+    """Vehicles by what they lost in the window (timeWindowStart, timeWindowEnd]."""
 
     time_window_start: datetime = Field(examples=["2024-02-08T15:00:00Z"])
     time_window_end: datetime = Field(examples=["2024-02-09T15:00:00Z"])
+    sort: FleetSort = Field(
+        description="By the energy lost, or by its cost: most first, unknown last",
+        examples=["cost"],
+    )
     totals: FleetTotals
 
 
@@ -113,12 +137,13 @@ def _check_rank(rank: Decimal) -> Decimal:
 
 
 class LastRank(BaseModel):
-    """Where a page of the fleet ended: window, DC - AC (kWh, Infinity: unknown), vehicle."""
+    """Where a page of the fleet ended: window, order, -loss (Infinity: not known), vehicle."""
 
     start: AwareDatetime = Field(ge=OLDEST_TIMESTAMP - LONGEST_WINDOW)
     end: AwareDatetime = Field(lt=FIRST_TIME_TOO_FAR)
     rank: Annotated[Decimal, AfterValidator(_check_rank)] = Field(allow_inf_nan=True)
     vehicle_id: str = Field(pattern=DEVICE_ID)
+    sort: FleetSort = "energy"
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:
@@ -129,24 +154,29 @@ class LastRank(BaseModel):
 
 @dataclass(frozen=True)
 class FleetSelection:
-    """Which window, which vehicles, how many, after which; no end is the last whole hour summed."""
+    """Which window, which vehicles, how many, after which, in which order.
+
+    No end is the last whole hour summed; no sort is by cost where the fleet has a tariff then.
+    """
 
     length: timedelta = DAY
     end: datetime | None = None
     status: ChargingStatus | None = None
     limit: int = 100
     after: LastRank | None = None
+    sort: FleetSort | None = None
 
 
 def report_fleet(
     database: Database, rules: Rules, selection: FleetSelection, now: datetime
 ) -> Fleet:
-    """Rank vehicles by energy lost, most first; those of which it is not known come last.
+    """Rank vehicles by energy or money lost, most first; where it is not known they come last.
 
     Raises DatabaseUnavailable.
     """
     after = selection.after
     start, end = (after.start, after.end) if after else (None, selection.end)
+    sort = after.sort if after else selection.sort
     [found] = database.call(
         _RANKED,
         _TYPES,
@@ -159,6 +189,7 @@ def report_fleet(
             encode_float(rules.least_kwh),
             encode_float(rules.least_coverage),
             selection.status.encode() if selection.status else None,
+            sort.encode() if sort else None,
             str(after.rank).encode() if after else None,
             after.vehicle_id.encode() if after else None,
             encode_integer(selection.limit + 1),
@@ -172,39 +203,55 @@ def report_fleet(
     return Fleet(
         time_window_start=start.astimezone(UTC),
         time_window_end=end.astimezone(UTC),
-        totals=_totals(fleet["totals"] or []),
-        items=[_vehicle(row, minutes) for row in rows[: selection.limit]],
+        sort=fleet["sort"],
+        totals=_totals(fleet["totals"] or [], fleet["currency"]),
+        items=[_vehicle(row, minutes, fleet["currency"]) for row in rows[: selection.limit]],
         next_cursor=more
         and encode_cursor(
-            LastRank(start=start, end=end, rank=more["rank"], vehicle_id=more["vehicle_id"])
+            LastRank(
+                start=start,
+                end=end,
+                rank=more["rank"],
+                vehicle_id=more["vehicle_id"],
+                sort=fleet["sort"],
+            )
         ),
     )
 
 
-def _totals(by_status: list[dict[str, Any]]) -> FleetTotals:
+def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotals:
     counts = {row["status"]: row["vehicles"] for row in by_status}
-    ac, dc = (
-        sum((row[name] for row in by_status if row["known"]), start=Decimal())
-        if any(row["known"] for row in by_status)
+    ac, dc, cost, co2 = (
+        sum((row[name] for row in by_status if row[known]), start=Decimal())
+        if any(row[known] for row in by_status)
         else None
-        for name in ("kwh_consumed_ac", "kwh_delivered_dc")
+        for name, known in (
+            *(("kwh_consumed_ac", "known"), ("kwh_delivered_dc", "known")),
+            *(("loss_cost", "cost_known"), ("loss_co2_kg", "co2_known")),
+        )
     )
     return FleetTotals(
         vehicles=sum(counts.values()),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
         loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        loss_cost=rounded_cost(cost),
+        loss_co2_kg=rounded_energy(co2),
+        currency=currency,
         efficiency_ratio=efficiency_ratio(ac, dc),
         **{status: counts.get(status, 0) for status in get_args(ChargingStatus)},
     )
 
 
-def _vehicle(row: dict[str, Any], minutes: int) -> FleetVehicle:
+def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVehicle:
     ac, dc, readings = row["kwh_consumed_ac"], row["kwh_delivered_dc"], row["readings"]
     return FleetVehicle(
         vehicle_id=row["vehicle_id"],
         status=row["status"],
         loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        loss_cost=rounded_cost(row["loss_cost"]),
+        loss_co2_kg=rounded_energy(row["loss_co2_kg"]),
+        currency=currency,
         efficiency_ratio=efficiency_ratio(ac, dc),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),

@@ -3,10 +3,8 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from typing import Annotated, TypeVar
-from zoneinfo import ZoneInfo
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import PlainValidator, WithJsonSchema
@@ -14,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from telemetry.charging import ChargingStatus
 from telemetry.faults import FaultState, LastFault
-from telemetry.fleet import LastRank
+from telemetry.fleet import FleetSort, LastRank
 from telemetry.live import LastDevice, Status
 from telemetry.pages import decode_cursor
 from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, parse_time
@@ -22,6 +20,7 @@ from telemetry.receipts import LastReceipt
 from telemetry.reports import LONGEST_WINDOW
 from telemetry.trends import MOST_BUCKETS, Bucket
 from telemetry.voids import LastVoid
+from telemetry.zones import parse_zone
 
 Parsed = TypeVar("Parsed")
 
@@ -51,26 +50,6 @@ def parse_vehicle_ids(value: str) -> list[str]:
             "vehicle_ids", "Input should be 1 to 100 vehicle ids, separated by commas"
         )
     return ids
-
-
-def parse_zone(value: str) -> ZoneInfo:
-    """Read the name of a time zone; raise PydanticCustomError where IANA knows none such.
-
-    ZoneInfo alone would open whatever file of the system's folder is named: also the zones of
-    `right/`, which count leap seconds.
-    """
-    if value not in _zone_names():
-        raise PydanticCustomError(
-            "zone", "Input should be the name of an IANA time zone, such as Asia/Kolkata"
-        )
-    return ZoneInfo(value)
-
-
-@cache
-def _zone_names() -> frozenset[str]:
-    # What the package tzdata has, from which ZoneInfo reads where the system has no zones, as on
-    # AWS Lambda.
-    return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
 def _read_once(parse: Callable[[str], Parsed]) -> PlainValidator:
@@ -130,6 +109,14 @@ VehicleIds = Annotated[
 ]
 OfChargingStatus = Annotated[
     ChargingStatus | None, Query(alias="status", description="Only vehicles of this status")
+]
+OfSort = Annotated[
+    FleetSort | None,
+    Query(
+        alias="sort",
+        description="By the energy lost, or by what that cost. Left out, by cost where the fleet "
+        "has a tariff in the window, else by energy; with a cursor, as on the page before.",
+    ),
 ]
 OfBucket = Annotated[Bucket, Query(alias="bucket", description="How long each bucket is")]
 Buckets = Annotated[

@@ -107,7 +107,9 @@ Instant = Annotated[
 ]
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """A JSON body that the API takes: every field as it is named, and no others."""
+
     model_config = ConfigDict(
         alias_generator=to_camel,
         strict=True,
@@ -122,7 +124,7 @@ class _Message(BaseModel):
     OPTIONAL_TEXTS: ClassVar[tuple[str, ...]] = ()
 
 
-class MeterReading(_Message):
+class MeterReading(Message):
     """One reading of a smart meter, grid side (AC)."""
 
     TEXTS = 2
@@ -157,7 +159,7 @@ class MeterReading(_Message):
         return self.kwh_consumed_ac
 
 
-class VehicleReading(_Message):
+class VehicleReading(Message):
     """One reading of an electric vehicle, battery side (DC)."""
 
     TEXTS = 3
@@ -208,7 +210,7 @@ class VehicleReading(_Message):
         return self.kwh_delivered_dc
 
 
-class LinkRequest(_Message):
+class LinkRequest(Message):
     """A meter that feeds a vehicle."""
 
     TEXTS = 2
@@ -223,7 +225,7 @@ class LinkRequest(_Message):
     )
 
 
-class DeviceDeclaration(_Message):
+class DeviceDeclaration(Message):
     """What a device reports as energy."""
 
     TEXTS = 1
@@ -252,7 +254,7 @@ class DeviceDeclaration(_Message):
     )
 
 
-class Acknowledgement(_Message):
+class Acknowledgement(Message):
     """Who looks after a fault."""
 
     by: str = Field(
@@ -267,7 +269,7 @@ class Acknowledgement(_Message):
     )
 
 
-class VoidRequest(_Message):
+class VoidRequest(Message):
     """A reading that is not to count, or to count again; who says so, and why."""
 
     TEXTS = 5
@@ -311,7 +313,7 @@ class VoidRequest(_Message):
         return self.meter_id or self.vehicle_id or ""
 
 
-Reading = TypeVar("Reading", bound=_Message)
+Reading = TypeVar("Reading", bound=Message)
 
 
 _OBJECT_ERRORS = {"model_type", "model_attributes_type"}

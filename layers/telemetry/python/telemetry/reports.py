@@ -30,6 +30,7 @@ DAY = timedelta(hours=24)
 LONGEST_WINDOW = 366 * DAY
 ENERGY_DECIMALS = 3
 RATIO_DECIMALS = 2
+COST_DECIMALS = 4
 # Gaps are looked for in windows of up to a month.
 LONGEST_WITH_GAPS = timedelta(hours=744)
 MOST_GAPS = 100
@@ -88,7 +89,10 @@ def report_performance(
     [charging] = found
     vehicle = describe_vehicle(charging, rules)
     missing = {} if charging["meter_ids"] else _why_unpaired(database, vehicle_id, rules)
-    fields = dict(vehicle) | {"reasons": vehicle.reasons | missing}
+    known = vehicle.reasons
+    fields = dict(vehicle) | {
+        "reasons": known | {field: why for field, why in missing.items() if field in known}
+    }
     if with_gaps:
         return Performance(**fields, gaps=_silence(charging))
     return Performance(**fields, gaps=None)
@@ -120,6 +124,8 @@ def fetch_charging(
     with_hours: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the rows of report_charging (migration 0004), numbers exact, times as text.
+
+    Those of prices are there where there is a tariff.
 
     One round trip for any number of windows. Raises DatabaseUnavailable.
     """
@@ -185,6 +191,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         "averageBatteryTemp": no_dc,
         "lossKwh": no_ac or no_dc,
         "meterId": no_meter or several,
+        **_why_unpriced(charging, no_ac or no_dc),
         "timeWindowStart": _why_whole_hours(charging["archived_to"]),
     }
     coverage = Coverage(
@@ -206,12 +213,28 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         data_points=readings,
         meter_id=meters[0] if len(meters) == 1 else None,
         loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        loss_cost=rounded_cost(charging.get("loss_cost")),
+        loss_co2_kg=rounded_energy(charging.get("loss_co2_kg")),
+        currency=charging.get("currency"),
         status=charging["status"],
         status_reason=_why_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
         coverage=coverage,
         pairing=pairing,
         reasons={field: reason for field, reason in reasons.items() if reason},
     )
+
+
+def _why_unpriced(charging: dict[str, Any], unknown: str | None) -> dict[str, str | None]:
+    if "currency" not in charging:
+        return {}
+    return {
+        answered: unknown or f"no tariff says {says} for every hour in which energy was counted"
+        for answered, field, says in (
+            ("lossCost", "loss_cost", "pricePerKwh"),
+            ("lossCo2Kg", "loss_co2_kg", "kgCo2PerKwh"),
+        )
+        if charging[field] is None
+    }
 
 
 def _why_whole_hours(archived_to: str | None) -> str | None:
@@ -306,7 +329,7 @@ def _why_unpaired(database: Database, vehicle_id: str, rules: Rules) -> dict[str
     reason = f"no meter is paired with {vehicle_id}: {why}"
     fields: Iterable[str] = (
         *("acEnergyConsumed", "efficiency", "totalEnergyConsumedAc", "efficiencyRatio"),
-        *("lossKwh", "meterId"),
+        *("lossKwh", "lossCost", "lossCo2Kg", "meterId"),
     )
     return dict.fromkeys(fields, reason)
 
@@ -319,6 +342,11 @@ def divide(part: Decimal | int | None, whole: Decimal | int | None) -> Decimal |
 def rounded_energy(kwh: Decimal | int | None) -> float | None:
     """Return an energy as it is answered: three decimals (Wh)."""
     return None if kwh is None else float(round(Decimal(kwh), ENERGY_DECIMALS))
+
+
+def rounded_cost(cost: Decimal | int | None) -> float | None:
+    """Return an amount of money as it is answered: four decimals of its currency."""
+    return None if cost is None else float(round(Decimal(cost), COST_DECIMALS))
 
 
 def rounded_ratio(ratio: Decimal | int | None) -> float | None:

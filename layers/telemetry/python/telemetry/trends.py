@@ -33,6 +33,17 @@ class TrendBucket(Answer):
         examples=[32.15], json_schema_extra={"unit": "kWh"}
     )
     loss_kwh: float | None = Field(examples=[2.796], json_schema_extra={"unit": "kWh"})
+    loss_cost: float | None = Field(
+        description="What that cost; null also where there is no tariff", examples=[0.8388]
+    )
+    loss_co2_kg: float | None = Field(
+        description="The CO2 it stands for (kg); null also where there is no tariff",
+        examples=[1.062],
+        json_schema_extra={"unit": "kg"},
+    )
+    currency: str | None = Field(
+        description="Of lossCost; null where there is no tariff", examples=["EUR"]
+    )
     efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
     data_points: int = Field(description="Vehicle readings counted", examples=[1440])
@@ -86,6 +97,9 @@ def report_trend(
             total_energy_consumed_ac=vehicle.total_energy_consumed_ac,
             total_energy_delivered_dc=vehicle.total_energy_delivered_dc,
             loss_kwh=vehicle.loss_kwh,
+            loss_cost=vehicle.loss_cost,
+            loss_co2_kg=vehicle.loss_co2_kg,
+            currency=vehicle.currency,
             efficiency_ratio=vehicle.efficiency_ratio,
             average_battery_temp=vehicle.average_battery_temp,
             data_points=vehicle.data_points,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from telemetry.cost_verification import COSTS
 from telemetry.database import Row
 
 _ARCHIVED_TO = """coalesce(
@@ -175,7 +176,9 @@ _REGISTERS = """
 _TOTALS = """
     WITH expected AS (
         SELECT status AS device, window_end AS hour,
-               ROW(count(*), count(*) FILTER (WHERE rank < 'Infinity'),
+               ROW(count(*), count(*) FILTER (WHERE rank < 'Infinity'), count(loss_cost),
+                   count(loss_co2_kg), trim_scale(coalesce(sum(loss_cost), 0)),
+                   trim_scale(coalesce(sum(loss_co2_kg), 0)),
                    trim_scale(coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0)),
                    trim_scale(coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0))
                )::text AS state
@@ -183,8 +186,9 @@ _TOTALS = """
         GROUP BY 1, 2
     ), stored AS (
         SELECT status AS device, window_end AS hour,
-               ROW(vehicles, known, trim_scale(kwh_consumed_ac), trim_scale(kwh_delivered_dc))::text
-                   AS state
+               ROW(vehicles, known, cost_known, co2_known, trim_scale(loss_cost),
+                   trim_scale(loss_co2_kg), trim_scale(kwh_consumed_ac),
+                   trim_scale(kwh_delivered_dc))::text AS state
         FROM fleet_totals
         WHERE (vehicles, known, kwh_consumed_ac, kwh_delivered_dc) != (0, 0, 0, 0)
     )
@@ -332,6 +336,7 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
         statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
         statements.append((stream["history"], _REGISTERS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))
+    statements.append(("vehicle_summary", COSTS + by_hour))
     statements.append(("fleet_totals", _TOTALS + by_hour))
     with connection.transaction():
         # One snapshot for all: a write between two statements is no difference.

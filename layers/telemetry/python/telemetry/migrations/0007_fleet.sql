@@ -22,29 +22,40 @@ CREATE TABLE vehicle_summary (
     vehicle_id       text        COLLATE "C" NOT NULL,
     status           text        NOT NULL,
     rank             numeric     NOT NULL,
+    cost_rank        numeric     NOT NULL,
     kwh_delivered_dc numeric,
     battery_temp_sum numeric,
     kwh_consumed_ac  numeric,
+    loss_cost        numeric,
+    loss_co2_kg      numeric,
     meter_ids        text[],
     PRIMARY KEY (vehicle_id, window_end)
 );
 COMMENT ON COLUMN vehicle_summary.stale IS
-    'A reading or a link in the window came later: to be computed when asked for.';
+    'A reading, link or tariff of the window came later: to be computed when asked for.';
 COMMENT ON COLUMN vehicle_summary.linked_minutes IS
     'Minutes of the window in which a meter fed the vehicle; meter_minutes of them it was heard from.';
 COMMENT ON COLUMN vehicle_summary.rank IS
     'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
+COMMENT ON COLUMN vehicle_summary.cost_rank IS
+    '-loss_cost (0011), likewise: Infinity where it is not known, as without a tariff.';
 CREATE INDEX vehicle_summary_rank ON vehicle_summary (window_end, rank, vehicle_id);
+CREATE INDEX vehicle_summary_cost_rank ON vehicle_summary (window_end, cost_rank, vehicle_id);
 CREATE INDEX vehicle_summary_stale ON vehicle_summary (window_end) WHERE stale;
 
--- The sums of a window's rows, stale ones with what they say. Energies of vehicles whose loss is known.
+-- The sums of a window's rows, stale ones with what they say. Energies of vehicles whose loss is known,
+-- costs and CO2 of those of which they are.
 CREATE TABLE fleet_totals (
     window_end       timestamptz NOT NULL,
     vehicles         bigint      NOT NULL,
     known            bigint      NOT NULL,
+    cost_known       bigint      NOT NULL,
+    co2_known        bigint      NOT NULL,
     status           text        NOT NULL,
     kwh_consumed_ac  numeric     NOT NULL,
     kwh_delivered_dc numeric     NOT NULL,
+    loss_cost        numeric     NOT NULL,
+    loss_co2_kg      numeric     NOT NULL,
     PRIMARY KEY (window_end, status)
 );
 
@@ -68,17 +79,24 @@ RETURNS void LANGUAGE sql
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
     INSERT INTO fleet_totals AS totals
-        (window_end, vehicles, known, status, kwh_consumed_ac, kwh_delivered_dc)
-    SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'), status,
+        (window_end, vehicles, known, cost_known, co2_known, status, kwh_consumed_ac, kwh_delivered_dc,
+         loss_cost, loss_co2_kg)
+    SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'),
+           sign * count(loss_cost), sign * count(loss_co2_kg), status,
            sign * coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0),
-           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0)
+           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(loss_cost), 0), sign * coalesce(sum(loss_co2_kg), 0)
     FROM vehicle_summary
     WHERE vehicle_id = ANY (vehicle_ids) AND window_end = of_window_end
     GROUP BY status
     ON CONFLICT (window_end, status) DO UPDATE SET
         vehicles = totals.vehicles + excluded.vehicles, known = totals.known + excluded.known,
+        cost_known = totals.cost_known + excluded.cost_known,
+        co2_known = totals.co2_known + excluded.co2_known,
         kwh_consumed_ac = totals.kwh_consumed_ac + excluded.kwh_consumed_ac,
-        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc
+        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc,
+        loss_cost = totals.loss_cost + excluded.loss_cost,
+        loss_co2_kg = totals.loss_co2_kg + excluded.loss_co2_kg
 $$;
 
 -- Writes the rows of these vehicles for a window that was begun, by its rules. The locks are taken in
@@ -110,6 +128,9 @@ BEGIN
          unnest(done.meter_ids) AS meter_id;
 
     PERFORM count_summaries(vehicle_ids, window_end, -1);
+    WITH done AS MATERIALIZED (
+        SELECT * FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name)
+    )
     INSERT INTO vehicle_summary
     SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
            false, done.vehicle_id,
@@ -117,14 +138,20 @@ BEGIN
                            done.meter_minutes, done.linked_minutes, least_kwh::numeric,
                            least_coverage::numeric),
            coalesce(done.kwh_delivered_dc - done.kwh_consumed_ac, 'Infinity'),
-           done.kwh_delivered_dc, done.battery_temp_sum, done.kwh_consumed_ac, done.meter_ids
-    FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done
+           coalesce(-loss_cost, 'Infinity'), done.kwh_delivered_dc, done.battery_temp_sum,
+           done.kwh_consumed_ac, loss_cost, loss_co2_kg, done.meter_ids
+    FROM done
+    LEFT JOIN loss_costs((
+        SELECT array_agg(ROW(position, vehicle_id, window_start, done.window_end, meter_ids, valid_froms,
+                             valid_tos)::charged_window)
+        FROM done WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL)) AS cost USING (position)
     ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
         readings = excluded.readings, minutes_heard = excluded.minutes_heard,
         meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
-        stale = false, status = excluded.status, rank = excluded.rank,
+        stale = false, status = excluded.status, rank = excluded.rank, cost_rank = excluded.cost_rank,
         kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum,
-        kwh_consumed_ac = excluded.kwh_consumed_ac, meter_ids = excluded.meter_ids;
+        kwh_consumed_ac = excluded.kwh_consumed_ac, loss_cost = excluded.loss_cost,
+        loss_co2_kg = excluded.loss_co2_kg, meter_ids = excluded.meter_ids;
     PERFORM count_summaries(vehicle_ids, window_end, 1);
     RETURN true;
 END
@@ -154,7 +181,8 @@ BEGIN
 END
 $$;
 
--- Vehicles by the energy they lost, most first, those of which it is not known last; and the fleet's
+-- Vehicles by the energy they lost or by what that cost (sort: energy, cost; null is by cost where the
+-- fleet has a tariff in the window), most first, those of which it is not known last; and the fleet's
 -- totals. after_rank and after_id are of the last row before.
 --
 -- A window without an end is the newest that is summarized by these rules, or else ends at otherwise;
@@ -163,7 +191,7 @@ $$;
 CREATE FUNCTION report_fleet(
     asked_start timestamptz, asked_end timestamptz, length interval, otherwise timestamptz,
     by_name boolean, least_kwh double precision, least_coverage double precision,
-    of_status text, after_rank text, after_id text, most bigint
+    of_status text, asked_sort text, after_rank text, after_id text, most bigint
 ) RETURNS json LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
@@ -175,7 +203,9 @@ DECLARE
     closed       timestamptz := asked_end;
     opened       timestamptz;
     summarized   boolean;
+    by_cost      boolean;
     computed_ids text[];
+    priced_in    constant text := (SELECT currency FROM tariff LIMIT 1);
 BEGIN
     SELECT max(window_end), bool_or(window_end = asked_end IS NOT FALSE)
     INTO newest, summarized
@@ -185,61 +215,98 @@ BEGIN
     closed := coalesce(asked_end, newest, otherwise);
     opened := coalesce(asked_start, closed - length);
     summarized := summarized IS TRUE AND closed - opened = interval '24 hours';
+    by_cost := coalesce(asked_sort = 'cost', EXISTS (
+        SELECT FROM tariff
+        WHERE meter_id = '*' AND valid_from < closed AND valid_to > opened IS NOT FALSE));
     computed_ids := CASE WHEN summarized
         THEN array(SELECT vehicle_id FROM vehicle_summary WHERE window_end = closed AND stale)
         ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
     RETURN (
-        WITH computed AS MATERIALIZED (
-            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids,
-                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS rank,
-                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
-                                   extract(epoch FROM closed - opened) / 60,
-                                   meter_minutes, linked_minutes, kwh, coverage) AS status
+        WITH charging AS MATERIALIZED (
+            SELECT *
             FROM vehicle_performance(
                 computed_ids, array_fill(opened, ARRAY[cardinality(computed_ids)]),
                 array_fill(closed, ARRAY[cardinality(computed_ids)]), NULL, by_name)
             WHERE computed_ids != '{}'
-        ), stored AS (
+        ), computed AS MATERIALIZED (
             SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, rank, status
-            FROM vehicle_summary
-            WHERE summarized AND window_end = closed AND NOT stale AND (rank, vehicle_id) > (last_rank, last_id)
-              AND (of_status IS NULL OR status = of_status)
-            ORDER BY rank, vehicle_id
-            LIMIT most
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS loss_rank,
+                   CASE WHEN by_cost THEN coalesce(-loss_cost, 'Infinity')
+                        ELSE coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') END AS rank,
+                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                                   extract(epoch FROM closed - opened) / 60,
+                                   meter_minutes, linked_minutes, kwh, coverage) AS status
+            FROM charging
+            LEFT JOIN (
+                SELECT * FROM loss_costs((
+                    SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
+                                         valid_froms, valid_tos)::charged_window)
+                    FROM charging WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL))
+                WHERE priced_in IS NOT NULL
+            ) AS cost USING (position)
         ), page AS (
-            SELECT * FROM stored
+            (SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                    rank, status
+             FROM vehicle_summary
+             WHERE summarized AND NOT by_cost
+               AND window_end = closed AND NOT stale AND (rank, vehicle_id) > (last_rank, last_id)
+               AND (of_status IS NULL OR status = of_status)
+             ORDER BY rank, vehicle_id
+             LIMIT most)
             UNION ALL
-            SELECT * FROM computed
+            (SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                    cost_rank, status
+             FROM vehicle_summary
+             WHERE summarized AND by_cost
+               AND window_end = closed AND NOT stale AND (cost_rank, vehicle_id) > (last_rank, last_id)
+               AND (of_status IS NULL OR status = of_status)
+             ORDER BY cost_rank, vehicle_id
+             LIMIT most)
+            UNION ALL
+            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                   rank, status
+            FROM computed
             WHERE (rank, vehicle_id) > (last_rank, last_id)
               AND (of_status IS NULL OR status = of_status)
             ORDER BY rank, vehicle_id
             LIMIT most
         ), totals AS (
-            SELECT status, vehicles, known, kwh_consumed_ac, kwh_delivered_dc
+            SELECT status, vehicles, known, cost_known, co2_known, kwh_consumed_ac, kwh_delivered_dc,
+                   loss_cost, loss_co2_kg
             FROM fleet_totals
             WHERE summarized AND window_end = closed
             UNION ALL
-            SELECT status, -1, -known, -known * kwh_consumed_ac, -known * kwh_delivered_dc
+            SELECT status, sign, sign * known, sign * (loss_cost IS NOT NULL)::integer,
+                   sign * (loss_co2_kg IS NOT NULL)::integer, sign * known * kwh_consumed_ac,
+                   sign * known * kwh_delivered_dc, sign * loss_cost, sign * loss_co2_kg
             FROM (
-                SELECT *, (rank < 'Infinity')::integer AS known
+                SELECT -1 AS sign, (rank < 'Infinity')::integer AS known, status, kwh_consumed_ac,
+                       kwh_delivered_dc, loss_cost, loss_co2_kg
                 FROM vehicle_summary
                 WHERE summarized AND window_end = closed AND stale
-            ) AS marked
-            UNION ALL
-            SELECT status, 1, known, known * kwh_consumed_ac, known * kwh_delivered_dc
-            FROM (SELECT *, (rank < 'Infinity')::integer AS known FROM computed) AS computed
+                UNION ALL
+                SELECT 1, (loss_rank < 'Infinity')::integer, status, kwh_consumed_ac, kwh_delivered_dc,
+                       loss_cost, loss_co2_kg
+                FROM computed
+            ) AS changed
         )
         SELECT json_build_object(
             'window_start', opened,
             'window_end', closed,
+            'sort', CASE WHEN by_cost THEN 'cost' ELSE 'energy' END,
+            'currency', priced_in,
             'page', (SELECT json_agg(page) FROM page),
             'totals', (
                 SELECT json_agg(by_status) FROM (
                     SELECT status, sum(vehicles) AS vehicles, sum(known) AS known,
+                           sum(cost_known) AS cost_known, sum(co2_known) AS co2_known,
                            sum(kwh_consumed_ac) AS kwh_consumed_ac,
-                           sum(kwh_delivered_dc) AS kwh_delivered_dc
+                           sum(kwh_delivered_dc) AS kwh_delivered_dc,
+                           sum(loss_cost) AS loss_cost, sum(loss_co2_kg) AS loss_co2_kg
                     FROM totals
                     GROUP BY status
                 ) AS by_status))
@@ -256,14 +323,14 @@ DECLARE
     meters  text[] := ARRAY[NEW.meter_id, OLD.meter_id];
 BEGIN
     UPDATE vehicle_summary SET stale = true
-    WHERE NOT stale AND vehicle_id IN (
+    WHERE NOT stale AND vehicle_id = ANY (array(  -- one look-up each, whatever the plan was made for
         SELECT changed.vehicle_id
         UNION ALL
         SELECT vehicle_id FROM links WHERE meter_id = ANY (meters)
         UNION ALL
         SELECT 'VEH' || substring(meter_id FROM '^(?:METER|MTR)([._:-].+)$')
         FROM unnest(meters) AS meter_id
-    );
+    ));
     RETURN NULL;
 END
 $$;

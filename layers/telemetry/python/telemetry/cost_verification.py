@@ -1,0 +1,104 @@
+"""What the energy lost in summarized windows cost, computed anew: a part of telemetry.verification.
+
+Each reading that counts has the mean price of the four quarters of its hour, by the periods of the
+tariff as they were sent; it shares nothing with the stored functions of migration 0011. Windows
+that reach into what is archived are left out.
+"""
+
+COSTS = """
+    WITH fresh AS (
+        SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
+               loss_cost, loss_co2_kg, meter_ids
+        FROM vehicle_summary
+        WHERE NOT stale AND kwh_consumed_ac - kwh_delivered_dc IS NOT NULL
+          AND EXISTS (SELECT FROM tariff)
+          AND window_end - interval '24 hours' >= (
+              SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
+    ), period AS (
+        SELECT fresh.vehicle_id, window_end, link.meter_id,
+               greatest(valid_from, window_start) AS opened,
+               least(valid_to, window_end) AS closed
+        FROM fresh JOIN link_periods link ON link.vehicle_id = fresh.vehicle_id
+        UNION ALL
+        SELECT fresh.vehicle_id, window_end, named, window_start, window_end
+        FROM fresh, unnest(meter_ids) AS named
+        WHERE NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = fresh.vehicle_id)
+    ), counted AS (
+        SELECT DISTINCT ON (meter_id, "timestamp") NULL AS vehicle_id, meter_id, "timestamp",
+               kwh_consumed_ac AS kwh
+        FROM meter_telemetry_history
+        WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
+        ORDER BY meter_id, "timestamp", received_at DESC
+    ), delivered AS (
+        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, "timestamp",
+               -kwh_delivered_dc AS kwh
+        FROM vehicle_telemetry_history
+        WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
+        ORDER BY vehicle_id, "timestamp", received_at DESC
+    ), energy AS (
+        SELECT period.vehicle_id, window_end, meter_id, "timestamp", kwh
+        FROM period JOIN counted USING (meter_id)
+        WHERE "timestamp" > opened AND "timestamp" <= closed
+        UNION ALL
+        SELECT fresh.vehicle_id, fresh.window_end, period.meter_id, "timestamp", kwh
+        FROM fresh
+        JOIN delivered ON delivered.vehicle_id = fresh.vehicle_id
+             AND "timestamp" > window_start AND "timestamp" <= fresh.window_end
+        LEFT JOIN period ON period.vehicle_id = fresh.vehicle_id
+             AND period.window_end = fresh.window_end
+             AND "timestamp" > opened AND "timestamp" <= closed
+    ), hours AS (
+        SELECT *, to_timestamp((ceil(extract(epoch FROM "timestamp") / 3600) - 1) * 3600) AS hour
+        FROM energy
+    ), quarters AS (
+        SELECT DISTINCT meter_id, hour, hour + number * interval '15 minutes' AS quarter
+        FROM hours, generate_series(0, 3) AS number
+    ), version AS (
+        SELECT *, least(valid_to, lead(valid_from) OVER (
+                   PARTITION BY meter_id ORDER BY valid_from)) AS ends
+        FROM tariff
+    ), prices AS (
+        SELECT quarters.meter_id, hour, quarter, version.meter_id != '*' AS own,
+               coalesce((
+                   SELECT (entry->>'pricePerKwh')::numeric
+                   FROM jsonb_array_elements(periods) AS entry,
+                        jsonb_array_elements_text(entry->'days') AS day,
+                        to_char(local_time, 'HH24:MI') AS clock
+                   WHERE day = to_char(local_time - CASE
+                             WHEN entry->>'from' > entry->>'to' AND clock < entry->>'to'
+                             THEN interval '1 day' ELSE '0' END, 'dy')
+                     AND CASE WHEN entry->>'from' < entry->>'to'
+                         THEN clock >= entry->>'from' AND clock < entry->>'to'
+                         ELSE clock >= entry->>'from' OR clock < entry->>'to' END
+               ), price_per_kwh) AS price, kg_co2_per_kwh AS co2
+        FROM quarters
+        JOIN version ON version.meter_id IN ('*', quarters.meter_id)
+             AND valid_from <= quarter AND (ends > quarter) IS NOT FALSE
+        CROSS JOIN LATERAL (SELECT quarter AT TIME ZONE time_zone) AS clocks (local_time)
+    ), priced AS (
+        SELECT meter_id, hour, quarter,
+               coalesce(max(price) FILTER (WHERE own), max(price) FILTER (WHERE NOT own)) AS price,
+               coalesce(max(co2) FILTER (WHERE own), max(co2) FILTER (WHERE NOT own)) AS co2
+        FROM prices
+        GROUP BY meter_id, hour, quarter
+    ), mean AS (
+        SELECT meter_id, hour, CASE WHEN count(price) = 4 THEN avg(price) END AS price,
+               CASE WHEN count(co2) = 4 THEN avg(co2) END AS co2
+        FROM priced
+        GROUP BY meter_id, hour
+    ), expected AS (
+        SELECT vehicle_id AS device, window_end AS hour,
+               ROW(round(CASE WHEN bool_and(price IS NOT NULL OR kwh = 0)
+                   THEN coalesce(sum(kwh * price), 0) END, 9),
+                   round(CASE WHEN bool_and(co2 IS NOT NULL OR kwh = 0)
+                   THEN coalesce(sum(kwh * co2), 0) END, 9))::text AS state
+        FROM hours
+        LEFT JOIN mean ON mean.hour = hours.hour
+             AND mean.meter_id IS NOT DISTINCT FROM hours.meter_id
+        GROUP BY 1, 2
+    ), stored AS (
+        SELECT vehicle_id AS device, window_end AS hour,
+               ROW(round(loss_cost, 9), round(loss_co2_kg, 9))::text AS state
+        FROM fresh
+    )
+"""

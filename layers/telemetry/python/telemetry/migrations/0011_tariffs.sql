@@ -1,0 +1,278 @@
+-- What energy costs and how much CO2 it stands for, by the hour, and what the energy lost comes to.
+--
+-- A tariff is of the fleet ('*') or of a meter, and has versions: each holds from valid_from until the
+-- next one's, or until its own valid_to. At every instant the meter's own version counts where one is
+-- in force, else the fleet's; what the meter's leaves out (kg_co2_per_kwh) is the fleet's.
+--
+-- Prices change at quarters of an hour, rollups are of whole hours of UTC. So each hour has one price:
+-- the mean of its four quarters, all of which have to have one. What is counted of an hour at the
+-- edge of a window has the price of that hour, so that windows which follow each other add up.
+CREATE TABLE tariff (
+    valid_from     timestamptz NOT NULL,
+    valid_to       timestamptz,
+    meter_id       text        COLLATE "C" NOT NULL,
+    currency       text        NOT NULL,
+    time_zone      text        NOT NULL,
+    price_per_kwh  numeric     NOT NULL,
+    kg_co2_per_kwh numeric,
+    periods        jsonb       NOT NULL,
+    week_starts    interval[]  NOT NULL,
+    week_prices    numeric[]   NOT NULL,
+    PRIMARY KEY (meter_id, valid_from)
+);
+COMMENT ON COLUMN tariff.meter_id IS 'Or * for the fleet.';
+COMMENT ON COLUMN tariff.periods IS 'As they were sent; outside of them the price is price_per_kwh.';
+COMMENT ON COLUMN tariff.week_starts IS
+    'The same for a local week, from Monday 00:00 on: where a price begins that holds until the next.';
+
+-- The price and the CO2 of a kWh by one tariff at an instant; no row where none is in force. Inlined.
+CREATE FUNCTION tariff_at(tariff_id text, instant timestamptz)
+RETURNS TABLE (price_per_kwh numeric, kg_co2_per_kwh numeric) LANGUAGE sql STABLE AS $$
+    SELECT week_prices[width_bucket(local_time - date_trunc('week', local_time), week_starts)],
+           kg_co2_per_kwh
+    FROM (
+        SELECT * FROM tariff
+        WHERE meter_id = tariff_id AND valid_from <= instant
+        ORDER BY valid_from DESC
+        LIMIT 1
+    ) AS newest
+    CROSS JOIN LATERAL (SELECT instant AT TIME ZONE time_zone) AS clock (local_time)
+    WHERE valid_to > instant IS NOT FALSE
+$$;
+
+-- The price and the CO2 of a kWh in each hour (hour, hour + 1 h] of these ranges of whole hours.
+CREATE FUNCTION hour_prices(tariff_ids text[], starts timestamptz[], ends timestamptz[])
+RETURNS TABLE (tariff_id text, hour timestamptz, price_per_kwh numeric, kg_co2_per_kwh numeric)
+LANGUAGE sql STABLE AS $$
+    SELECT range.tariff_id, hour,
+           CASE WHEN count(coalesce(own.price_per_kwh, fleet.price_per_kwh)) = 4
+                THEN sum(coalesce(own.price_per_kwh, fleet.price_per_kwh)) * 0.25 END,
+           CASE WHEN count(coalesce(own.kg_co2_per_kwh, fleet.kg_co2_per_kwh)) = 4
+                THEN sum(coalesce(own.kg_co2_per_kwh, fleet.kg_co2_per_kwh)) * 0.25 END
+    FROM unnest(tariff_ids, starts, ends) AS range (tariff_id, range_start, range_end)
+    CROSS JOIN generate_series(range_start, range_end - interval '1 hour', interval '1 hour') AS hour
+    CROSS JOIN generate_series(0, 3) AS number
+    CROSS JOIN LATERAL (SELECT hour + number * interval '15 minutes') AS quarter (begins)
+    LEFT JOIN LATERAL tariff_at(range.tariff_id, quarter.begins) AS own ON true
+    LEFT JOIN LATERAL tariff_at('*', quarter.begins) AS fleet ON range.tariff_id != '*'
+    GROUP BY range.tariff_id, hour
+$$;
+
+-- A row of vehicle_performance, as far as it takes to price it.
+CREATE TYPE charged_window AS (
+    "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
+    meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[]
+);
+
+-- Energy of one device in (part_start, part_end], priced by one tariff: of the meter's it is added, of
+-- the vehicle's taken away. The hours from first_hour to last_hour are whole.
+CREATE TYPE priced_part AS (
+    "position" bigint, sign integer, id text, tariff_id text,
+    part_start timestamptz, part_end timestamptz, first_hour timestamptz, last_hour timestamptz
+);
+
+-- What the energy lost in these windows (AC - DC) cost, and its CO2 (kg); null where energy was counted
+-- in an hour without a price. No rows at all where there is no tariff.
+--
+-- AC has the prices of its meter; DC those of the meter that fed the vehicle then, and where none did
+-- the fleet's. The signs stay: an hour in which more arrived than was measured takes away, because
+-- what one hour has too much of the next has too little.
+CREATE FUNCTION loss_costs(windows charged_window[])
+RETURNS TABLE ("position" bigint, loss_cost numeric, loss_co2_kg numeric)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    archived_to constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
+    parts       priced_part[];
+    edges_after timestamptz;
+    edges_until timestamptz;
+BEGIN
+    IF NOT EXISTS (SELECT FROM tariff) THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(ROW(w.position, sign, id, tariff_id, part_start, part_end, ceil_hour(part_start),
+                         date_bin('1 hour', part_end, timestamptz '2000-01-01 00:00:00+00')
+                        )::priced_part),
+           -- As plain values, so that partitions are pruned before the plan starts (0004).
+           min(part_start), max(part_end)
+    INTO parts, edges_after, edges_until
+    FROM unnest(windows) AS w
+    CROSS JOIN LATERAL (
+        WITH link AS (
+            SELECT meter_id,
+                   CASE WHEN EXISTS (SELECT FROM tariff WHERE tariff.meter_id = fed.meter_id)
+                        THEN meter_id ELSE '*' END AS tariff_id,
+                   countable_from(greatest(valid_from, w.window_start), archived_to) AS opened,
+                   countable_from(least(valid_to, w.window_end), archived_to) AS closed
+            FROM unnest(w.meter_ids, w.valid_froms, w.valid_tos) AS fed (meter_id, valid_from, valid_to)
+        )
+        SELECT 1, meter_id, tariff_id, opened, closed FROM link
+        UNION ALL
+        SELECT -1, w.vehicle_id, tariff_id, opened, closed FROM link WHERE tariff_id != '*'
+        UNION ALL
+        SELECT -1, w.vehicle_id, '*', lower(rest), upper(rest)
+        FROM unnest(
+            tstzmultirange(tstzrange(w.window_start, w.window_end, '(]'))
+            - coalesce((SELECT range_agg(tstzrange(opened, closed, '(]'))
+                        FROM link WHERE tariff_id != '*'), '{}')
+        ) AS rest
+    ) AS part (sign, id, tariff_id, part_start, part_end)
+    WHERE part_start < part_end;
+
+    RETURN QUERY
+    WITH part AS MATERIALIZED (
+        SELECT * FROM unnest(parts)
+    ), price AS MATERIALIZED (
+        SELECT prices.*
+        FROM (
+            SELECT array_agg(tariff_id) AS tariff_ids, array_agg(lower(hours)) AS starts,
+                   array_agg(upper(hours)) AS ends
+            FROM (
+                SELECT tariff_id, unnest(range_agg(tstzrange(
+                    date_bin('1 hour', part_start, timestamptz '2000-01-01 00:00:00+00'),
+                    ceil_hour(part_end)))) AS hours
+                FROM part
+                GROUP BY tariff_id
+            ) AS range
+        ) AS ranges
+        CROSS JOIN LATERAL hour_prices(tariff_ids, starts, ends) AS prices
+    ), edge AS MATERIALIZED (
+        SELECT part.position, sign, id, tariff_id, hour, edge_start, edge_end
+        FROM part
+        CROSS JOIN LATERAL (
+            SELECT first_hour - interval '1 hour', part_start, least(first_hour, part_end)
+            WHERE part_start < first_hour
+            UNION ALL
+            SELECT last_hour, last_hour, part_end
+            WHERE first_hour <= last_hour AND last_hour < part_end
+        ) AS ragged (hour, edge_start, edge_end)
+    ), energy AS (
+        SELECT part.position, sign, tariff_id, hour, kwh_consumed_ac AS kwh
+        FROM part
+        JOIN meter_hourly_rollup ON meter_id = id AND hour >= first_hour AND hour < last_hour
+        WHERE sign = 1
+        UNION ALL
+        SELECT part.position, sign, tariff_id, hour, kwh_delivered_dc
+        FROM part
+        JOIN vehicle_hourly_rollup ON vehicle_id = id AND hour >= first_hour AND hour < last_hour
+        WHERE sign = -1
+        UNION ALL
+        SELECT edge.position, sign, tariff_id, hour, kwh_consumed_ac
+        FROM edge
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac
+            FROM meter_telemetry_history h
+            WHERE h.meter_id = id AND h."timestamp" > edge_start AND h."timestamp" <= edge_end
+              AND h."timestamp" > edges_after AND h."timestamp" <= edges_until
+            ORDER BY h."timestamp" DESC, h.received_at DESC
+        ) AS counted
+        WHERE sign = 1
+        UNION ALL
+        SELECT edge.position, sign, tariff_id, hour, kwh_delivered_dc
+        FROM edge
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc
+            FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = id AND h."timestamp" > edge_start AND h."timestamp" <= edge_end
+              AND h."timestamp" > edges_after AND h."timestamp" <= edges_until
+            ORDER BY h."timestamp" DESC, h.received_at DESC
+        ) AS counted
+        WHERE sign = -1
+    )
+    SELECT energy.position,
+           CASE WHEN bool_and(kwh = 0 OR price_per_kwh IS NOT NULL)
+                THEN coalesce(sum(sign * kwh * price_per_kwh), 0) END,
+           CASE WHEN bool_and(kwh = 0 OR kg_co2_per_kwh IS NOT NULL)
+                THEN coalesce(sum(sign * kwh * kg_co2_per_kwh), 0) END
+    FROM energy
+    LEFT JOIN price USING (tariff_id, hour)
+    GROUP BY energy.position;
+END
+$$;
+
+-- Marks the summaries of windows that a version counts in, or did, until the one after it.
+CREATE FUNCTION mark_summaries_of_tariff(tariff_id text, since timestamptz) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE vehicle_summary SET stale = true
+    WHERE NOT stale AND window_end > since
+      AND window_end - interval '24 hours' < coalesce(
+          (SELECT min(valid_from) FROM tariff WHERE meter_id = tariff_id AND valid_from > since), 'infinity')
+      AND (tariff_id = '*' OR tariff_id = ANY (meter_ids))
+$$;
+
+-- Keeps a version; one that begins at the same instant is replaced. Returns what was refused, and
+-- whether the version is new. The lock lets no summary be written by prices that are about to change,
+-- and no two tariffs of different currencies in.
+CREATE FUNCTION put_tariff(
+    id text, since timestamptz, until timestamptz, in_currency text, zone text, price numeric,
+    kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer
+) RETURNS TABLE (refused text, created boolean) LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+DECLARE
+    is_new boolean;
+BEGIN
+    BEGIN
+        PERFORM since AT TIME ZONE zone;
+    EXCEPTION WHEN invalid_parameter_value THEN
+        RETURN QUERY SELECT 'timeZone', false;
+        RETURN;
+    END;
+    LOCK TABLE fleet_window IN EXCLUSIVE MODE;
+    IF EXISTS (SELECT FROM tariff WHERE currency != in_currency AND (meter_id, valid_from) != (id, since)) THEN
+        RETURN QUERY SELECT 'currency', false;
+        RETURN;
+    END IF;
+    is_new := NOT EXISTS (SELECT FROM tariff WHERE meter_id = id AND valid_from = since);
+    IF is_new AND (SELECT count(*) FROM tariff WHERE meter_id = id) >= most THEN
+        RETURN QUERY SELECT 'versions', false;
+        RETURN;
+    END IF;
+    INSERT INTO tariff (valid_from, valid_to, meter_id, currency, time_zone, price_per_kwh, kg_co2_per_kwh,
+                        periods, week_starts, week_prices)
+    VALUES (since, until, id, in_currency, zone, price, kg_co2, its_periods, starts, prices)
+    ON CONFLICT (meter_id, valid_from) DO UPDATE SET
+        valid_to = excluded.valid_to, currency = excluded.currency, time_zone = excluded.time_zone,
+        price_per_kwh = excluded.price_per_kwh, kg_co2_per_kwh = excluded.kg_co2_per_kwh,
+        periods = excluded.periods, week_starts = excluded.week_starts,
+        week_prices = excluded.week_prices
+    WHERE tariff IS DISTINCT FROM excluded;
+    IF FOUND THEN
+        PERFORM mark_summaries_of_tariff(id, since);
+    END IF;
+    RETURN QUERY SELECT NULL::text, is_new;
+END
+$$;
+
+-- Takes a version away, so that the one before holds again; returns whether there was one.
+CREATE FUNCTION delete_tariff(id text, since timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+BEGIN
+    LOCK TABLE fleet_window IN EXCLUSIVE MODE;
+    DELETE FROM tariff WHERE meter_id = id AND valid_from = since;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM mark_summaries_of_tariff(id, since);
+    RETURN true;
+END
+$$;
+
+-- The versions of a tariff, the newest first.
+CREATE FUNCTION list_tariff(id text)
+RETURNS TABLE (
+    valid_from timestamptz, valid_to timestamptz, currency text, time_zone text,
+    price_per_kwh double precision, kg_co2_per_kwh double precision, periods jsonb
+) LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    SELECT valid_from, valid_to, currency, time_zone, price_per_kwh, kg_co2_per_kwh, periods
+    FROM tariff WHERE meter_id = id ORDER BY valid_from DESC
+$$;
+
+REVOKE EXECUTE ON FUNCTION
+    tariff_at, hour_prices, loss_costs, mark_summaries_of_tariff, put_tariff, delete_tariff, list_tariff
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION put_tariff, delete_tariff, list_tariff TO telemetry_ingest;
+GRANT EXECUTE ON FUNCTION tariff_at, hour_prices, loss_costs TO telemetry_read, telemetry_maintain;
+GRANT SELECT ON tariff TO telemetry_read, telemetry_maintain;
