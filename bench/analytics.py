@@ -9,7 +9,8 @@ from statistics import median
 from bench.workload import PARTITION, START
 from telemetry.database import Database, connect
 from telemetry.fleet import FleetSelection, report_fleet
-from telemetry.reports import Rules, report_dashboard, report_performance
+from telemetry.reports import report_dashboard, report_performance
+from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 
 VEHICLES, WITH_HISTORY = 10_000, 100

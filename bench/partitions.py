@@ -24,7 +24,8 @@ from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import Database, connect
 from telemetry.migrate import apply_migrations
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.reports import Rules, report_performance
+from telemetry.reports import report_performance
+from telemetry.rules import Rules
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,

@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path
 
 from telemetry import http
 from telemetry.access import Access
+from telemetry.bodies import receives
 from telemetry.database import Database
 from telemetry.errors import (
     BodyTooLarge,
@@ -39,7 +40,7 @@ FaultId = Annotated[str, Path(alias="faultId", description="Fault id", examples=
     )
     | http.documents(Acknowledged, 200, FaultCleared, DatabaseUnavailable),
 )
-@http.receives(parse_reading, Acknowledgement, app)
+@receives(parse_reading, Acknowledgement, app)
 def acknowledge(fault_id: FaultId, request: Acknowledgement) -> Acknowledged:
     """Say who looks after a fault and why; that is published too. Who said so first stands."""
     try:

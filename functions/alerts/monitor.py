@@ -13,7 +13,7 @@ from telemetry.alerts import (
 from telemetry.database import connect
 from telemetry.metrics import report_count
 from telemetry.observability import build_logger
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.settings import Settings
 from telemetry.targets import open_target
 

@@ -65,7 +65,8 @@ from telemetry.receipts import (
     list_meter_receipts,
     list_vehicle_receipts,
 )
-from telemetry.reports import Rules, report_dashboard, report_performance
+from telemetry.reports import report_dashboard, report_performance
+from telemetry.rules import Rules
 from telemetry.settings import Settings
 from telemetry.tables import answer_table, documents_table
 from telemetry.trends import Trend, TrendBucket, TrendSelection, report_trend

@@ -6,6 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from telemetry import http, voids
 from telemetry.access import Access
+from telemetry.bodies import receives
 from telemetry.database import Database
 from telemetry.errors import (
     BodyTooLarge,
@@ -40,7 +41,7 @@ app = http.build_resolver(logger, enable_validation=True)
     )
     | http.documents(Void, 200, ReadingArchived, DatabaseUnavailable),
 )
-@http.receives(parse_reading, VoidRequest, app)
+@receives(parse_reading, VoidRequest, app)
 def void(request: VoidRequest) -> Response[Void]:
     """Take a reading out of every number. It is kept, with whatever is sent of it again.
 
@@ -61,7 +62,7 @@ def void(request: VoidRequest) -> Response[Void]:
     )
     | http.documents(Void, 200, DatabaseUnavailable),
 )
-@http.receives(parse_reading, VoidRequest, app)
+@receives(parse_reading, VoidRequest, app)
 def withdraw(request: VoidRequest) -> Void:
     """Have a voided reading count again, as if it had never been voided; the void stays listed."""
     withdrawn = voids.withdraw_void(database, request, app.context["identity"].token_id)

@@ -7,6 +7,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from telemetry import devices, http
 from telemetry.access import Access
+from telemetry.bodies import receives
 from telemetry.database import Database
 from telemetry.devices import DeclaredDevices, Device
 from telemetry.errors import (
@@ -41,7 +42,7 @@ PATH = "/v1/devices/<deviceId>"
     )
     | http.documents(Device, 200),
 )
-@http.receives(parse_reading, DeviceDeclaration, app)
+@receives(parse_reading, DeviceDeclaration, app)
 def declare(device_id: str, declaration: DeviceDeclaration) -> Response[Device]:
     """Say whether a meter or vehicle reports the energy of each interval or a running register.
 

@@ -9,6 +9,7 @@ from telemetry.access import Access
 from telemetry.admission import Admission
 from telemetry.answers import BatchIngested, Ingested, Queued
 from telemetry.batches import Batch, BatchMode
+from telemetry.bodies import receives, receives_batch
 from telemetry.database import Database
 from telemetry.http import (
     BATCH_DOCUMENTATION,
@@ -17,8 +18,6 @@ from telemetry.http import (
     answer_taken,
     build_handler,
     build_resolver,
-    receives,
-    receives_batch,
 )
 from telemetry.ingestion import BACKFILL_TIMEOUT, TIME_LIMIT, Ingestion
 from telemetry.limits import DeviceLimit

@@ -9,6 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from telemetry import http, links
 from telemetry.access import Access
+from telemetry.bodies import receives
 from telemetry.database import Database
 from telemetry.errors import (
     BodyTooLarge,
@@ -49,7 +50,7 @@ ValidTo = Annotated[
     )
     | http.documents(Link, 200),
 )
-@http.receives(parse_reading, LinkRequest, app)
+@receives(parse_reading, LinkRequest, app)
 def link(vehicle_id: VehicleId, request: LinkRequest) -> Response[Link]:
     """Say which meter feeds a vehicle from an instant on; either may be yet to report.
 

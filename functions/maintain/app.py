@@ -13,7 +13,7 @@ from telemetry.database import connect
 from telemetry.maintenance import Maintenance, alone
 from telemetry.metrics import report_count
 from telemetry.observability import build_logger
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.settings import Settings
 
 # Nothing long is begun with less time than this (ms): a day of 10,000 devices takes two minutes.

@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from telemetry import http, tariffs
 from telemetry.access import Access
+from telemetry.bodies import receives
 from telemetry.database import Database
 from telemetry.errors import (
     BodyTooLarge,
@@ -45,7 +46,7 @@ listing = http.documents(Tariffs, 200, InvalidRequest, TariffNotFound, DatabaseU
     status_code=201,
     responses=putting,
 )
-@http.receives(parse_tariff, Tariff, app)
+@receives(parse_tariff, Tariff, app)
 def put_of_fleet(tariff: Tariff) -> Response[Tariff]:
     """Say what energy costs from an instant on; a version of the same `validFrom` is replaced.
 
@@ -62,7 +63,7 @@ def put_of_fleet(tariff: Tariff) -> Response[Tariff]:
     status_code=201,
     responses=putting,
 )
-@http.receives(parse_tariff, Tariff, app)
+@receives(parse_tariff, Tariff, app)
 def put_of_meter(meter_id: MeterId, tariff: Tariff) -> Response[Tariff]:
     """Say what energy of this meter costs, instead of what the fleet's tariff says."""
     return _put(check_id(meter_id, "meterId"), tariff)

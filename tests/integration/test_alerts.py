@@ -24,7 +24,7 @@ from telemetry.alerts import Watch, evaluate_fleet, publish_changes
 from telemetry.database import Database, connect
 from telemetry.errors import AlertsUnpublished
 from telemetry.faults import FaultSelection, list_faults
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from tests.conftest import unpooled
 from tests.integration.conftest import Api
 from tests.integration.oracle import START, Call, Event, write

@@ -12,7 +12,7 @@ import pytest
 
 from local.databases import DatabaseUrls
 from telemetry.database import connect
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 from telemetry.trends import bucket_bounds
 from telemetry.verification import find_differences

@@ -37,7 +37,8 @@ from telemetry.links import link_vehicle
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
-from telemetry.reports import Rules, report_performance
+from telemetry.reports import report_performance
+from telemetry.rules import Rules
 from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading
 from telemetry.verification import find_differences
 from tests.conftest import Server, database, unpooled

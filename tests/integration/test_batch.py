@@ -11,8 +11,8 @@ import pytest
 
 from local.databases import DatabaseUrls
 from telemetry.batches import parse_batch
+from telemetry.bodies import MOST_BODY_BYTES
 from telemetry.database import Database, Row
-from telemetry.http import MOST_BODY_BYTES
 from telemetry.ingestion import Ingestion
 from telemetry.observability import build_logger
 from telemetry.queue import Queue

@@ -23,7 +23,7 @@ from telemetry.alerts import Watch, count_unpublished, evaluate_fleet, publish_c
 from telemetry.database import Connection, Database, connect
 from telemetry.errors import FaultCleared
 from telemetry.faults import Fault, FaultSelection, Notice, acknowledge_fault, list_faults
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from tests.conftest import unpooled
 from tests.integration.conftest import delete_all
 from tests.integration.oracle import Call, Event, write

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from local.databases import DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.reports import Rules, possible_meters, report_performance
+from telemetry.reasons import possible_meters
+from telemetry.reports import report_performance
+from telemetry.rules import Rules
 from telemetry.store import store_meter_readings, store_vehicle_readings
 from tests.integration.conftest import Api, delete_all
 

@@ -20,7 +20,7 @@ from telemetry.alerts import Watch, count_unpublished, evaluate_fleet, publish_c
 from telemetry.database import Database, Row, connect
 from telemetry.faults import Notice
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,

@@ -24,7 +24,8 @@ from telemetry.receipts import (
     list_meter_receipts,
     list_vehicle_receipts,
 )
-from telemetry.reports import Rules, fetch_charging, report_performance
+from telemetry.reports import fetch_charging, report_performance
+from telemetry.rules import Rules
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,

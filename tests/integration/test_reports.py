@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from local.databases import DatabaseUrls
 from telemetry.charging import ChargingStatus
 from telemetry.database import Database, Row, connect
+from telemetry.figures import rounded_cost, rounded_energy
 from telemetry.fleet import (
     Fleet,
     FleetSelection,
@@ -25,14 +26,8 @@ from telemetry.fleet import (
 )
 from telemetry.pages import decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.reports import (
-    Rules,
-    fetch_charging,
-    report_dashboard,
-    report_performance,
-    rounded_cost,
-    rounded_energy,
-)
+from telemetry.reports import fetch_charging, report_dashboard, report_performance
+from telemetry.rules import Rules
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,

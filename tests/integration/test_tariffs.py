@@ -13,7 +13,7 @@ from telemetry.database import Database, connect
 from telemetry.errors import TariffRefused
 from telemetry.fleet import FleetSelection, report_fleet
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.store import store_meter_readings, store_vehicle_readings
 from telemetry.summaries import refresh_summaries
 from telemetry.tariffs import FLEET, Tariff, delete_tariff, put_tariff

@@ -8,7 +8,7 @@ import pytest
 
 from local.databases import DatabaseUrls
 from telemetry.database import Row, connect
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
 from tests.integration.conftest import Api

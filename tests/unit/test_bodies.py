@@ -2,8 +2,8 @@
 
 import pytest
 
+from telemetry.bodies import body_of
 from telemetry.errors import InvalidRequest
-from telemetry.http import body_of
 
 
 @pytest.mark.parametrize("body", ["é", "e30", "\ud800"])

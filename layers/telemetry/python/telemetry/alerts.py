@@ -13,7 +13,7 @@ from typing import LiteralString
 from telemetry.database import TIME_LIMIT, Connection, Row
 from telemetry.errors import AlertsUnpublished
 from telemetry.faults import Notice
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.summaries import last_whole_hour
 from telemetry.targets import MOST_NOTICES, PUBLISH_SECONDS, Target
 

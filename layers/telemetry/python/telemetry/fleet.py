@@ -24,20 +24,18 @@ from telemetry.binary import (
 )
 from telemetry.charging import ChargingStatus
 from telemetry.database import Database
-from telemetry.pages import Page, encode_cursor
-from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
-from telemetry.reports import (
-    DAY,
-    LONGEST_WINDOW,
-    Rules,
+from telemetry.figures import (
     coverage_ratio,
     divide,
     efficiency_ratio,
     rounded_cost,
     rounded_energy,
     rounded_ratio,
-    window_bounds,
 )
+from telemetry.pages import Page, encode_cursor
+from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
+from telemetry.reports import DAY, LONGEST_WINDOW, window_bounds
+from telemetry.rules import Rules
 from telemetry.summaries import last_whole_hour
 
 MOST_DIGITS = 400

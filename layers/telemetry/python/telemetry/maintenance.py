@@ -12,7 +12,7 @@ from telemetry.archive import Archive, Go
 from telemetry.database import Row
 from telemetry.late import LateReceipts
 from telemetry.partitions import HISTORIES, RANGES, count_strays, make_partitions
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 
 _LOCK_KEY = 0x656E6572_6D61696E  # "enermain"

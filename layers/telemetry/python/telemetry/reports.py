@@ -1,9 +1,7 @@
 """How vehicles charged: what the analytics function answers, from rollups and bounded edges."""
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,50 +21,34 @@ from telemetry.binary import (
 from telemetry.charging import Coverage, Dashboard, Heard, Pairing, Performance, Silence, Vehicle
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
+from telemetry.figures import (
+    coverage_ratio,
+    divide,
+    efficiency_ratio,
+    rounded_cost,
+    rounded_energy,
+    rounded_ratio,
+)
 from telemetry.gaps import find_gaps
-from telemetry.settings import Settings
+from telemetry.reasons import (
+    explain_missing_meter,
+    explain_missing_prices,
+    explain_status,
+    explain_whole_hours,
+)
+from telemetry.rules import Rules
 
 DAY = timedelta(hours=24)
 LONGEST_WINDOW = 366 * DAY
-ENERGY_DECIMALS = 3
-RATIO_DECIMALS = 2
-COST_DECIMALS = 4
 # Gaps are looked for in windows of up to a month.
 LONGEST_WITH_GAPS = timedelta(hours=744)
 MOST_GAPS = 100
-
-# Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
-_VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
 
 _CHARGING = b"SELECT report_charging($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHARGING_TYPES = (
     *(TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, INTERVAL),
     *(BOOL, BOOL, FLOAT8, FLOAT8),
 )
-_UNPAIRED = """
-    SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
-           array(SELECT meter_id FROM meter_live_status
-                 WHERE meter_id = ANY (%(meter_ids)s::text[]) ORDER BY meter_id)
-"""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How vehicles are paired with meters and when their charging can be judged.
-
-    by_name: a vehicle that was never linked is fed by the meter of the same suffix. least_kwh:
-    energy at the meter (kWh), and least_coverage: the part of the minutes heard from (0 to 1),
-    below which nothing is said of a charger.
-    """
-
-    by_name: bool = True
-    least_kwh: float = 1.0
-    least_coverage: float = 0.5
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Rules":
-        """Return what the environment tells. Raises SettingMissing and SettingInvalid."""
-        return cls(settings.pairs_by_name, settings.least_kwh, settings.least_coverage)
 
 
 def report_performance(
@@ -88,7 +70,7 @@ def report_performance(
         raise VehicleNotFound
     [charging] = found
     vehicle = describe_vehicle(charging, rules)
-    missing = {} if charging["meter_ids"] else _why_unpaired(database, vehicle_id, rules)
+    missing = {} if charging["meter_ids"] else explain_missing_meter(database, vehicle_id, rules)
     known = vehicle.reasons
     fields = dict(vehicle) | {
         "reasons": known | {field: why for field, why in missing.items() if field in known}
@@ -191,8 +173,8 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         "averageBatteryTemp": no_dc,
         "lossKwh": no_ac or no_dc,
         "meterId": no_meter or several,
-        **_why_unpriced(charging, no_ac or no_dc),
-        "timeWindowStart": _why_whole_hours(charging["archived_to"]),
+        **explain_missing_prices(charging, no_ac or no_dc),
+        "timeWindowStart": explain_whole_hours(charging["archived_to"]),
     }
     coverage = Coverage(
         vehicle=_heard(charging["minutes_heard"], (end - start) // timedelta(minutes=1)),
@@ -217,40 +199,11 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         loss_co2_kg=rounded_energy(charging.get("loss_co2_kg")),
         currency=charging.get("currency"),
         status=charging["status"],
-        status_reason=_why_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
+        status_reason=explain_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
         coverage=coverage,
         pairing=pairing,
         reasons={field: reason for field, reason in reasons.items() if reason},
     )
-
-
-def _why_unpriced(charging: dict[str, Any], unknown: str | None) -> dict[str, str | None]:
-    if "currency" not in charging:
-        return {}
-    return {
-        answered: unknown or f"no tariff says {says} for every hour in which energy was counted"
-        for answered, field, says in (
-            ("lossCost", "loss_cost", "pricePerKwh"),
-            ("lossCo2Kg", "loss_co2_kg", "kgCo2PerKwh"),
-        )
-        if charging[field] is None
-    }
-
-
-def _why_whole_hours(archived_to: str | None) -> str | None:
-    if archived_to is None:
-        return None
-    until = datetime.fromisoformat(archived_to).astimezone(UTC)
-    return (
-        f"readings before {until:%Y-%m-%dT%H:%M:%SZ} are archived: until then the window, and each "
-        "link in it, is counted in whole hours, from and to the end of the hour that an edge is in"
-    )
-
-
-def possible_meters(vehicle_id: str) -> list[str]:
-    """Return the ids that a vehicle's meter may have by the naming convention of both contracts."""
-    named = _VEHICLE_NAME.fullmatch(vehicle_id)
-    return [prefix + named[1] for prefix in ("METER", "MTR")] if named else []
 
 
 def window_bounds(report: dict[str, Any]) -> tuple[datetime, datetime]:
@@ -288,78 +241,3 @@ def _silence(charging: dict[str, Any]) -> Silence:
         meter=of_meters[:MOST_GAPS],
         meter_omitted=max(0, len(of_meters) - MOST_GAPS),
     )
-
-
-def _why_status(
-    status: str, unknown: str | None, ac: Decimal | None, coverage: Coverage, rules: Rules
-) -> str | None:
-    if status == "implausible":
-        return "more energy reached the battery than the meter measured"
-    if status != "insufficient":
-        return None
-    if unknown:
-        return unknown
-    if not ac or ac < rules.least_kwh:
-        return f"less than {rules.least_kwh:g} kWh was consumed"
-    for stream, heard in (("vehicle", coverage.vehicle), ("meter", coverage.meter)):
-        if heard.minutes_heard < rules.least_coverage * heard.minutes_expected:
-            return (
-                f"the {stream} was heard from in {heard.minutes_heard:,} of "
-                f"{heard.minutes_expected:,} minutes, less than {rules.least_coverage:.0%}"
-            )
-    return None
-
-
-def _why_unpaired(database: Database, vehicle_id: str, rules: Rules) -> dict[str, str]:
-    """Return reasons that say more than that no meter was linked, where names decide."""
-    candidates = possible_meters(vehicle_id)
-    [(linked, reported)] = database.fetch(
-        _UNPAIRED, {"vehicle_id": vehicle_id, "meter_ids": candidates}
-    )
-    if linked or not rules.by_name:
-        return {}
-    if not candidates:
-        why = "its id is not VEH, a separator and a suffix"
-    elif not reported:
-        why = f"no {' or '.join(candidates)} has reported"
-    elif len(reported) > 1:
-        why = f"both {' and '.join(reported)} have reported"
-    else:
-        why = f"{reported[0]} is linked to another vehicle"
-    reason = f"no meter is paired with {vehicle_id}: {why}"
-    fields: Iterable[str] = (
-        *("acEnergyConsumed", "efficiency", "totalEnergyConsumedAc", "efficiencyRatio"),
-        *("lossKwh", "lossCost", "lossCo2Kg", "meterId"),
-    )
-    return dict.fromkeys(fields, reason)
-
-
-def divide(part: Decimal | int | None, whole: Decimal | int | None) -> Decimal | None:
-    """Return part / whole, None where either is not known or the whole is nothing."""
-    return Decimal(part) / whole if part is not None and whole else None
-
-
-def rounded_energy(kwh: Decimal | int | None) -> float | None:
-    """Return an energy as it is answered: three decimals (Wh)."""
-    return None if kwh is None else float(round(Decimal(kwh), ENERGY_DECIMALS))
-
-
-def rounded_cost(cost: Decimal | int | None) -> float | None:
-    """Return an amount of money as it is answered: four decimals of its currency."""
-    return None if cost is None else float(round(Decimal(cost), COST_DECIMALS))
-
-
-def rounded_ratio(ratio: Decimal | int | None) -> float | None:
-    """Return a ratio, a percentage or a temperature as it is answered: two decimals."""
-    return None if ratio is None else float(round(Decimal(ratio), RATIO_DECIMALS))
-
-
-def efficiency_ratio(ac: Decimal | int | None, dc: Decimal | int | None) -> float | None:
-    """Return DC / AC in percent, None where it is not known."""
-    ratio = divide(dc, ac)
-    return rounded_ratio(ratio and ratio * 100)
-
-
-def coverage_ratio(heard: int, expected: int) -> float | None:
-    """Return the part of the minutes heard from, None where none was expected."""
-    return rounded_ratio(divide(min(heard, expected), expected))

@@ -11,7 +11,7 @@ from typing import LiteralString
 import psycopg
 
 from telemetry.database import Row
-from telemetry.reports import Rules
+from telemetry.rules import Rules
 
 # Live rows that are locked at once: their writers wait while these are summed.
 CHUNK = 200

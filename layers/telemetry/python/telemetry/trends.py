@@ -11,7 +11,8 @@ from telemetry.answers import Answer
 from telemetry.charging import ChargingStatus
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
-from telemetry.reports import Rules, describe_vehicle, fetch_charging
+from telemetry.reports import describe_vehicle, fetch_charging
+from telemetry.rules import Rules
 
 Bucket = Literal["hour", "day"]
 DEFAULT_BUCKETS = {"hour": 24, "day": 30}

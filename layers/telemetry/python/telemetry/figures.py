@@ -1,0 +1,38 @@
+"""Numbers as they are answered: divided where they can be, and rounded."""
+
+from decimal import Decimal
+
+ENERGY_DECIMALS = 3
+RATIO_DECIMALS = 2
+COST_DECIMALS = 4
+
+
+def divide(part: Decimal | int | None, whole: Decimal | int | None) -> Decimal | None:
+    """Return part / whole, None where either is not known or the whole is nothing."""
+    return Decimal(part) / whole if part is not None and whole else None
+
+
+def rounded_energy(kwh: Decimal | int | None) -> float | None:
+    """Return an energy as it is answered: three decimals (Wh)."""
+    return None if kwh is None else float(round(Decimal(kwh), ENERGY_DECIMALS))
+
+
+def rounded_cost(cost: Decimal | int | None) -> float | None:
+    """Return an amount of money as it is answered: four decimals of its currency."""
+    return None if cost is None else float(round(Decimal(cost), COST_DECIMALS))
+
+
+def rounded_ratio(ratio: Decimal | int | None) -> float | None:
+    """Return a ratio, a percentage or a temperature as it is answered: two decimals."""
+    return None if ratio is None else float(round(Decimal(ratio), RATIO_DECIMALS))
+
+
+def efficiency_ratio(ac: Decimal | int | None, dc: Decimal | int | None) -> float | None:
+    """Return DC / AC in percent, None where it is not known."""
+    ratio = divide(dc, ac)
+    return rounded_ratio(ratio and ratio * 100)
+
+
+def coverage_ratio(heard: int, expected: int) -> float | None:
+    """Return the part of the minutes heard from, None where none was expected."""
+    return rounded_ratio(divide(min(heard, expected), expected))

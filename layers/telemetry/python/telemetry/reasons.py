@@ -1,0 +1,95 @@
+"""Why a number of a report is null, or its status what it is."""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from telemetry.charging import Coverage
+from telemetry.database import Database
+from telemetry.rules import Rules
+
+# Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
+_VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
+
+_UNPAIRED = """
+    SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
+           array(SELECT meter_id FROM meter_live_status
+                 WHERE meter_id = ANY (%(meter_ids)s::text[]) ORDER BY meter_id)
+"""
+
+
+def explain_missing_prices(charging: dict[str, Any], unknown: str | None) -> dict[str, str | None]:
+    """Say why costs are null; unknown: why the energies are. Nothing where there is no tariff."""
+    if "currency" not in charging:
+        return {}
+    return {
+        answered: unknown or f"no tariff says {says} for every hour in which energy was counted"
+        for answered, field, says in (
+            ("lossCost", "loss_cost", "pricePerKwh"),
+            ("lossCo2Kg", "loss_co2_kg", "kgCo2PerKwh"),
+        )
+        if charging[field] is None
+    }
+
+
+def explain_whole_hours(archived_to: str | None) -> str | None:
+    """Say that a window's edges were not counted by the minute, where that is so."""
+    if archived_to is None:
+        return None
+    until = datetime.fromisoformat(archived_to).astimezone(UTC)
+    return (
+        f"readings before {until:%Y-%m-%dT%H:%M:%SZ} are archived: until then the window, and each "
+        "link in it, is counted in whole hours, from and to the end of the hour that an edge is in"
+    )
+
+
+def explain_status(
+    status: str, unknown: str | None, ac: Decimal | None, coverage: Coverage, rules: Rules
+) -> str | None:
+    """Say why a charger is not judged; unknown: why the energies are null."""
+    if status == "implausible":
+        return "more energy reached the battery than the meter measured"
+    if status != "insufficient":
+        return None
+    if unknown:
+        return unknown
+    if not ac or ac < rules.least_kwh:
+        return f"less than {rules.least_kwh:g} kWh was consumed"
+    for stream, heard in (("vehicle", coverage.vehicle), ("meter", coverage.meter)):
+        if heard.minutes_heard < rules.least_coverage * heard.minutes_expected:
+            return (
+                f"the {stream} was heard from in {heard.minutes_heard:,} of "
+                f"{heard.minutes_expected:,} minutes, less than {rules.least_coverage:.0%}"
+            )
+    return None
+
+
+def explain_missing_meter(database: Database, vehicle_id: str, rules: Rules) -> dict[str, str]:
+    """Return reasons that say more than that no meter was linked, where names decide."""
+    candidates = possible_meters(vehicle_id)
+    [(linked, reported)] = database.fetch(
+        _UNPAIRED, {"vehicle_id": vehicle_id, "meter_ids": candidates}
+    )
+    if linked or not rules.by_name:
+        return {}
+    if not candidates:
+        why = "its id is not VEH, a separator and a suffix"
+    elif not reported:
+        why = f"no {' or '.join(candidates)} has reported"
+    elif len(reported) > 1:
+        why = f"both {' and '.join(reported)} have reported"
+    else:
+        why = f"{reported[0]} is linked to another vehicle"
+    reason = f"no meter is paired with {vehicle_id}: {why}"
+    fields = (
+        *("acEnergyConsumed", "efficiency", "totalEnergyConsumedAc", "efficiencyRatio"),
+        *("lossKwh", "lossCost", "lossCo2Kg", "meterId"),
+    )
+    return dict.fromkeys(fields, reason)
+
+
+def possible_meters(vehicle_id: str) -> list[str]:
+    """Return the ids that a vehicle's meter may have by the naming convention of both contracts."""
+    named = _VEHICLE_NAME.fullmatch(vehicle_id)
+    return [prefix + named[1] for prefix in ("METER", "MTR")] if named else []
