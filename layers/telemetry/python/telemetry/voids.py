@@ -49,6 +49,12 @@ class VoidedReceipt(Answer):
         default=None, examples=[None], json_schema_extra={"unit": "°C"}
     )
     soc: float | None = Field(default=None, examples=[None], json_schema_extra={"unit": "%"})
+    register_kwh: float | None = Field(
+        default=None,
+        description="What a register showed, of which the energy is what it had grown by",
+        examples=[None],
+        json_schema_extra={"unit": "kWh"},
+    )
     meter_id: str | None = Field(default=None, examples=[None])
 
 

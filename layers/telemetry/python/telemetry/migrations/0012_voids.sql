@@ -279,7 +279,8 @@ SET timezone = 'UTC' AS $$
     SELECT page.*, CASE page.stream
         WHEN 'meter' THEN (
             SELECT jsonb_agg(jsonb_build_object(
-                       'receivedAt', received_at, 'kwhConsumedAc', kwh_consumed_ac, 'voltage', voltage)
+                       'receivedAt', received_at, 'kwhConsumedAc', kwh_consumed_ac, 'voltage', voltage,
+                       'registerKwh', register_kwh)
                    ORDER BY received_at)
             FROM meter_void_receipt kept
             WHERE kept.meter_id = page.device_id AND kept."timestamp" = page."timestamp"
@@ -287,7 +288,8 @@ SET timezone = 'UTC' AS $$
         ELSE (
             SELECT jsonb_agg(jsonb_build_object(
                        'receivedAt', received_at, 'kwhDeliveredDc', kwh_delivered_dc,
-                       'batteryTemp', battery_temp, 'soc', soc, 'meterId', meter_id)
+                       'batteryTemp', battery_temp, 'soc', soc, 'meterId', meter_id,
+                       'registerKwh', register_kwh)
                    ORDER BY received_at)
             FROM vehicle_void_receipt kept
             WHERE kept.vehicle_id = page.device_id AND kept."timestamp" = page."timestamp"
