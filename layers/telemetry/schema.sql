@@ -1859,7 +1859,7 @@ DECLARE
     archived_to     timestamptz;
     has_voids       boolean := false;
 BEGIN
-    -- 0. Of a register that was reported counts what it has grown by (0010).
+    -- 0. Of a register that was reported counts what it has grown by (0011).
     IF EXISTS (SELECT FROM devices) THEN
         SELECT * INTO kwhs, registers
         FROM convert_meter_registers(meter_ids, timestamps, received_ats, kwhs);
@@ -1896,7 +1896,7 @@ BEGIN
     INTO ids, previous, summed
     FROM written;
 
--- A device that is new here may have been declared while this waited for it (0010), and may be one
+-- A device that is new here may have been declared while this waited for it (0011), and may be one
     -- of which every reading was voided (0012).
     IF '-infinity' = ANY (previous) THEN
         UPDATE meter_live_status SET reports_register = true
@@ -3394,7 +3394,8 @@ CREATE TABLE public.register_baselines (
     "timestamp" timestamp with time zone NOT NULL,
     device_id text NOT NULL COLLATE pg_catalog."C",
     stream text NOT NULL,
-    register_kwh numeric
+    register_kwh numeric,
+    CONSTRAINT register_baselines_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
 );
 
 CREATE TABLE public.register_events (
@@ -3554,7 +3555,7 @@ COMMENT ON COLUMN public.vehicle_summary.stale IS 'A reading, link or tariff of 
 
 COMMENT ON COLUMN public.vehicle_summary.rank IS 'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
 
-COMMENT ON COLUMN public.vehicle_summary.cost_rank IS '-loss_cost (0011), likewise: Infinity where it is not known, as without a tariff.';
+COMMENT ON COLUMN public.vehicle_summary.cost_rank IS '-loss_cost (0010), likewise: Infinity where it is not known, as without a tariff.';
 
 CREATE TABLE public.vehicle_void (
     "timestamp" timestamp with time zone NOT NULL,
@@ -3708,9 +3709,6 @@ ALTER TABLE ONLY public.archive_files
 
 ALTER TABLE ONLY public.fault_change
     ADD CONSTRAINT fault_change_fault_id_fkey FOREIGN KEY (fault_id) REFERENCES public.fault(fault_id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY public.register_baselines
-    ADD CONSTRAINT register_baselines_stream_fkey FOREIGN KEY (stream) REFERENCES public.archive_horizon(stream);
 
 GRANT CREATE ON SCHEMA public TO telemetry_maintain;
 

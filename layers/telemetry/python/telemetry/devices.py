@@ -1,6 +1,6 @@
 """What devices report: the energy of each interval, or a running register.
 
-The work is done by the stored functions of migration 0010, which also says what a register counts.
+The work is done by the stored functions of migration 0011, which also says what a register counts.
 """
 
 from collections.abc import Iterable

@@ -226,7 +226,7 @@ CREATE TABLE vehicle_pending (
 );
 
 -- What devices are declared to report, where that is not the energy of each interval: a running register,
--- in what was accepted after register_from and up to register_to. Migration 0010 says what becomes of it.
+-- in what was accepted after register_from and up to register_to. Migration 0011 says what becomes of it.
 CREATE TABLE devices (
     declared_at      timestamptz NOT NULL,
     register_from    timestamptz NOT NULL DEFAULT 'infinity',
@@ -255,7 +255,7 @@ CREATE TABLE register_events (
 CREATE TABLE register_baselines (
     "timestamp"  timestamptz NOT NULL,
     device_id    text        COLLATE "C" NOT NULL,
-    stream       text        NOT NULL REFERENCES archive_horizon,
+    stream       text        NOT NULL CHECK (stream IN ('meter', 'vehicle')),
     register_kwh numeric,
     PRIMARY KEY (device_id, stream)
 );

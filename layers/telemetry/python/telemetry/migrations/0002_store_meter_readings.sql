@@ -119,7 +119,7 @@ DECLARE
     archived_to     timestamptz;
     has_voids       boolean := false;
 BEGIN
-    -- 0. Of a register that was reported counts what it has grown by (0010).
+    -- 0. Of a register that was reported counts what it has grown by (0011).
     IF EXISTS (SELECT FROM devices) THEN
         SELECT * INTO kwhs, registers
         FROM convert_meter_registers(meter_ids, timestamps, received_ats, kwhs);
@@ -156,7 +156,7 @@ BEGIN
     INTO ids, previous, summed
     FROM written;
 
-    -- A device that is new here may have been declared while this waited for it (0010), and may be one
+    -- A device that is new here may have been declared while this waited for it (0011), and may be one
     -- of which every reading was voided (0012).
     IF '-infinity' = ANY (previous) THEN
         UPDATE meter_live_status SET reports_register = true

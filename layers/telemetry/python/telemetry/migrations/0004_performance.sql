@@ -296,7 +296,7 @@ RETURN CASE
     ELSE 'fault'
 END;
 
--- The rows of vehicle_performance with their status and, where there is a tariff (0011), what the energy
+-- The rows of vehicle_performance with their status and, where there is a tariff (0010), what the energy
 -- lost cost, as one JSON array: a caller's statement is planned at every call, this one is not.
 CREATE FUNCTION report_charging(
     vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,

@@ -38,7 +38,7 @@ COMMENT ON COLUMN vehicle_summary.linked_minutes IS
 COMMENT ON COLUMN vehicle_summary.rank IS
     'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
 COMMENT ON COLUMN vehicle_summary.cost_rank IS
-    '-loss_cost (0011), likewise: Infinity where it is not known, as without a tariff.';
+    '-loss_cost (0010), likewise: Infinity where it is not known, as without a tariff.';
 CREATE INDEX vehicle_summary_rank ON vehicle_summary (window_end, rank, vehicle_id);
 CREATE INDEX vehicle_summary_cost_rank ON vehicle_summary (window_end, cost_rank, vehicle_id);
 CREATE INDEX vehicle_summary_stale ON vehicle_summary (window_end) WHERE stale;
