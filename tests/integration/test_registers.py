@@ -25,6 +25,7 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from telemetry.verification import find_differences
+from tests.conftest import unpooled
 from tests.integration.conftest import Api, delete_all
 
 START = datetime(2026, 2, 10, 10, tzinfo=UTC)
@@ -155,9 +156,10 @@ arrivals = st.one_of(
 )
 
 
+@unpooled
 @streams
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_energy_is_what_the_register_grew_by_whatever_the_order(
@@ -259,8 +261,9 @@ days = st.tuples(
 numbers = count()
 
 
+@unpooled
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(day=days, first=st.integers(0, 10**9))
 def test_a_physical_day_is_the_same_by_intervals_and_by_registers(

@@ -18,7 +18,10 @@ from telemetry.store import store_meter_readings, store_vehicle_readings
 from telemetry.summaries import refresh_summaries
 from telemetry.tariffs import FLEET, Tariff, delete_tariff, put_tariff
 from telemetry.verification import find_differences
+from tests.conftest import unpooled
 from tests.integration.prices import PriceBook, tariffs
+
+pytestmark = unpooled
 
 HOUR = timedelta(hours=1)
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -49,7 +52,7 @@ def make_tariff(price: float = 0.3, valid_from: datetime = MONDAY, **changes: An
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_an_hour_has_the_mean_price_of_its_quarters_by_local_clocks(
@@ -109,7 +112,7 @@ changes = st.one_of(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(done=st.lists(changes, min_size=1, max_size=8))
 def test_summaries_follow_every_change_of_a_tariff(
