@@ -23,6 +23,7 @@ class Scope(StrEnum):
     FAULTS_WRITE = "faults:write"
     DEVICES_WRITE = "devices:write"
     READINGS_VOID = "readings:void"
+    DEVICES_ERASE = "devices:erase"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
@@ -50,6 +51,8 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/voids": Scope.ANALYTICS_READ,
     "POST /v1/voids": Scope.READINGS_VOID,
     "POST /v1/voids/withdrawals": Scope.READINGS_VOID,
+    "GET /v1/erasures": Scope.DEVICES_ERASE,
+    "POST /v1/erasures": Scope.DEVICES_ERASE,
     "POST /ingest/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter/batch": Scope.INGEST_METER,
