@@ -101,6 +101,8 @@ def request_of(route: str) -> tuple[str, str, object]:
         body = said if path.endswith("acknowledge") else body
         if path.startswith("/v1/voids"):
             body = said | {"meterId": "MTR-1", "timestamp": METER["timestamp"]}
+        if path == "/v1/erasures":
+            body = said | {"meterId": "MTR-1"}
     if method == "PUT":
         body = {"meterId": "MTR-1"} if "links" in path else {"energy": "interval"}
     return method, target, body

@@ -77,7 +77,11 @@ class _Replacement:
 
 
 class Eraser:
-    """Erases devices, by a connection of the maintenance's that commits each statement."""
+    """Erases devices, by a connection of the maintenance's that commits each statement.
+
+    Whoever runs this runs alone (telemetry.maintenance.alone): another run would take the objects
+    that this one is about to count in for left over.
+    """
 
     def __init__(self, connection: psycopg.Connection[Row], archive: Archive) -> None:
         self._connection = connection
