@@ -1229,6 +1229,26 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.list_unerased(of_stream text) RETURNS TABLE(device_id text, asked_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT live.id, erased.asked_at
+    FROM (
+        SELECT meter_id AS id FROM meter_live_status WHERE of_stream = 'meter'
+        UNION ALL
+        SELECT vehicle_id FROM vehicle_live_status WHERE of_stream = 'vehicle'
+    ) AS live
+    JOIN erasure erased
+        ON device_hash = hash_device(of_stream, live.id) AND finished_at IS NOT NULL
+    WHERE of_stream = 'meter' AND EXISTS (
+              SELECT FROM meter_telemetry_history h
+              WHERE h.meter_id = live.id AND h.received_at <= erased.asked_at)
+       OR of_stream = 'vehicle' AND EXISTS (
+              SELECT FROM vehicle_telemetry_history h
+              WHERE h.vehicle_id = live.id AND h.received_at <= erased.asked_at)
+$$;
+
 CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) RETURNS TABLE(stream text, device_id text, "timestamp" timestamp with time zone, voided_at timestamp with time zone, voided_by text, voided_why text, voided_token text, withdrawn_at timestamp with time zone, withdrawn_by text, withdrawn_why text, withdrawn_token text, receipts jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -4007,6 +4027,10 @@ GRANT ALL ON FUNCTION public.list_erasures(asked uuid, after_at timestamp with t
 
 REVOKE ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.list_unerased(of_stream text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_unerased(of_stream text) TO telemetry_read;
+GRANT ALL ON FUNCTION public.list_unerased(of_stream text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) TO telemetry_correct;

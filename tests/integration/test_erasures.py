@@ -377,6 +377,18 @@ def test_what_came_later_of_archived_days_is_kept(
     assert archived_mentions(s3, counted, "METER-1", tmp_path) == 2
 
 
+def test_verification_finds_what_should_have_been_erased(
+    store: Database, ops: Database, owner: psycopg.Connection[Row], eraser: Eraser
+) -> None:
+    asked = ask(ops, meterId="METER-1")
+    assert eraser.erase(always) == 1
+    receive(store, asked + MINUTE, meter(NOON))
+    owner.execute("UPDATE meter_telemetry_history SET received_at = %s", (asked,))
+    found = [(entry.table, entry.device, entry.expected) for entry in find_differences(owner)]
+    assert ("meter_telemetry_history", "METER-1", "erased") in found
+    owner.execute("UPDATE meter_telemetry_history SET received_at = %s", (asked + MINUTE,))
+
+
 def test_two_runs_at_once_erase_once(
     by_days: DatabaseUrls, store: Database, ops: Database, counted: Counted, s3: Any
 ) -> None:

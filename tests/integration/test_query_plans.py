@@ -46,7 +46,7 @@ OLDEST, OLD, NEW = (f"telemetry_history_{part}" for part in ("2010_2019", "2024"
 # sent one reading: without them, live rows are so few that reading them all is the right plan.
 HOURS = range(-13 * 60, 13 * 60, 60)
 NEXT = HOURS.stop
-DEVICES, IDLE_DEVICES = range(50), range(1000, 4000)
+DEVICES, IDLE_DEVICES = range(60), range(1000, 4000)
 
 Sent = Sequence[tuple[int, float]]  # device and time
 STORES: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {

@@ -464,14 +464,35 @@ BEGIN
 END
 $$;
 
+-- For telemetry.verification: devices that are erased and of which history has something from before.
+CREATE FUNCTION list_unerased(of_stream text) RETURNS TABLE (device_id text, asked_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    SELECT live.id, erased.asked_at
+    FROM (
+        SELECT meter_id AS id FROM meter_live_status WHERE of_stream = 'meter'
+        UNION ALL
+        SELECT vehicle_id FROM vehicle_live_status WHERE of_stream = 'vehicle'
+    ) AS live
+    JOIN erasure erased
+        ON device_hash = hash_device(of_stream, live.id) AND finished_at IS NOT NULL
+    WHERE of_stream = 'meter' AND EXISTS (
+              SELECT FROM meter_telemetry_history h
+              WHERE h.meter_id = live.id AND h.received_at <= erased.asked_at)
+       OR of_stream = 'vehicle' AND EXISTS (
+              SELECT FROM vehicle_telemetry_history h
+              WHERE h.vehicle_id = live.id AND h.received_at <= erased.asked_at)
+$$;
+
 REVOKE EXECUTE ON FUNCTION
-    hash_device, erased_devices, request_erasure, list_erasures, hold_erased, release_erased,
+    list_unerased, hash_device, erased_devices, request_erasure, list_erasures, hold_erased, release_erased,
     drop_erased_meter_readings, drop_erased_vehicle_readings, erase_meter_day, erase_vehicle_day,
     erase_meter_name, finish_erasure
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION request_erasure, list_erasures TO telemetry_correct;
 GRANT EXECUTE ON FUNCTION erase_meter_day, erase_vehicle_day, erase_meter_name, finish_erasure
 TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION list_unerased TO telemetry_read, telemetry_maintain;
 GRANT SELECT ON erasure TO telemetry_maintain;
 GRANT UPDATE (receipts, files) ON erasure TO telemetry_maintain;
 GRANT SELECT, INSERT, UPDATE, DELETE ON archive_leftover TO telemetry_maintain;
