@@ -1,13 +1,14 @@
-"""What ops take out of the numbers: readings voided over HTTP, and voids withdrawn."""
+"""What ops take out of the numbers: readings voided, voids withdrawn, devices erased."""
 
 import os
 
 from aws_lambda_powertools.event_handler import Response
 
-from telemetry import http, voids
+from telemetry import erasures, http, voids
 from telemetry.access import Access
 from telemetry.bodies import receives
 from telemetry.database import Database
+from telemetry.erasures import Erasure, Erasures
 from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -19,8 +20,8 @@ from telemetry.errors import (
     VoidNotFound,
 )
 from telemetry.observability import build_logger
-from telemetry.parameters import AfterVoid, Limit, OfMeter, OfVehicle
-from telemetry.readings import VoidRequest, parse_reading
+from telemetry.parameters import AfterErasure, AfterVoid, Limit, OfMeter, OfVehicle
+from telemetry.readings import ErasureRequest, VoidRequest, parse_reading
 from telemetry.settings import Settings
 from telemetry.voids import Void, Voids
 
@@ -92,6 +93,39 @@ def history(
     elif vehicle_id:
         device = ("vehicle", vehicle_id)
     return voids.list_voids(database, device, after, limit)
+
+
+@app.post(
+    "/v1/erasures",
+    summary="Erase a device",
+    enable_validation=False,
+    tags=["Corrections"],
+    status_code=202,
+    responses=http.documents(
+        Erasure, 202, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
+    ),
+)
+@receives(parse_reading, ErasureRequest, app)
+def erase(request: ErasureRequest) -> Response[Erasure]:
+    """Have everything deleted that was accepted of a device up to now, and all numbers follow.
+
+    The hourly maintenance does it. What the device sends from now on begins anew and stays. Who
+    asks first stands, until it is done.
+    """
+    asked, new = erasures.request_erasure(database, request, app.context["identity"].token_id)
+    logger.info("erasure asked for", stream=request.stream, erasure=str(asked.erasure_id), new=new)
+    return Response(202, "application/json", asked)
+
+
+@app.get(
+    "/v1/erasures",
+    summary="Which devices were erased, and are to be",
+    tags=["Corrections"],
+    responses=http.documents(Erasures, 200, InvalidRequest, DatabaseUnavailable),
+)
+def erased(*, limit: Limit = 100, after: AfterErasure = None) -> Erasures:
+    """List erasures with who, when and why, the newest first; what is done names no device."""
+    return erasures.list_erasures(database, after, limit)
 
 
 handler = http.build_handler(app, logger, Access(by_token=settings.by_token))

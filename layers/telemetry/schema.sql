@@ -575,6 +575,303 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.drop_erased_meter_readings(INOUT ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT voltages double precision[], INOUT registers double precision[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    kept integer[];
+BEGIN
+    SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
+    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    WHERE NOT EXISTS (
+        SELECT FROM erasure
+        WHERE device_hash = hash_device('meter', item.id) AND asked_at >= item.received_at);
+    SELECT (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(ids) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(timestamps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(received_ats) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(kwhs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(voltages) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(registers) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)) INTO ids, timestamps, received_ats, kwhs, voltages, registers;
+END
+$$;
+
+CREATE FUNCTION public.drop_erased_vehicle_readings(INOUT ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT battery_temps double precision[], INOUT socs double precision[], INOUT meters text[], INOUT registers double precision[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    kept integer[];
+BEGIN
+    SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
+    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    WHERE NOT EXISTS (
+        SELECT FROM erasure
+        WHERE device_hash = hash_device('vehicle', item.id) AND asked_at >= item.received_at);
+    SELECT (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(ids) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(timestamps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(received_ats) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(kwhs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(battery_temps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(socs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(meters) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(registers) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)) INTO ids, timestamps, received_ats, kwhs, battery_temps, socs, meters, registers;
+END
+$$;
+
+CREATE FUNCTION public.erase_meter_day(erasing uuid, of_day timestamp with time zone, survivors jsonb) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    cadence constant interval := '60 seconds';
+    until   constant timestamptz := of_day + interval '24 hours';
+    asked   erasure;
+    gone    timestamptz[];
+    erased  bigint;
+BEGIN
+    SELECT * INTO asked FROM erasure
+    WHERE erasure_id = erasing AND erasure.stream = 'meter' AND device_id IS NOT NULL;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    PERFORM hold_erased('meter', asked.device_id);
+    PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN  -- another run was faster
+        PERFORM release_erased('meter', asked.device_id);
+        RETURN 0;
+    END IF;
+
+WITH deleted AS (
+        DELETE FROM meter_telemetry_history
+        WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+          AND received_at <= asked.asked_at
+        RETURNING "timestamp"
+    )
+    SELECT count(*), array_agg(DISTINCT "timestamp") INTO erased, gone FROM deleted;
+
+-- What is left of the day is summed anew. A minute of which something waits to be compared with the
+    -- archive counts as heard from: see step 2 of the store.
+    DELETE FROM meter_hourly_rollup
+    WHERE meter_id = asked.device_id AND hour >= of_day AND hour < until;
+    INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+    SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), sum(kwh_consumed_ac)
+    FROM (
+        SELECT DISTINCT ON ("timestamp") *
+        FROM (
+            SELECT * FROM meter_telemetry_history
+            WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::meter_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp", received_at DESC
+    ) AS counted
+    CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
+    GROUP BY hour;
+    INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
+    SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), 0
+    FROM meter_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
+    WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+      AND received_at > asked.asked_at
+    GROUP BY hour
+    ON CONFLICT (meter_id, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
+
+PERFORM sum_meter_days(array_agg(meter_id), array_agg(day))
+    FROM meter_daily_rollup WHERE meter_id = asked.device_id AND day = of_day;
+    PERFORM change_meter_summaries(array_agg(asked.device_id), array_agg(ts))
+    FROM generate_series(of_day + interval '1 hour', until, interval '1 hour') AS ts;
+    DELETE FROM meter_daily_rollup
+    WHERE meter_id = asked.device_id AND day = of_day AND NOT EXISTS (
+        SELECT FROM meter_hourly_rollup
+        WHERE meter_id = asked.device_id AND hour >= of_day AND hour < until);
+
+-- The live row shows what is left, if it showed what has gone.
+    UPDATE meter_live_status
+    SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
+    WHERE meter_id = asked.device_id AND updated_at <= asked.asked_at
+      AND last_timestamp > of_day AND last_timestamp <= until;
+    UPDATE meter_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
+        last_register_kwh = newest.register_kwh
+    FROM (
+        SELECT * FROM meter_telemetry_history
+        WHERE meter_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+    ) AS newest
+    WHERE live.meter_id = asked.device_id AND live.last_timestamp = '-infinity';
+
+DELETE FROM register_events noted
+    WHERE device_id = asked.device_id AND stream = 'meter'
+      AND noted."timestamp" > of_day AND noted."timestamp" <= until
+      AND NOT EXISTS (
+          SELECT FROM meter_telemetry_history h
+          WHERE h.meter_id = asked.device_id AND h."timestamp" = noted."timestamp"
+            AND h."timestamp" > of_day AND h."timestamp" <= until);
+    IF gone IS NOT NULL AND EXISTS (SELECT FROM devices WHERE device_id = asked.device_id) THEN
+        PERFORM settle_meter_registers(array_agg(asked.device_id), array_agg(ts)) FROM unnest(gone) AS ts;
+    END IF;
+    PERFORM release_erased('meter', asked.device_id);
+    UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
+    RETURN erased;
+END
+$$;
+
+CREATE FUNCTION public.erase_meter_name(erasing uuid, vehicle text, of_day timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    cadence constant interval := '60 seconds';
+    until   constant timestamptz := of_day + interval '24 hours';
+    asked   erasure;
+BEGIN
+    SELECT * INTO asked FROM erasure
+    WHERE erasure_id = erasing AND stream = 'meter' AND device_id IS NOT NULL;
+    PERFORM FROM devices WHERE device_id = vehicle FOR UPDATE;
+    PERFORM FROM vehicle_live_status WHERE vehicle_id = vehicle FOR UPDATE;
+    UPDATE vehicle_telemetry_history SET meter_id = NULL
+    WHERE vehicle_id = vehicle AND meter_id = asked.device_id AND received_at <= asked.asked_at
+      AND "timestamp" > of_day AND "timestamp" <= until;
+    PERFORM claim_meters(array_agg(vehicle_id), array_agg(valid_from + cadence), array_agg(meter_id),
+                         array_agg(NULL::text))
+    FROM links
+    WHERE vehicle_id = vehicle AND meter_id = asked.device_id AND source = 'reading'
+      AND valid_from + cadence > of_day AND valid_from + cadence <= until
+      AND asked.device_id IS DISTINCT FROM (
+          SELECT h.meter_id FROM vehicle_telemetry_history h
+          WHERE h.vehicle_id = vehicle AND h."timestamp" = valid_from + cadence
+            AND h."timestamp" > of_day AND h."timestamp" <= until
+          ORDER BY h.received_at DESC LIMIT 1);
+END
+$$;
+
+CREATE FUNCTION public.erase_vehicle_day(erasing uuid, of_day timestamp with time zone, survivors jsonb) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    cadence constant interval := '60 seconds';
+    until   constant timestamptz := of_day + interval '24 hours';
+    asked   erasure;
+    gone    timestamptz[];
+    erased  bigint;
+BEGIN
+    SELECT * INTO asked FROM erasure
+    WHERE erasure_id = erasing AND erasure.stream = 'vehicle' AND device_id IS NOT NULL;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    PERFORM hold_erased('vehicle', asked.device_id);
+    PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN  -- another run was faster
+        PERFORM release_erased('vehicle', asked.device_id);
+        RETURN 0;
+    END IF;
+
+WITH deleted AS (
+        DELETE FROM vehicle_telemetry_history
+        WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+          AND received_at <= asked.asked_at
+        RETURNING "timestamp"
+    )
+    SELECT count(*), array_agg(DISTINCT "timestamp") INTO erased, gone FROM deleted;
+
+-- What is left of the day is summed anew. A minute of which something waits to be compared with the
+    -- archive counts as heard from: see step 2 of the store.
+    DELETE FROM vehicle_hourly_rollup
+    WHERE vehicle_id = asked.device_id AND hour >= of_day AND hour < until;
+    INSERT INTO vehicle_hourly_rollup AS rollup (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+    SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), sum(kwh_delivered_dc), sum(battery_temp)
+    FROM (
+        SELECT DISTINCT ON ("timestamp") *
+        FROM (
+            SELECT * FROM vehicle_telemetry_history
+            WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp", received_at DESC
+    ) AS counted
+    CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
+    GROUP BY hour;
+    INSERT INTO vehicle_hourly_rollup AS rollup (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
+    SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), 0, 0
+    FROM vehicle_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
+    WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+      AND received_at > asked.asked_at
+    GROUP BY hour
+    ON CONFLICT (vehicle_id, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
+
+PERFORM sum_vehicle_days(array_agg(vehicle_id), array_agg(day))
+    FROM vehicle_daily_rollup WHERE vehicle_id = asked.device_id AND day = of_day;
+    PERFORM change_vehicle_summaries(array_agg(asked.device_id), array_agg(ts))
+    FROM generate_series(of_day + interval '1 hour', until, interval '1 hour') AS ts;
+    DELETE FROM vehicle_daily_rollup
+    WHERE vehicle_id = asked.device_id AND day = of_day AND NOT EXISTS (
+        SELECT FROM vehicle_hourly_rollup
+        WHERE vehicle_id = asked.device_id AND hour >= of_day AND hour < until);
+
+UPDATE vehicle_live_status
+    SET soc = charged.soc, soc_timestamp = coalesce(charged."timestamp", '-infinity'),
+        soc_received_at = coalesce(charged.received_at, '-infinity')
+    FROM (VALUES (1)) AS one LEFT JOIN (
+        SELECT h.soc, h."timestamp", h.received_at FROM vehicle_telemetry_history h
+        WHERE h.vehicle_id = asked.device_id AND h.soc IS NOT NULL
+        ORDER BY h."timestamp" DESC, h.received_at DESC
+        LIMIT 1
+    ) AS charged ON true
+    WHERE vehicle_id = asked.device_id AND soc_received_at <= asked.asked_at
+      AND soc_timestamp > of_day AND soc_timestamp <= until;
+    -- The live row shows what is left, if it showed what has gone.
+    UPDATE vehicle_live_status
+    SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
+    WHERE vehicle_id = asked.device_id AND updated_at <= asked.asked_at
+      AND last_timestamp > of_day AND last_timestamp <= until;
+    UPDATE vehicle_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
+        last_register_kwh = newest.register_kwh
+    FROM (
+        SELECT * FROM vehicle_telemetry_history
+        WHERE vehicle_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+    ) AS newest
+    WHERE live.vehicle_id = asked.device_id AND live.last_timestamp = '-infinity';
+
+PERFORM claim_meters(array_agg(vehicle_id), array_agg(valid_from + cadence), array_agg(meter_id),
+                         array_agg(NULL::text))
+    FROM links
+    WHERE vehicle_id = asked.device_id AND source = 'reading'
+      AND valid_from + cadence > of_day AND valid_from + cadence <= until
+      AND NOT EXISTS (
+          SELECT FROM vehicle_telemetry_history h
+          WHERE h.vehicle_id = asked.device_id AND h."timestamp" = valid_from + cadence
+            AND h."timestamp" > of_day AND h."timestamp" <= until);
+    DELETE FROM register_events noted
+    WHERE device_id = asked.device_id AND stream = 'vehicle'
+      AND noted."timestamp" > of_day AND noted."timestamp" <= until
+      AND NOT EXISTS (
+          SELECT FROM vehicle_telemetry_history h
+          WHERE h.vehicle_id = asked.device_id AND h."timestamp" = noted."timestamp"
+            AND h."timestamp" > of_day AND h."timestamp" <= until);
+    IF gone IS NOT NULL AND EXISTS (SELECT FROM devices WHERE device_id = asked.device_id) THEN
+        PERFORM settle_vehicle_registers(array_agg(asked.device_id), array_agg(ts)) FROM unnest(gone) AS ts;
+    END IF;
+    PERFORM release_erased('vehicle', asked.device_id);
+    UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
+    RETURN erased;
+END
+$$;
+
+CREATE FUNCTION public.erased_devices(of_stream text, ids text[]) RETURNS TABLE(device_id text, guarded_to timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM erasure) THEN
+        RETURN QUERY
+        SELECT id, max(asked_at) + interval '1 hour'
+        FROM unnest(ids) AS id
+        JOIN erasure ON device_hash = hash_device(of_stream, id)
+        GROUP BY id;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -710,6 +1007,142 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.finish_erasure(erasing uuid) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    cadence constant interval := '60 seconds';
+    asked   erasure;
+    claimed record;
+    named   text;
+    fleet   record;
+    since   timestamptz;
+BEGIN
+    IF EXISTS (SELECT FROM erasure JOIN tariff ON meter_id = device_id
+               WHERE erasure_id = erasing AND stream = 'meter') THEN
+        LOCK TABLE fleet_window IN EXCLUSIVE MODE;  -- as delete_tariff does below
+    END IF;
+    PERFORM FROM fleet_window ORDER BY window_end FOR UPDATE;  -- before vehicles: 0007
+    SELECT * INTO asked FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL;
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    PERFORM hold_erased(asked.stream, asked.device_id);
+    PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN  -- another run was faster
+        PERFORM release_erased(asked.stream, asked.device_id);
+        RETURN true;
+    END IF;
+    IF asked.stream = 'meter' AND EXISTS (
+           SELECT FROM meter_telemetry_history
+           WHERE meter_id = asked.device_id AND received_at <= asked.asked_at)
+       OR asked.stream = 'vehicle' AND EXISTS (
+           SELECT FROM vehicle_telemetry_history
+           WHERE vehicle_id = asked.device_id AND received_at <= asked.asked_at) THEN
+        PERFORM release_erased(asked.stream, asked.device_id);
+        RETURN false;
+    END IF;
+
+IF asked.stream = 'meter' THEN
+        FOREACH since IN ARRAY array(SELECT valid_from FROM tariff WHERE meter_id = asked.device_id) LOOP
+            PERFORM delete_tariff(asked.device_id, since);
+        END LOOP;
+    END IF;
+
+-- A void stays that keeps something aside which was accepted later.
+    IF asked.stream = 'meter' THEN
+        DELETE FROM meter_pending
+        WHERE meter_id = asked.device_id AND received_at <= asked.asked_at;
+        DELETE FROM meter_void_receipt
+        WHERE meter_id = asked.device_id AND received_at <= asked.asked_at;
+        DELETE FROM meter_void void
+        WHERE meter_id = asked.device_id AND NOT EXISTS (
+            SELECT FROM meter_void_receipt kept
+            WHERE kept.meter_id = void.meter_id AND kept."timestamp" = void."timestamp");
+        UPDATE vehicle_void_receipt SET meter_id = NULL
+        WHERE meter_id = asked.device_id AND received_at <= asked.asked_at;
+        UPDATE vehicle_pending SET meter_id = NULL
+        WHERE meter_id = asked.device_id AND received_at <= asked.asked_at;
+    ELSE
+        DELETE FROM vehicle_pending
+        WHERE vehicle_id = asked.device_id AND received_at <= asked.asked_at;
+        DELETE FROM vehicle_void_receipt
+        WHERE vehicle_id = asked.device_id AND received_at <= asked.asked_at;
+        DELETE FROM vehicle_void void
+        WHERE vehicle_id = asked.device_id AND NOT EXISTS (
+            SELECT FROM vehicle_void_receipt kept
+            WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
+    END IF;
+
+-- A declaration is of an id, which a device of the other stream may have as well.
+    DELETE FROM devices
+    WHERE device_id = asked.device_id AND declared_at <= asked.asked_at
+      AND NOT EXISTS (SELECT FROM meter_live_status
+                      WHERE asked.stream = 'vehicle' AND meter_id = asked.device_id)
+      AND NOT EXISTS (SELECT FROM vehicle_live_status
+                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id);
+    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+    DELETE FROM register_events
+    WHERE device_id = asked.device_id AND stream = asked.stream
+      AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);
+
+-- Faults are of 24 hours up to a window's end.
+    LOCK TABLE charger_window IN SHARE ROW EXCLUSIVE MODE;  -- as who judges: 0009
+    DELETE FROM charger_window
+    WHERE asked.device_id = CASE asked.stream WHEN 'meter' THEN meter_id ELSE vehicle_id END
+      AND window_end - interval '24 hours' < asked.asked_at;
+    DELETE FROM fault
+    WHERE asked.device_id = CASE asked.stream WHEN 'meter' THEN meter_id ELSE vehicle_id END
+      AND opened_window - interval '24 hours' < asked.asked_at;
+
+FOR claimed IN
+        SELECT * FROM links
+        WHERE asked.device_id = CASE asked.stream WHEN 'meter' THEN meter_id ELSE vehicle_id END
+          AND created_at <= asked.asked_at
+          AND (source = 'api' OR asked.stream = 'meter')
+        ORDER BY vehicle_id, valid_from
+    LOOP
+        -- What a reading says of that instant stands now, unless it names the same meter.
+        PERFORM lock_links(ARRAY[claimed.vehicle_id]);
+        named := (
+            SELECT h.meter_id FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = claimed.vehicle_id AND h."timestamp" = claimed.valid_from + cadence
+            ORDER BY h.received_at DESC LIMIT 1);
+        CONTINUE WHEN claimed.source = 'reading' AND named IS NOT DISTINCT FROM claimed.meter_id;
+        PERFORM lock_links(ARRAY[claimed.meter_id, named]);
+        DELETE FROM links WHERE vehicle_id = claimed.vehicle_id AND valid_from = claimed.valid_from;
+        PERFORM settle_claim(claimed.vehicle_id, claimed.valid_from, named);
+        PERFORM settle_neighbours(claimed.vehicle_id, claimed.valid_from, named,
+                                  ARRAY[claimed.meter_id]);
+    END LOOP;
+    DELETE FROM link_locks
+    WHERE device_id = asked.device_id
+      AND NOT EXISTS (SELECT FROM links
+                      WHERE vehicle_id = asked.device_id OR meter_id = asked.device_id);
+
+-- A vehicle leaves the fleet until the next hour; one that the meter fed is computed when asked for.
+    IF asked.stream = 'vehicle' THEN
+        FOR fleet IN SELECT window_end FROM vehicle_summary WHERE vehicle_id = asked.device_id LOOP
+            IF EXISTS (SELECT FROM fleet_window WHERE window_end = fleet.window_end) THEN
+                PERFORM count_summaries(ARRAY[asked.device_id], fleet.window_end, -1);
+            END IF;
+            DELETE FROM vehicle_summary
+            WHERE vehicle_id = asked.device_id AND window_end = fleet.window_end;
+        END LOOP;
+    ELSE
+        UPDATE vehicle_summary
+        SET stale = true, meter_ids = array_remove(meter_ids, asked.device_id)
+        WHERE asked.device_id = ANY (meter_ids);
+    END IF;
+
+PERFORM release_erased(asked.stream, asked.device_id);
+    UPDATE erasure SET device_id = NULL, finished_at = clock_timestamp() WHERE erasure_id = erasing;
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -730,6 +1163,36 @@ BEGIN
         WHERE window_end < (SELECT min(window_end) FROM fleet_window)
         FOR UPDATE SKIP LOCKED
     );
+END
+$$;
+
+CREATE FUNCTION public.hash_device(of_stream text, id text) RETURNS bytea
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT sha256(key || convert_to(of_stream || '/' || id, 'UTF8')) FROM erasure_key
+$$;
+
+CREATE FUNCTION public.hold_erased(of_stream text, id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    guard constant timestamptz := clock_timestamp() + interval '1 hour';
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    IF of_stream = 'meter' THEN
+        INSERT INTO meter_live_status AS live
+            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
+        VALUES (id, '-infinity', '-infinity', 0, 0)
+        ON CONFLICT (meter_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
+    ELSE
+        INSERT INTO vehicle_live_status AS live
+            (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
+        VALUES (id, '-infinity', '-infinity', 0, 0)
+        ON CONFLICT (vehicle_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
+    END IF;
 END
 $$;
 
@@ -803,6 +1266,19 @@ $$;
 
 COMMENT ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) IS 'The links of a vehicle that overlap (window_start, window_end], whole and in order.';
 
+CREATE FUNCTION public.list_erasures(asked uuid, after_at timestamp with time zone, after_id uuid, most integer) RETURNS TABLE(erasure_id uuid, stream text, device_id text, asked_at timestamp with time zone, asked_by text, asked_why text, asked_token text, finished_at timestamp with time zone, receipts bigint, files bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT erasure_id, stream, device_id, asked_at, asked_by, asked_why, asked_token, finished_at,
+           receipts, files
+    FROM erasure
+    WHERE (asked IS NULL OR erasure_id = asked)
+      AND (after_at IS NULL OR asked_at < after_at OR asked_at = after_at AND erasure_id > after_id)
+    ORDER BY asked_at DESC, erasure_id
+    LIMIT most
+$$;
+
 CREATE FUNCTION public.list_links(id text, before timestamp with time zone, most integer) RETURNS TABLE(meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -830,6 +1306,26 @@ CREATE FUNCTION public.list_tariff(id text) RETURNS TABLE(valid_from timestamp w
     AS $$
     SELECT valid_from, valid_to, currency, time_zone, price_per_kwh, kg_co2_per_kwh, periods
     FROM tariff WHERE meter_id = id ORDER BY valid_from DESC
+$$;
+
+CREATE FUNCTION public.list_unerased(of_stream text) RETURNS TABLE(device_id text, asked_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT live.id, erased.asked_at
+    FROM (
+        SELECT meter_id AS id FROM meter_live_status WHERE of_stream = 'meter'
+        UNION ALL
+        SELECT vehicle_id FROM vehicle_live_status WHERE of_stream = 'vehicle'
+    ) AS live
+    JOIN erasure erased
+        ON device_hash = hash_device(of_stream, live.id) AND finished_at IS NOT NULL
+    WHERE of_stream = 'meter' AND EXISTS (
+              SELECT FROM meter_telemetry_history h
+              WHERE h.meter_id = live.id AND h.received_at <= erased.asked_at)
+       OR of_stream = 'vehicle' AND EXISTS (
+              SELECT FROM vehicle_telemetry_history h
+              WHERE h.vehicle_id = live.id AND h.received_at <= erased.asked_at)
 $$;
 
 CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) RETURNS TABLE(stream text, device_id text, "timestamp" timestamp with time zone, voided_at timestamp with time zone, voided_by text, voided_why text, voided_token text, withdrawn_at timestamp with time zone, withdrawn_by text, withdrawn_why text, withdrawn_token text, receipts jsonb)
@@ -1175,6 +1671,19 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.release_erased(of_stream text, id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    DELETE FROM meter_live_status
+    WHERE of_stream = 'meter' AND meter_id = id AND last_timestamp = '-infinity';
+    DELETE FROM vehicle_live_status
+    WHERE of_stream = 'vehicle' AND vehicle_id = id AND last_timestamp = '-infinity';
+END
+$$;
+
 CREATE FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) RETURNS json
     LANGUAGE plpgsql STABLE
     AS $$
@@ -1338,6 +1847,28 @@ BEGIN
                     GROUP BY status
                 ) AS by_status))
     );
+END
+$$;
+
+CREATE FUNCTION public.request_erasure(of_stream text, id text, by_whom text, why text, token text) RETURNS TABLE(erasing uuid, is_new boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    asked uuid;
+BEGIN
+    PERFORM hold_erased(of_stream, id);
+    INSERT INTO erasure_key DEFAULT VALUES ON CONFLICT DO NOTHING;
+    INSERT INTO erasure (asked_at, stream, device_id, device_hash, asked_by, asked_why, asked_token)
+    VALUES (clock_timestamp(), of_stream, id, hash_device(of_stream, id), by_whom, why, token)
+    ON CONFLICT (stream, device_id) WHERE device_id IS NOT NULL DO NOTHING
+    RETURNING erasure_id INTO asked;
+    is_new := FOUND;
+    erasing := coalesce(asked, (SELECT erasure_id FROM erasure
+                                WHERE stream = of_stream AND device_id = id));
+    PERFORM release_erased(of_stream, id);
+    RETURN NEXT;
 END
 $$;
 
@@ -1858,6 +2389,7 @@ DECLARE
     registers       double precision[];
     archived_to     timestamptz;
     has_voids       boolean := false;
+    was_erased      boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by (0011).
     IF EXISTS (SELECT FROM devices) THEN
@@ -1897,7 +2429,7 @@ BEGIN
     FROM written;
 
 -- A device that is new here may have been declared while this waited for it (0011), and may be one
-    -- of which every reading was voided (0012).
+    -- of which every reading was voided (0012), or that was erased (0013).
     IF '-infinity' = ANY (previous) THEN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
@@ -1905,8 +2437,10 @@ BEGIN
           AND device_id = meter_id AND register_from < 'infinity';
         UPDATE meter_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
-        FROM (SELECT meter_id, max("timestamp") AS last FROM meter_void
-              WHERE meter_id = ANY (ids) GROUP BY meter_id) AS void
+        FROM (SELECT meter_id, max(guard) AS last
+              FROM (SELECT meter_id, "timestamp" AS guard FROM meter_void WHERE meter_id = ANY (ids)
+                    UNION ALL SELECT * FROM erased_devices('meter', ids)) AS guard
+              GROUP BY meter_id) AS void
         WHERE live.meter_id = void.meter_id AND live.voided_to = '-infinity';
         IF FOUND THEN
             previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
@@ -1925,6 +2459,12 @@ BEGIN
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
+        was_erased := EXISTS (SELECT FROM erased_devices('meter', late_ids));
+        IF was_erased THEN
+            SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
+            FROM drop_erased_meter_readings(
+                meter_ids, timestamps, received_ats, kwhs, voltages, registers);
+        END IF;
         has_voids := EXISTS (SELECT FROM meter_void WHERE meter_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
@@ -2027,7 +2567,7 @@ SELECT array_agg(received_at + CASE WHEN other THEN interval '1 microsecond'
         WHERE live.meter_id = newest.id
           AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
-    IF has_voids THEN
+    IF has_voids OR was_erased THEN
         PERFORM show_meter_readings(late_ids, late_timestamps);
     END IF;
 
@@ -2170,6 +2710,7 @@ DECLARE
     registers       double precision[];
     archived_to     timestamptz;
     has_voids       boolean := false;
+    was_erased      boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by.
     IF EXISTS (SELECT FROM devices) THEN
@@ -2249,8 +2790,10 @@ BEGIN
         UPDATE vehicle_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
             soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'
-        FROM (SELECT vehicle_id, max("timestamp") AS last FROM vehicle_void
-              WHERE vehicle_id = ANY (ids) GROUP BY vehicle_id) AS void
+        FROM (SELECT vehicle_id, max(guard) AS last
+              FROM (SELECT vehicle_id, "timestamp" AS guard FROM vehicle_void WHERE vehicle_id = ANY (ids)
+                    UNION ALL SELECT * FROM erased_devices('vehicle', ids)) AS guard
+              GROUP BY vehicle_id) AS void
         WHERE live.vehicle_id = void.vehicle_id AND live.voided_to = '-infinity';
         IF FOUND THEN
             previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
@@ -2268,6 +2811,12 @@ BEGIN
     ) AS late;
 
 IF late_ids IS NOT NULL THEN
+        was_erased := EXISTS (SELECT FROM erased_devices('vehicle', late_ids));
+        IF was_erased THEN
+            SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, registers
+            FROM drop_erased_vehicle_readings(
+                vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, registers);
+        END IF;
         has_voids := EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
@@ -2387,7 +2936,7 @@ UPDATE vehicle_live_status live
         WHERE live.vehicle_id = charged.id
           AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
-    IF has_voids THEN
+    IF has_voids OR was_erased THEN
         PERFORM show_vehicle_readings(late_ids, late_timestamps);
     END IF;
 
@@ -3146,6 +3695,10 @@ CREATE TABLE public.archive_horizon (
     CONSTRAINT archive_horizon_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
 );
 
+CREATE TABLE public.archive_leftover (
+    key text NOT NULL
+);
+
 CREATE TABLE public.charger_window (
     window_end timestamp with time zone NOT NULL,
     at_fault boolean NOT NULL,
@@ -3168,6 +3721,34 @@ CREATE TABLE public.devices (
 COMMENT ON COLUMN public.devices.register_modulus IS 'Where the register begins anew at 0 (kWh); null where it never does, or nobody knows.';
 
 COMMENT ON COLUMN public.devices.max_power_kw IS 'A register that grows faster has jumped; null: 1000 kW.';
+
+CREATE TABLE public.erasure (
+    asked_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    receipts bigint DEFAULT 0 NOT NULL,
+    files bigint DEFAULT 0 NOT NULL,
+    erasure_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    stream text NOT NULL,
+    device_id text COLLATE pg_catalog."C",
+    device_hash bytea NOT NULL,
+    asked_by text NOT NULL,
+    asked_why text NOT NULL,
+    asked_token text,
+    CONSTRAINT erasure_check CHECK (((device_id IS NULL) = (finished_at IS NOT NULL))),
+    CONSTRAINT erasure_stream_check CHECK ((stream = ANY (ARRAY['meter'::text, 'vehicle'::text])))
+);
+
+COMMENT ON COLUMN public.erasure.receipts IS 'Receipts that were erased, of history and of the archive.';
+
+COMMENT ON COLUMN public.erasure.files IS 'Files of the archive that were rewritten.';
+
+COMMENT ON COLUMN public.erasure.device_id IS 'Null when it is done: then only device_hash tells whose it was.';
+
+CREATE TABLE public.erasure_key (
+    only_one boolean DEFAULT true NOT NULL,
+    key bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL,
+    CONSTRAINT erasure_key_only_one_check CHECK (only_one)
+);
 
 CREATE TABLE public.fault (
     fault_id uuid NOT NULL,
@@ -3594,11 +4175,20 @@ ALTER TABLE ONLY public.archive_files
 ALTER TABLE ONLY public.archive_horizon
     ADD CONSTRAINT archive_horizon_pkey PRIMARY KEY (stream);
 
+ALTER TABLE ONLY public.archive_leftover
+    ADD CONSTRAINT archive_leftover_pkey PRIMARY KEY (key);
+
 ALTER TABLE ONLY public.charger_window
     ADD CONSTRAINT charger_window_pkey PRIMARY KEY (vehicle_id, meter_id, window_end);
 
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
+
+ALTER TABLE ONLY public.erasure_key
+    ADD CONSTRAINT erasure_key_pkey PRIMARY KEY (only_one);
+
+ALTER TABLE ONLY public.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (erasure_id);
 
 ALTER TABLE ONLY public.fault_change
     ADD CONSTRAINT fault_change_pkey PRIMARY KEY (fault_id, change);
@@ -3674,6 +4264,12 @@ ALTER TABLE ONLY public.vehicle_void
 
 ALTER TABLE ONLY public.vehicle_void_receipt
     ADD CONSTRAINT vehicle_void_receipt_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
+
+CREATE INDEX erasure_newest ON public.erasure USING btree (asked_at DESC, erasure_id);
+
+CREATE INDEX erasure_of_device ON public.erasure USING btree (device_hash, asked_at);
+
+CREATE UNIQUE INDEX erasure_pending ON public.erasure USING btree (stream, device_id) WHERE (device_id IS NOT NULL);
 
 CREATE INDEX fault_change_unpublished ON public.fault_change USING btree (changed_at) WHERE (published_at IS NULL);
 
@@ -3754,13 +4350,35 @@ GRANT ALL ON FUNCTION public.declare_device(id text, is_register boolean, at tim
 REVOKE ALL ON FUNCTION public.delete_tariff(id text, since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.delete_tariff(id text, since timestamp with time zone) TO telemetry_ingest;
 
+REVOKE ALL ON FUNCTION public.drop_erased_meter_readings(INOUT ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT voltages double precision[], INOUT registers double precision[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.drop_erased_vehicle_readings(INOUT ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT battery_temps double precision[], INOUT socs double precision[], INOUT meters text[], INOUT registers double precision[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.erase_meter_day(erasing uuid, of_day timestamp with time zone, survivors jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.erase_meter_day(erasing uuid, of_day timestamp with time zone, survivors jsonb) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.erase_meter_name(erasing uuid, vehicle text, of_day timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.erase_meter_name(erasing uuid, vehicle text, of_day timestamp with time zone) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.erase_vehicle_day(erasing uuid, of_day timestamp with time zone, survivors jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.erase_vehicle_day(erasing uuid, of_day timestamp with time zone, survivors jsonb) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.erased_devices(of_stream text, ids text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.evaluate_faults(after_id text, most integer, until timestamp with time zone, length interval, by_name boolean, least_kwh double precision, least_coverage double precision, low_voltage double precision, high_battery_temp double precision) TO telemetry_alerts;
 
 REVOKE ALL ON FUNCTION public.explain_fault(meter text, evidence jsonb, low_voltage double precision, high_battery_temp double precision) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.finish_erasure(erasing uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.finish_erasure(erasing uuid) TO telemetry_maintain;
+
 REVOKE ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.finish_fleet_window(until timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.hash_device(of_stream text, id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.hold_erased(of_stream text, id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_read;
@@ -3773,11 +4391,18 @@ REVOKE ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timesta
 GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_read;
 GRANT ALL ON FUNCTION public.links_of(for_vehicle_id text, window_start timestamp with time zone, window_end timestamp with time zone) TO telemetry_maintain;
 
+REVOKE ALL ON FUNCTION public.list_erasures(asked uuid, after_at timestamp with time zone, after_id uuid, most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_erasures(asked uuid, after_at timestamp with time zone, after_id uuid, most integer) TO telemetry_correct;
+
 REVOKE ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_links(id text, before timestamp with time zone, most integer) TO telemetry_ingest;
 
 REVOKE ALL ON FUNCTION public.list_tariff(id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_tariff(id text) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.list_unerased(of_stream text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_unerased(of_stream text) TO telemetry_read;
+GRANT ALL ON FUNCTION public.list_unerased(of_stream text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) TO telemetry_correct;
@@ -3802,11 +4427,16 @@ GRANT ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone,
 REVOKE ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) TO telemetry_ingest;
 
+REVOKE ALL ON FUNCTION public.release_erased(of_stream text, id text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_charging(vehicle_ids text[], starts timestamp with time zone[], ends timestamp with time zone[], length interval, by_name boolean, with_hours boolean, least_kwh double precision, least_coverage double precision) TO telemetry_read;
 
 REVOKE ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, asked_sort text, after_rank text, after_id text, most bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_fleet(asked_start timestamp with time zone, asked_end timestamp with time zone, length interval, otherwise timestamp with time zone, by_name boolean, least_kwh double precision, least_coverage double precision, of_status text, asked_sort text, after_rank text, after_id text, most bigint) TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.request_erasure(of_stream text, id text, by_whom text, why text, token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.request_erasure(of_stream text, id text, by_whom text, why text, token text) TO telemetry_correct;
 
 REVOKE ALL ON FUNCTION public.set_aside_voided_meter_readings(INOUT meter_ids text[], INOUT timestamps timestamp with time zone[], INOUT received_ats timestamp with time zone[], INOUT kwhs double precision[], INOUT voltages double precision[], INOUT registers double precision[]) FROM PUBLIC;
 
@@ -3887,9 +4517,17 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_files TO telemetry_mai
 GRANT SELECT ON TABLE public.archive_horizon TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_horizon TO telemetry_maintain;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.archive_leftover TO telemetry_maintain;
+
 GRANT SELECT ON TABLE public.devices TO telemetry_read;
 GRANT SELECT ON TABLE public.devices TO telemetry_ingest;
 GRANT SELECT ON TABLE public.devices TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.erasure TO telemetry_maintain;
+
+GRANT UPDATE(receipts) ON TABLE public.erasure TO telemetry_maintain;
+
+GRANT UPDATE(files) ON TABLE public.erasure TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.fault TO telemetry_read;
 

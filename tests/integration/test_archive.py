@@ -285,14 +285,14 @@ class Unreliable(Bucket):
         self.calls_left = -1
         self.damages = False
 
-    def _run(self, operation: str, *arguments: str) -> None:
+    def _run(self, operation: str, *arguments: str, **named: str) -> None:
         if self.calls_left == 0:
             raise ArchiveUnavailable("archive", "killed")
         self.calls_left -= 1
         if self.damages and operation == "upload_file":
             with Path(arguments[0]).open("r+b") as file:
                 file.write(b"damaged!")
-        super()._run(operation, *arguments)
+        super()._run(operation, *arguments, **named)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ STEPS = {
     "refresh_summaries": "VehiclesSummarized",
     "archive_history": "PartitionsToArchive",
     "settle_late_receipts": "LateReceiptsPending",
+    "erase_devices": "ErasuresPending",
     "refresh_statistics": "PartitionsToVacuum",
 }
 LONG_AGO = datetime(2025, 5, 5, 5, tzinfo=UTC)

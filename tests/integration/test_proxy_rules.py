@@ -216,6 +216,8 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         ("/v1/voids", "", "POST", said, 404),
         ("/v1/voids/withdrawals", "", "POST", said, 404),
         ("/v1/voids", "?limit=1", "GET", None, 200),
+        ("/v1/erasures", "", "POST", {"meterId": "M", "by": "Ada", "why": "a test"}, 202),
+        ("/v1/erasures", "?limit=1", "GET", None, 200),
         ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "METER-3"}, 201),
         ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "METER-3"}, 200),
         ("/v1/links/{vehicleId}", "", "PUT", {"meterId": "?"}, 400),

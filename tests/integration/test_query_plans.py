@@ -140,6 +140,8 @@ def check(touched: dict[str, int], bounds: dict[str, int], *streams: str) -> Non
     assert touched.pop("all of fleet_window_pkey", 0) <= 2  # the current window, the one before
     assert touched.pop("all of devices_pkey", 0) <= 2  # whether there are any
     assert touched.pop("devices_pkey", 0) <= 8  # and whether these are among them
+    for index in ("newest", "of_device", "pending", "pkey"):  # whether any was ever erased
+        assert touched.pop(f"all of erasure_{index}", 0) <= 2
     for stream in streams:  # whether anything was ever voided of these devices
         assert touched.pop(f"{stream}_void_pkey", 0) <= 1
     allowed = {f"{stream}_{table}_pkey": bounds[table] for stream in streams for table in bounds}

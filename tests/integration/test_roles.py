@@ -108,6 +108,8 @@ CALLS_OF_CORRECT = [
     "SELECT void_vehicle_reading('VEH-1', now(), 'Ada', 'a test', NULL)",
     "SELECT withdraw_vehicle_void('VEH-1', now(), 'Ada', 'a test', NULL)",
     "SELECT list_voids(NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1)",
+    "SELECT request_erasure('meter', 'METER-1', 'Ada', 'a test', NULL)",
+    "SELECT list_erasures(NULL, NULL, NULL, 1)",
 ]
 OVERSTEPS_OF = {
     "ingest": OVERSTEPS_OF_INGEST + CALLS_OF_ALERTS + CALLS_OF_CORRECT,

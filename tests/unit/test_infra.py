@@ -135,7 +135,9 @@ def test_the_archive_is_kept_and_closed_to_the_public() -> None:
         "ExpirationInDays" in entry for entry in properties["LifecycleConfiguration"]["Rules"]
     )
     [of_the_bucket, _] = RESOURCES["MaintainFunction"]["Properties"]["Policies"]
-    assert of_the_bucket["Statement"]["Action"] == ["s3:GetObject", "s3:PutObject"]
+    assert of_the_bucket["Statement"]["Action"] == [
+        *("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+    ]
 
 
 def test_a_change_is_published_before_its_transaction_is_ended() -> None:

@@ -52,7 +52,7 @@ def test_what_was_signed_is_what_is_read() -> None:
     assert claims.context == {
         "tokenId": claims.jti,
         "scopes": "ingest:meter ingest:vehicle ingest:backfill analytics:read links:write "
-        "faults:write devices:write readings:void tariffs:write",
+        "faults:write devices:write readings:void tariffs:write devices:erase",
         "meters": "MTR-1 DEPOT7-*",
         "vehicles": "*",
     }

@@ -24,6 +24,7 @@ class Scope(StrEnum):
     DEVICES_WRITE = "devices:write"
     READINGS_VOID = "readings:void"
     TARIFFS_WRITE = "tariffs:write"
+    DEVICES_ERASE = "devices:erase"
 
 
 # The decision on every route; None is open to everybody. A route that is missing here is closed.
@@ -57,6 +58,8 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/tariffs/meters/{meterId}": Scope.ANALYTICS_READ,
     "PUT /v1/tariffs/meters/{meterId}": Scope.TARIFFS_WRITE,
     "DELETE /v1/tariffs/meters/{meterId}": Scope.TARIFFS_WRITE,
+    "GET /v1/erasures": Scope.DEVICES_ERASE,
+    "POST /v1/erasures": Scope.DEVICES_ERASE,
     "POST /ingest/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter": Scope.INGEST_METER,
     "POST /v1/ingestion/meter/batch": Scope.INGEST_METER,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,11 +68,13 @@ class StoredFile:
     size: int
     sha256: str
     fingerprint: Fingerprint
+    key: str
 
-    @property
-    def key(self) -> str:
-        """Its name in the bucket."""
-        return f"readings/stream={self.stream}/date={self.day}/{self.number:04}.parquet"
+    @staticmethod
+    def name(layout: Layout, day: date, number: int, revision: str = "") -> str:
+        """Return the key of a file in the bucket; revision tells one from what it replaces."""
+        name = f"{number:04}-{revision}" if revision else f"{number:04}"
+        return f"readings/stream={layout.stream}/date={day}/{name}.parquet"
 
     def register(self, connection: psycopg.Connection[Row]) -> None:
         """Count it as part of the archive."""
@@ -80,13 +83,37 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class OpenedFile:
+    """A file of the archive, fetched and checked."""
+
+    number: int
+    key: str
+    path: Path
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
 class OpenedDay:
-    """A day's files, fetched and checked, what they hold together, and what to read them with."""
+    """A day's files, and what to read them with."""
 
     folder: Path
-    files: list[Path]
-    totals: Fingerprint
+    listed: list[OpenedFile]
     workbench: Workbench
+
+    @property
+    def files(self) -> list[Path]:
+        """Where they are."""
+        return [file.path for file in self.listed]
+
+    @property
+    def totals(self) -> Fingerprint:
+        """What they hold together."""
+        found = [file.fingerprint for file in self.listed]
+        return Fingerprint(
+            sum(file.readings for file in found),
+            sum((file.kwh for file in found), Decimal()),
+            sum((file.checksum for file in found), Decimal()),
+        )
 
 
 class Archive:
@@ -162,20 +189,19 @@ class Archive:
         Raises ArchiveUnavailable and ArchiveDamaged.
         """
         rows = self._connection.execute(
-            """SELECT key, sha256, readings, kwh, checksum FROM archive_files
+            """SELECT number, key, sha256, readings, kwh, checksum FROM archive_files
                WHERE stream = %s AND day = %s ORDER BY number""",
             (layout.stream, day),
         ).fetchall()
         with self._workplace() as (folder, workbench):
             files = []
-            for number, (key, sha256, *_) in enumerate(rows):
+            for number, key, sha256, *fingerprint in rows:
                 file = folder / f"{number}.parquet"
                 self._bucket.get(key, file)
                 if _hash(file) != sha256:
                     raise ArchiveDamaged(key)
-                files.append(file)
-            totals = Fingerprint(*(sum(row[column] for row in rows) for column in (2, 3, 4)))
-            yield OpenedDay(folder, files, totals, workbench)
+                files.append(OpenedFile(number, key, file, Fingerprint(*fingerprint)))
+            yield OpenedDay(folder, files, workbench)
 
     def store_file(
         self,
@@ -186,11 +212,13 @@ class Archive:
         *,
         workbench: Workbench,
         expected: Fingerprint | None = None,
+        key: str | None = None,
     ) -> StoredFile:
         """Put a CSV file's receipts into the bucket, read them back, and compare.
 
         expected is what they were where they come from; None: what the CSV file holds. The file is
-        part of the archive when it is registered. Raises ArchiveUnavailable and ArchiveDiffers.
+        part of the archive when it is registered; key is its name, where another has its number.
+        Raises ArchiveUnavailable and ArchiveDiffers.
         """
         written, back = source.with_suffix(".parquet"), source.with_suffix(".back")
         workbench.write(layout, source, written)
@@ -201,6 +229,7 @@ class Archive:
             written.stat().st_size,
             _hash(written),
             expected or workbench.take_fingerprint(layout, [written]),
+            key or StoredFile.name(layout, day, number),
         )
         self._bucket.put(written, stored.key)
         self._bucket.get(stored.key, back)
@@ -208,6 +237,10 @@ class Archive:
         if found != stored.fingerprint or _hash(back) != stored.sha256:
             raise ArchiveDiffers(stored.key, str(stored.fingerprint), str(found))
         return stored
+
+    def delete_object(self, key: str) -> None:
+        """Delete an object that is no part of the archive. Raises ArchiveUnavailable."""
+        self._bucket.delete(key)
 
     def _due(self, layout: Layout, before: datetime, most: int) -> list[Row]:
         asked = (layout.history, layout.archived, before, most)

@@ -1,4 +1,4 @@
-"""A bucket of S3, from which nothing is ever deleted here."""
+"""A bucket of S3."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ class Bucket:
         """Fetch an object. Raises ArchiveUnavailable."""
         self._run("download_file", self._name, key, str(file))
 
-    def _run(self, operation: str, *arguments: str) -> None:
+    def delete(self, key: str) -> None:
+        """Delete an object, or nothing where there is none. Raises ArchiveUnavailable.
+
+        In a bucket with versions it stays as one that is not current any more.
+        """
+        self._run("delete_object", Bucket=self._name, Key=key)
+
+    def _run(self, operation: str, *arguments: str, **named: str) -> None:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -30,6 +37,6 @@ class Bucket:
                 from boto3.session import Session
 
                 self._client = Session().client("s3")
-            getattr(self._client, operation)(*arguments)
+            getattr(self._client, operation)(*arguments, **named)
         except (Boto3Error, BotoCoreError, ClientError) as error:
             raise ArchiveUnavailable(self._name, str(error)) from error

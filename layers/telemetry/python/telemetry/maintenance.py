@@ -10,6 +10,7 @@ from psycopg import sql
 
 from telemetry.archive import Archive, Go
 from telemetry.database import Row
+from telemetry.eraser import Eraser
 from telemetry.late import LateReceipts
 from telemetry.partitions import HISTORIES, RANGES, count_strays, make_partitions
 from telemetry.rules import Rules
@@ -97,6 +98,12 @@ class Maintenance:
         late = LateReceipts(self._connection, self._archive)
         settled = late.settle(self._go)
         return Done("LateReceiptsPending", late.count(), {"settled": settled})
+
+    def erase_devices(self) -> Done:
+        """Erase the devices that ops asked to be erased."""
+        eraser = Eraser(self._connection, self._archive)
+        done = eraser.erase(self._go)
+        return Done("ErasuresPending", eraser.count(), {"done": done})
 
     def refresh_statistics(self) -> Done:
         """Vacuum and analyze partitions whose time is over: once, as nothing more comes."""

@@ -11,6 +11,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from telemetry.charging import ChargingStatus
+from telemetry.erasures import LastErasure
 from telemetry.faults import FaultState, LastFault
 from telemetry.fleet import FleetSort, LastRank
 from telemetry.live import LastDevice, Status
@@ -173,6 +174,9 @@ AfterReceipt = Annotated[
 AfterRank = Annotated[LastRank | None, _read_once(partial(decode_cursor, LastRank)), *_CURSOR]
 AfterFault = Annotated[LastFault | None, _read_once(partial(decode_cursor, LastFault)), *_CURSOR]
 AfterVoid = Annotated[LastVoid | None, _read_once(partial(decode_cursor, LastVoid)), *_CURSOR]
+AfterErasure = Annotated[
+    LastErasure | None, _read_once(partial(decode_cursor, LastErasure)), *_CURSOR
+]
 OfFaultState = Annotated[
     FaultState | None, Query(alias="state", description="Only faults in this state")
 ]

@@ -7,6 +7,7 @@ here: microseconds since 1970.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,8 +166,11 @@ class Workbench:
 
     def take_fingerprint(self, layout: Layout, files: Sequence[Path]) -> Fingerprint:
         """Return what Parquet files hold together."""
+        return self._take_fingerprint(layout, _parquet(files))
+
+    def _take_fingerprint(self, layout: Layout, source: str) -> Fingerprint:
         row = self._duckdb.execute(
-            f"SELECT {layout.fingerprint_in_duckdb} FROM {_parquet(files)}"
+            f"SELECT {layout.fingerprint_in_duckdb} FROM {source}"
         ).fetchone()
         assert row is not None
         return Fingerprint(row[0], row[1], Decimal(row[2]))
@@ -192,6 +196,52 @@ class Workbench:
                 ON found.{layout.device} = wanted.id AND epoch_us(found."timestamp") = wanted.ts"""
         ).fetchall()
 
+    def find_device(
+        self, layout: Layout, files: Sequence[Path], device_id: str, after: datetime
+    ) -> list[tuple[Any, ...]]:
+        """Return a device's receipts accepted after an instant, instants as microseconds."""
+        if not files:
+            return []
+        return self._duckdb.execute(
+            f"""SELECT {_numbers(layout)} FROM {_parquet(files)}
+                WHERE {layout.device} = $device AND received_at > $after""",
+            {"device": device_id, "after": after},
+        ).fetchall()
+
+    def choose_kept(
+        self, layout: Layout, file: Path, column: str, device_id: str, until: datetime
+    ) -> None:
+        """Choose what stays of a file where a device is erased: what was accepted after an instant.
+
+        column has the device's id: the layout's devices, whose receipts go; or another, and then
+        the id alone goes.
+        """
+        self._duckdb.execute(
+            "CREATE OR REPLACE TEMP TABLE erased AS SELECT $device AS id, $until AS until",
+            {"device": device_id, "until": until},
+        )
+        is_erased = (
+            f"({column} = (SELECT id FROM erased) "
+            "AND received_at <= (SELECT until FROM erased)) IS TRUE"
+        )
+        if column == layout.device:
+            query = f"SELECT * FROM {_parquet([file])} WHERE NOT {is_erased}"
+        else:
+            replaced = f"CASE WHEN {is_erased} THEN NULL ELSE {column} END AS {column}"
+            query = f"SELECT * REPLACE ({replaced}) FROM {_parquet([file])}"
+        self._duckdb.execute(f"CREATE OR REPLACE TEMP VIEW kept AS {query}")
+
+    def take_kept_fingerprint(self, layout: Layout) -> Fingerprint:
+        """Return what was chosen holds together."""
+        return self._take_fingerprint(layout, "kept")
+
+    def write_kept(self, layout: Layout, target: Path) -> None:
+        """Make a CSV file, as write reads it, of what was chosen."""
+        self._duckdb.execute(
+            f"""COPY (SELECT {_numbers(layout)} FROM kept) TO '{target}'
+                (FORMAT csv, HEADER false)"""
+        )
+
     def write_csv(self, layout: Layout, files: Sequence[Path], target: Path) -> None:
         """Make a CSV file, as PostgreSQL copies it in, of Parquet files."""
         columns = ", ".join(
@@ -208,7 +258,17 @@ class Workbench:
         columns = ", ".join(
             f"'{name}': '{types.get(kind, kind)}'" for name, kind in layout.columns.items()
         )
-        return f"read_csv('{file}', header = false, quote = '\"', columns = {{{columns}}})"
+        return (
+            f"read_csv('{file}', auto_detect = false, header = false, quote = '\"', "
+            f"columns = {{{columns}}})"
+        )
+
+
+def _numbers(layout: Layout) -> str:
+    return ", ".join(
+        f'epoch_us("{name}")' if kind == "TIMESTAMPTZ" else f'"{name}"'
+        for name, kind in layout.columns.items()
+    )
 
 
 def _parquet(files: Sequence[Path]) -> str:

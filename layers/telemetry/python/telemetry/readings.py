@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -269,10 +269,9 @@ class Acknowledgement(Message):
     )
 
 
-class VoidRequest(Message):
-    """A reading that is not to count, or to count again; who says so, and why."""
+class _Correction(Message):
+    """What ops say of one device: which, who says so, and why."""
 
-    TEXTS = 5
     OPTIONAL_TEXTS = ("meter_id", "vehicle_id")
 
     meter_id: str | None = Field(
@@ -281,23 +280,12 @@ class VoidRequest(Message):
     vehicle_id: str | None = Field(
         default=None, pattern=DEVICE_ID, description="the vehicle", examples=[None]
     )
-    timestamp: Instant = Field(
-        description="The reading's device time (RFC 3339, offset required)",
-        examples=["2026-02-10T10:00:00Z"],
-    )
     by: str = Field(
         min_length=1, max_length=200, pattern=_TEXT, description="Who", examples=["Ada Lovelace"]
     )
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=_TEXT,
-        description="What is wrong with the reading, or was with the void",
-        examples=["The meter was being tested"],
-    )
 
     @model_validator(mode="after")
-    def _is_of_one_device(self) -> "VoidRequest":
+    def _is_of_one_device(self) -> Self:
         if (self.meter_id is None) == (self.vehicle_id is None):
             raise PydanticCustomError("device", "Input should have either meterId or vehicleId")
         return self
@@ -311,6 +299,38 @@ class VoidRequest(Message):
     def device_id(self) -> str:
         """Which one's."""
         return self.meter_id or self.vehicle_id or ""
+
+
+class VoidRequest(_Correction):
+    """A reading that is not to count, or to count again; who says so, and why."""
+
+    TEXTS = 5
+
+    timestamp: Instant = Field(
+        description="The reading's device time (RFC 3339, offset required)",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+    why: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=_TEXT,
+        description="What is wrong with the reading, or was with the void",
+        examples=["The meter was being tested"],
+    )
+
+
+class ErasureRequest(_Correction):
+    """A device that is to be erased; who says so, and why, which is kept for good."""
+
+    TEXTS = 4
+
+    why: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=_TEXT,
+        description="On what ground; kept for good, so without the id or the name of a person",
+        examples=["The driver asked for it, case 2026-117"],
+    )
 
 
 Reading = TypeVar("Reading", bound=Message)

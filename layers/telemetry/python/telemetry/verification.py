@@ -1,5 +1,6 @@
 """Proves that what is derived is what history says: rollups, summaries, links, computed anew.
-And that a voided reading is nowhere but beside history, with its guard in the live row.
+And that a voided reading is nowhere but beside history, with its guard in the live row, and an
+erased one nowhere at all.
 
 The computation shares nothing with the stored functions that maintain them. It reads all of
 history: for an operator who wants to know, not for the path of a request.
@@ -278,6 +279,14 @@ _VOIDS = """
     LIMIT %s
 """
 
+# Nothing is left of what was accepted of a device before it was erased.
+_UNERASED = """
+    SELECT device_id, NULL::text, 'erased', 'accepted before ' || asked_at
+    FROM list_unerased('{stream}')
+    ORDER BY 1
+    LIMIT %s
+"""
+
 _METER = {
     "stream": "meter",
     "device": "meter_id",
@@ -333,6 +342,7 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
         statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
         statements.append(("link_periods", _OVERLAPS.format(**stream)))
         statements.append((f"{stream['stream']}_void", _VOIDS.format(**stream)))
+        statements.append((stream["history"], _UNERASED.format(**stream)))
         statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
         statements.append((stream["history"], _REGISTERS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))

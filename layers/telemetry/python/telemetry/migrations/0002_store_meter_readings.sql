@@ -118,6 +118,7 @@ DECLARE
     registers       double precision[];
     archived_to     timestamptz;
     has_voids       boolean := false;
+    was_erased      boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by (0011).
     IF EXISTS (SELECT FROM devices) THEN
@@ -157,7 +158,7 @@ BEGIN
     FROM written;
 
     -- A device that is new here may have been declared while this waited for it (0011), and may be one
-    -- of which every reading was voided (0012).
+    -- of which every reading was voided (0012), or that was erased (0013).
     IF '-infinity' = ANY (previous) THEN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
@@ -165,8 +166,10 @@ BEGIN
           AND device_id = meter_id AND register_from < 'infinity';
         UPDATE meter_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
-        FROM (SELECT meter_id, max("timestamp") AS last FROM meter_void
-              WHERE meter_id = ANY (ids) GROUP BY meter_id) AS void
+        FROM (SELECT meter_id, max(guard) AS last
+              FROM (SELECT meter_id, "timestamp" AS guard FROM meter_void WHERE meter_id = ANY (ids)
+                    UNION ALL SELECT * FROM erased_devices('meter', ids)) AS guard
+              GROUP BY meter_id) AS void
         WHERE live.meter_id = void.meter_id AND live.voided_to = '-infinity';
         IF FOUND THEN
             previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
@@ -185,6 +188,12 @@ BEGIN
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
+        was_erased := EXISTS (SELECT FROM erased_devices('meter', late_ids));
+        IF was_erased THEN
+            SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
+            FROM drop_erased_meter_readings(
+                meter_ids, timestamps, received_ats, kwhs, voltages, registers);
+        END IF;
         has_voids := EXISTS (SELECT FROM meter_void WHERE meter_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO meter_ids, timestamps, received_ats, kwhs, voltages, registers
@@ -287,7 +296,7 @@ BEGIN
         WHERE live.meter_id = newest.id
           AND live.last_timestamp = newest.ts AND live.updated_at < newest.received_at;
     END LOOP;
-    IF has_voids THEN
+    IF has_voids OR was_erased THEN
         PERFORM show_meter_readings(late_ids, late_timestamps);
     END IF;
 

@@ -141,6 +141,7 @@ DECLARE
     registers       double precision[];
     archived_to     timestamptz;
     has_voids       boolean := false;
+    was_erased      boolean := false;
 BEGIN
     -- 0. Of a register that was reported counts what it has grown by.
     IF EXISTS (SELECT FROM devices) THEN
@@ -220,8 +221,10 @@ BEGIN
         UPDATE vehicle_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
             soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'
-        FROM (SELECT vehicle_id, max("timestamp") AS last FROM vehicle_void
-              WHERE vehicle_id = ANY (ids) GROUP BY vehicle_id) AS void
+        FROM (SELECT vehicle_id, max(guard) AS last
+              FROM (SELECT vehicle_id, "timestamp" AS guard FROM vehicle_void WHERE vehicle_id = ANY (ids)
+                    UNION ALL SELECT * FROM erased_devices('vehicle', ids)) AS guard
+              GROUP BY vehicle_id) AS void
         WHERE live.vehicle_id = void.vehicle_id AND live.voided_to = '-infinity';
         IF FOUND THEN
             previous := array_fill(timestamptz 'infinity', ARRAY[cardinality(ids)]);
@@ -239,6 +242,12 @@ BEGIN
     ) AS late;
 
     IF late_ids IS NOT NULL THEN
+        was_erased := EXISTS (SELECT FROM erased_devices('vehicle', late_ids));
+        IF was_erased THEN
+            SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, registers
+            FROM drop_erased_vehicle_readings(
+                vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, registers);
+        END IF;
         has_voids := EXISTS (SELECT FROM vehicle_void WHERE vehicle_id = ANY (late_ids));
         IF has_voids THEN
             SELECT * INTO vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids,
@@ -358,7 +367,7 @@ BEGIN
         WHERE live.vehicle_id = charged.id
           AND live.soc_timestamp = charged.ts AND live.soc_received_at < charged.received_at;
     END LOOP;
-    IF has_voids THEN
+    IF has_voids OR was_erased THEN
         PERFORM show_vehicle_readings(late_ids, late_timestamps);
     END IF;
 

@@ -1,0 +1,301 @@
+"""Does what erasures ask for (migration 0013): in history day by day, in the archive file by file.
+
+Each step is a transaction that leaves every number as history says, and is safe to repeat: a run
+that is killed anywhere is continued by the next. First history, the oldest day first, so that a
+device is soon out of sight; then the archive, the newest day first; then what is small, and the id.
+
+A file of the archive is never changed: another object takes its place in archive_files, in the
+transaction that takes its receipts out of the rollups, and it is deleted afterwards. Each object
+that is not in archive_files, not yet or no longer, is noted in archive_leftover.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from telemetry.archive import Archive, Go, OpenedFile, StoredFile
+from telemetry.database import Row
+from telemetry.parquet import LAYOUTS, METERS, VEHICLES, Layout
+
+_DAY = timedelta(days=1)
+
+# The days, (day, day + 24 h], of which a device has rollups, in history and in the archive.
+_DAYS = """
+    SELECT DISTINCT day_of(hour) AS day, hour < archived_to AS is_archived
+    FROM {stream}_hourly_rollup, archive_horizon
+    WHERE {device} = %s AND stream = '{stream}'
+    ORDER BY day
+"""
+# Receipts that the rollups do not have, for want of a row: there should be none.
+_STRAYS = """
+    SELECT DISTINCT day_of(rollup_hour("timestamp")) AS day FROM {history}
+    WHERE {device} = %s AND received_at <= %s ORDER BY day
+"""
+_RESTORED = """
+    SELECT relname FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname ~ %s
+"""
+_REPLACE = """
+    UPDATE archive_files
+    SET key = %s, sha256 = %s, bytes = %s, readings = %s, kwh = %s, checksum = %s
+    WHERE stream = %s AND day = %s AND number = %s AND key = %s
+"""
+
+
+@dataclass(frozen=True)
+class _Erasure:
+    """What is to be erased: everything of a device that was accepted up to an instant."""
+
+    erasure_id: UUID
+    stream: str
+    device_id: str
+    asked_at: datetime
+
+    @property
+    def layout(self) -> Layout:
+        return LAYOUTS[self.stream]
+
+
+@dataclass(frozen=True)
+class _Replacement:
+    """A file of the archive, and the one that takes its place."""
+
+    old: OpenedFile
+    new: StoredFile
+
+    @property
+    def receipts(self) -> int:
+        """How many are gone."""
+        return self.old.fingerprint.readings - self.new.fingerprint.readings
+
+
+class Eraser:
+    """Erases devices, by a connection of the maintenance's that commits each statement.
+
+    Whoever runs this runs alone (telemetry.maintenance.alone): another run would take the objects
+    that this one is about to count in for left over.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Row], archive: Archive) -> None:
+        self._connection = connection
+        self._archive = archive
+
+    def erase(self, go: Go) -> int:
+        """Work on all erasures that are pending, the oldest first; return how many are done now.
+
+        Ends early where go says so. Raises ArchiveUnavailable, ArchiveDamaged and ArchiveDiffers.
+        """
+        self._delete_leftovers()
+        rows = self._connection.execute(
+            """SELECT erasure_id, stream, device_id, asked_at FROM erasure
+               WHERE device_id IS NOT NULL ORDER BY asked_at, erasure_id"""
+        ).fetchall()
+        return sum(self._erase_device(_Erasure(*row), go) for row in rows)
+
+    def count(self) -> int:
+        """Return how many erasures are pending."""
+        [(found,)] = self._connection.execute(
+            "SELECT count(*) FROM erasure WHERE device_id IS NOT NULL"
+        )
+        return int(found)
+
+    def _erase_device(self, erasure: _Erasure, go: Go) -> bool:
+        for step in self._steps(erasure):
+            if not go() or not step:
+                return False
+        if not go():
+            return False
+        self._erase_restored(erasure)
+        [(done,)] = self._connection.execute("SELECT finish_erasure(%s)", (erasure.erasure_id,))
+        return bool(done)
+
+    def _steps(self, erasure: _Erasure) -> Iterator[bool]:
+        """Do the steps one by one; yield before each, false where one has to wait."""
+        layout = erasure.layout
+        days = self._days(layout, erasure.device_id)
+        present = {day for day, is_archived in days if not is_archived}
+        present.update(
+            day for (day,) in self._run(_STRAYS, layout, (erasure.device_id, erasure.asked_at))
+        )
+        for day in sorted(present):
+            yield True
+            self._erase_day(erasure, day, [])
+        fed = []
+        if layout is METERS:
+            rows = self._connection.execute(
+                "SELECT DISTINCT vehicle_id FROM links WHERE meter_id = %s", (erasure.device_id,)
+            ).fetchall()
+            fed = [(vehicle, self._days(VEHICLES, vehicle)) for (vehicle,) in rows]
+        for vehicle, of_vehicle in fed:
+            for day, _ in of_vehicle:
+                yield True
+                self._connection.execute(
+                    "SELECT erase_meter_name(%s, %s, %s)", (erasure.erasure_id, vehicle, day)
+                )
+
+        archived = [day for day, is_archived in days if is_archived]
+        for of_rollup in sorted({day.date() for day in archived}, reverse=True):
+            # The reading that ended with the day is in the file of the next.
+            for file_day in (of_rollup + _DAY, of_rollup):
+                yield not self._is_closed(layout, file_day)
+            self._erase_archived_day(erasure, of_rollup)
+        for file_day in sorted(
+            {
+                day.date() + after
+                for _, of_vehicle in fed
+                for day, is_archived in of_vehicle
+                if is_archived
+                for after in (timedelta(0), _DAY)
+            }
+        ):
+            yield not self._is_closed(VEHICLES, file_day)
+            with ExitStack() as stack:
+                self._exchange(erasure, self._rewrite(erasure, VEHICLES, file_day, stack)[0])
+
+    def _erase_day(self, erasure: _Erasure, day: datetime, survivors: list[dict[str, Any]]) -> None:
+        self._connection.execute(
+            f"SELECT erase_{erasure.stream}_day(%s, %s, %s)".encode(),
+            (erasure.erasure_id, day, json.dumps(survivors)),
+        )
+
+    def _erase_archived_day(self, erasure: _Erasure, day: date) -> None:
+        start = datetime.combine(day, time(), UTC)
+        first = int(start.timestamp()) * 1_000_000
+        last = first + 86_400_000_000
+        with ExitStack() as stack:
+            replaced, kept = [], []
+            for file_day in (day, day + _DAY):
+                more, rows = self._rewrite(erasure, erasure.layout, file_day, stack)
+                replaced += more
+                kept += [row for row in rows if first < row[1] <= last]
+            survivors = [
+                {
+                    name: _instant(value) if kind == "TIMESTAMPTZ" else value
+                    for (name, kind), value in zip(erasure.layout.columns.items(), row, strict=True)
+                }
+                for row in kept
+            ]
+            self._exchange(erasure, replaced, (start, survivors))
+
+    def _rewrite(
+        self, erasure: _Erasure, layout: Layout, day: date, stack: ExitStack
+    ) -> tuple[list[_Replacement], list[tuple[Any, ...]]]:
+        """Put files without the device beside a day's; return both, and what they have of it."""
+        opened = stack.enter_context(self._archive.open_day(layout, day))
+        workbench, replaced = opened.workbench, []
+        for file in opened.listed:
+            workbench.choose_kept(
+                layout,
+                file.path,
+                erasure.layout.device,
+                erasure.device_id,
+                erasure.asked_at,
+            )
+            expected = workbench.take_kept_fingerprint(layout)
+            if expected == file.fingerprint:
+                continue
+            source = file.path.with_suffix(".csv")
+            workbench.write_kept(layout, source)
+            name = StoredFile.name(layout, day, file.number, erasure.erasure_id.hex[:12])
+            self._connection.execute(
+                "INSERT INTO archive_leftover VALUES (%s) ON CONFLICT DO NOTHING", (name,)
+            )
+            stored = self._archive.store_file(
+                *(layout, day, file.number, source),
+                workbench=workbench,
+                expected=expected,
+                key=name,
+            )
+            replaced.append(_Replacement(file, stored))
+        rows: list[tuple[Any, ...]] = []
+        if layout is erasure.layout:
+            rows = workbench.find_device(layout, opened.files, erasure.device_id, erasure.asked_at)
+        return replaced, rows
+
+    def _exchange(
+        self,
+        erasure: _Erasure,
+        replaced: list[_Replacement],
+        day: tuple[datetime, list[dict[str, Any]]] | None = None,
+    ) -> None:
+        with self._connection.transaction():
+            for old, new in ((entry.old, entry.new) for entry in replaced):
+                changed = self._connection.execute(
+                    _REPLACE,
+                    (
+                        *(new.key, new.sha256, new.size, *new.fingerprint),
+                        *(new.stream, new.day, new.number, old.key),
+                    ),
+                )
+                if not changed.rowcount:  # another run was faster
+                    raise psycopg.Rollback
+                self._connection.execute("DELETE FROM archive_leftover WHERE key = %s", (new.key,))
+                self._connection.execute("INSERT INTO archive_leftover VALUES (%s)", (old.key,))
+            if day:
+                self._erase_day(erasure, *day)
+            if replaced:
+                self._connection.execute(
+                    """UPDATE erasure SET receipts = receipts + %s, files = files + %s
+                       WHERE erasure_id = %s""",
+                    (sum(entry.receipts for entry in replaced), len(replaced), erasure.erasure_id),
+                )
+        self._delete_leftovers()
+
+    def _delete_leftovers(self) -> None:
+        for (key,) in self._connection.execute("SELECT key FROM archive_leftover").fetchall():
+            used = self._connection.execute("SELECT FROM archive_files WHERE key = %s", (key,))
+            if not used.fetchone():
+                self._archive.delete_object(key)
+            self._connection.execute("DELETE FROM archive_leftover WHERE key = %s", (key,))
+
+    def _erase_restored(self, erasure: _Erasure) -> None:
+        """Erase the device from days that were brought back from the archive."""
+        layout = erasure.layout
+        said = (erasure.device_id, erasure.asked_at)
+        for name in self._restored(layout):
+            statement = sql.SQL("DELETE FROM {} WHERE {} = %s AND received_at <= %s")
+            self._connection.execute(
+                statement.format(sql.Identifier(name), sql.Identifier(layout.device)), said
+            )
+        if layout is METERS:
+            for name in self._restored(VEHICLES):
+                statement = sql.SQL(
+                    "UPDATE {} SET meter_id = NULL WHERE meter_id = %s AND received_at <= %s"
+                )
+                self._connection.execute(statement.format(sql.Identifier(name)), said)
+
+    def _restored(self, layout: Layout) -> list[str]:
+        rows = self._connection.execute(
+            _RESTORED, (rf"^{layout.history}_\d{{4}}_\d\d_\d\d_restored$",)
+        )
+        return [name for (name,) in rows]
+
+    def _days(self, layout: Layout, device_id: str) -> list[tuple[datetime, bool]]:
+        rows = self._run(_DAYS, layout, (device_id,))
+        return [(day.astimezone(UTC), is_archived) for day, is_archived in rows]
+
+    def _is_closed(self, layout: Layout, day: date) -> bool:
+        """Return whether a day is being moved into the archive just now."""
+        start = datetime.combine(day, time(), UTC)
+        found = self._connection.execute(
+            """SELECT FROM archive_closed
+               WHERE stream = %s AND range_start < %s AND range_end > %s""",
+            (layout.stream, start + _DAY, start),
+        )
+        return found.fetchone() is not None
+
+    def _run(self, statement: str, layout: Layout, values: tuple[Any, ...]) -> list[Row]:
+        names = {"stream": layout.stream, "device": layout.device, "history": layout.history}
+        return self._connection.execute(statement.format(**names).encode(), values).fetchall()
+
+
+def _instant(microseconds: int) -> str:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return (epoch + timedelta(microseconds=microseconds)).isoformat()
