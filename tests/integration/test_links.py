@@ -310,6 +310,26 @@ def test_links_are_right_under_disorder(urls: DatabaseUrls, superuser_url: str) 
     )
 
 
+def test_who_lost_a_meter_and_has_it_again_within_one_call_cuts_into_the_other_link(
+    writer: Database, connection: psycopg.Connection[Row]
+) -> None:
+    after = 3 + 1 / 60_000_000
+    for minute in range(1, 6):
+        write(writer, Call([Named("VEH-2", float(minute), "METER-3")], ACCEPTED))
+    write(writer, Call([Named("VEH-1", 6.0, "METER-3")], ACCEPTED))
+    both = [Named("VEH-2", after, "METER-1"), Named("VEH-1", after, "METER-3")]
+    write(writer, Call(both, ACCEPTED))
+    held = connection.execute(
+        "SELECT vehicle_id, valid_from FROM links WHERE meter_id = 'METER-3' ORDER BY valid_from"
+    ).fetchall()
+    assert held == [
+        ("VEH-2", START),
+        ("VEH-1", START + 2 * MINUTE + MICROSECOND),
+        ("VEH-2", START + 3 * MINUTE),
+        ("VEH-1", START + 5 * MINUTE),
+    ]
+
+
 def test_two_writers_that_swap_their_chargers_at_one_moment_lose_nothing(
     urls: DatabaseUrls, connection: psycopg.Connection[Row]
 ) -> None:

@@ -111,16 +111,13 @@ BEGIN
 END
 $$;
 
--- Settles what a claim concerns beside itself that came, changed or went: meter is the one it names,
--- if any, and olds are those it may have named. In this order: each step relies on the ones before.
-CREATE FUNCTION settle_neighbours(id text, since timestamptz, meter text, olds text[])
-RETURNS void LANGUAGE plpgsql AS $$
+-- Who held a meter before this claim has it again by the next claim on it, if that is the next at all.
+CREATE FUNCTION settle_holder(id text, since timestamptz, meter text) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
     holder text;
     next   record;
-    old    text;
 BEGIN
-    -- 1. Who held the meter has it again by the next claim on it, if that is the next at all.
     SELECT vehicle_id INTO holder
     FROM links
     WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
@@ -133,11 +130,26 @@ BEGIN
             PERFORM settle_claim(holder, next.valid_from, meter);
         END IF;
     END IF;
+END
+$$;
 
-    -- 2. The vehicle's own next claim.
+-- Settles what a claim concerns beside itself that came, changed or went: meter is the one it names,
+-- if any, and olds are those it may have named. In this order: each step relies on the ones before.
+CREATE FUNCTION settle_neighbours(id text, since timestamptz, meter text, olds text[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    next record;
+    old  text;
+BEGIN
+    -- 1. Who held the meter.
+    PERFORM settle_holder(id, since, meter);
+
+    -- 2. The vehicle's own next claim; and who holds the meter that it names, if an earlier turn of
+    --    claim_meters took that for gone.
     next := next_claim(id, since);
     IF next.valid_from IS NOT NULL THEN
         PERFORM settle_claim(id, next.valid_from, next.meter_id);
+        PERFORM settle_holder(id, next.valid_from, next.meter_id);
     END IF;
 
     -- 3. Who claims a meter next that was given up may have held it all along.
@@ -325,8 +337,8 @@ END
 $$;
 
 REVOKE EXECUTE ON FUNCTION
-    links_of, continues_link, lock_links, settle_claim, next_claim, settle_neighbours,
-    claim_meters, claim_meter, claim_by_api, link_vehicle, unlink_vehicle, list_links
+    links_of, continues_link, lock_links, settle_claim, next_claim, settle_holder,
+    settle_neighbours, claim_meters, claim_meter, claim_by_api, link_vehicle, unlink_vehicle, list_links
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION link_vehicle, unlink_vehicle, list_links TO telemetry_ingest;
 GRANT EXECUTE ON FUNCTION links_of TO telemetry_read;
