@@ -1988,6 +1988,28 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.settle_holder(id text, since timestamp with time zone, meter text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    holder text;
+    next   record;
+BEGIN
+    SELECT vehicle_id INTO holder
+    FROM links
+    WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
+    ORDER BY valid_from DESC, vehicle_id DESC
+    LIMIT 1;
+    IF holder != id THEN
+        next := next_claim(holder, CASE WHEN holder COLLATE "C" > id
+                                   THEN since - interval '1 microsecond' ELSE since END);
+        IF next.meter_id = meter THEN
+            PERFORM settle_claim(holder, next.valid_from, meter);
+        END IF;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.settle_meter_registers(ids text[], timestamps timestamp with time zone[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -2104,28 +2126,18 @@ CREATE FUNCTION public.settle_neighbours(id text, since timestamp with time zone
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    holder text;
-    next   record;
-    old    text;
+    next record;
+    old  text;
 BEGIN
-    -- 1. Who held the meter has it again by the next claim on it, if that is the next at all.
-    SELECT vehicle_id INTO holder
-    FROM links
-    WHERE meter_id = meter AND (valid_from, vehicle_id) < (since, id)
-    ORDER BY valid_from DESC, vehicle_id DESC
-    LIMIT 1;
-    IF holder != id THEN
-        next := next_claim(holder, CASE WHEN holder COLLATE "C" > id
-                                   THEN since - interval '1 microsecond' ELSE since END);
-        IF next.meter_id = meter THEN
-            PERFORM settle_claim(holder, next.valid_from, meter);
-        END IF;
-    END IF;
+    -- 1. Who held the meter.
+    PERFORM settle_holder(id, since, meter);
 
--- 2. The vehicle's own next claim.
+-- 2. The vehicle's own next claim; and who holds the meter that it names, if an earlier turn of
+    --    claim_meters took that for gone.
     next := next_claim(id, since);
     IF next.valid_from IS NOT NULL THEN
         PERFORM settle_claim(id, next.valid_from, next.meter_id);
+        PERFORM settle_holder(id, next.valid_from, next.meter_id);
     END IF;
 
 -- 3. Who claims a meter next that was given up may have held it all along.
@@ -4444,6 +4456,8 @@ REVOKE ALL ON FUNCTION public.set_aside_voided_vehicle_readings(INOUT vehicle_id
 
 REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.settle_holder(id text, since timestamp with time zone, meter text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.settle_meter_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 

@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import unpooled
 from tests.integration.conftest import Api
+
+pytestmark = unpooled
 
 FLEET, METER = "/v1/tariffs/fleet", "/v1/tariffs/meters/METER-1"
 NIGHT = {"days": ["mon", "tue", "wed"], "from": "22:00", "to": "06:00", "pricePerKwh": 0.18}

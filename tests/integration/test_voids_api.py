@@ -11,7 +11,10 @@ from telemetry.database import Row, connect
 from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
+from tests.conftest import unpooled
 from tests.integration.conftest import Api
+
+pytestmark = unpooled
 
 SAID = {"by": "Ada Lovelace", "why": "The meter was being tested"}
 NOON = "2026-02-10T12:00:00Z"

@@ -130,7 +130,7 @@ def test_the_archive_is_kept_and_closed_to_the_public() -> None:
     properties = bucket["Properties"]
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert properties["VersioningConfiguration"]["Status"] == "Enabled"
-    # Nothing of it is ever deleted by the stack, not even by the one function that writes there.
+    # Nothing current goes by itself, and no role may delete a version.
     assert not any(
         "ExpirationInDays" in entry for entry in properties["LifecycleConfiguration"]["Rules"]
     )

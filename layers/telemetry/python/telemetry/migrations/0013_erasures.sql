@@ -10,60 +10,10 @@
 -- The maintenance (telemetry.eraser) does the work: day by day of the device, each a transaction that
 -- leaves everything as history says, then what is small, and then the id itself.
 
-CREATE TABLE erasure (
-    asked_at    timestamptz NOT NULL,
-    finished_at timestamptz,
-    receipts    bigint      NOT NULL DEFAULT 0,
-    files       bigint      NOT NULL DEFAULT 0,
-    erasure_id  uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
-    stream      text        NOT NULL CHECK (stream IN ('meter', 'vehicle')),
-    device_id   text        COLLATE "C",
-    device_hash bytea       NOT NULL,
-    asked_by    text        NOT NULL,
-    asked_why   text        NOT NULL,
-    asked_token text,
-    CHECK ((device_id IS NULL) = (finished_at IS NOT NULL))
-);
-COMMENT ON COLUMN erasure.device_id IS 'Null when it is done: then only device_hash tells whose it was.';
-COMMENT ON COLUMN erasure.receipts IS 'Receipts that were erased, of history and of the archive.';
-COMMENT ON COLUMN erasure.files IS 'Files of the archive that were rewritten.';
-CREATE UNIQUE INDEX erasure_pending ON erasure (stream, device_id) WHERE device_id IS NOT NULL;
-CREATE INDEX erasure_of_device ON erasure (device_hash, asked_at);
-CREATE INDEX erasure_newest ON erasure (asked_at DESC, erasure_id);
-
--- What ids are hashed with. One for all, so that a device is found by an index; nobody but the owner reads
--- it, so that no list of ids can be tried against the trace.
-CREATE TABLE erasure_key (
-    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-    key      bytea   NOT NULL
-        DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
-);
-
 -- Objects of the bucket that are no part of the archive (any more), to be deleted.
 CREATE TABLE archive_leftover (
     key text PRIMARY KEY
 );
-
-CREATE FUNCTION hash_device(of_stream text, id text) RETURNS bytea LANGUAGE sql STABLE
-SET search_path = public, pg_temp AS $$
-    SELECT sha256(key || convert_to(of_stream || '/' || id, 'UTF8')) FROM erasure_key
-$$;
-
--- Of these devices those that were erased, each with up to when what was accepted before can be of.
-CREATE FUNCTION erased_devices(of_stream text, ids text[])
-RETURNS TABLE (device_id text, guarded_to timestamptz) LANGUAGE plpgsql STABLE
-SET search_path = public, pg_temp
-SET enable_seqscan = off AS $$
-BEGIN
-    IF EXISTS (SELECT FROM erasure) THEN
-        RETURN QUERY
-        SELECT id, max(asked_at) + interval '1 hour'
-        FROM unnest(ids) AS id
-        JOIN erasure ON device_hash = hash_device(of_stream, id)
-        GROUP BY id;
-    END IF;
-END
-$$;
 
 -- Asks that a device be erased; who asked first stands. Returns the erasure's id, and whether it is new.
 CREATE FUNCTION request_erasure(of_stream text, id text, by_whom text, why text, token text)
