@@ -87,7 +87,7 @@ simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" 
 	@$(BIN)/python -m local simulate $(ARGS)
 
 test: .venv/dev ## Unit, integration and end-to-end tests on real PostgreSQL servers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 e2e: .venv/dev .venv/sam .venv/ministack ## Deploy template.yaml to MiniStack, without Docker, and use it
 	@$(BIN)/python -m pytest -m emulator tests/e2e $(ARGS)

@@ -8,7 +8,10 @@ import psycopg
 import pytest
 
 from telemetry.database import Row
+from tests.conftest import unpooled
 from tests.integration.conftest import Api
+
+pytestmark = unpooled
 
 ROUTE = "/v1/links/VEH-001"
 READING: dict[str, Any] = {

@@ -16,7 +16,10 @@ from telemetry.live import DeviceSelection, LiveDevices, Liveness, Status
 from telemetry.pages import decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import store_meter_readings, store_vehicle_readings
+from tests.conftest import unpooled
 from tests.integration.conftest import Api, delete_all
+
+pytestmark = unpooled
 
 NOW = datetime(2026, 2, 10, 12, tzinfo=UTC)
 MICROSECOND, MINUTE, HOUR = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1)

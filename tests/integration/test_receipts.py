@@ -21,8 +21,11 @@ from telemetry.receipts import (
     list_meter_receipts,
     list_vehicle_receipts,
 )
+from tests.conftest import unpooled
 from tests.integration.conftest import Api, delete_all
 from tests.integration.oracle import START, Call, Event, Oracle, write
+
+pytestmark = unpooled
 
 NOON = datetime(2026, 2, 10, 12, tzinfo=UTC)
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)

@@ -28,6 +28,8 @@ from telemetry.verification import find_differences
 from tests.conftest import unpooled
 from tests.integration.conftest import Api, delete_all
 
+pytestmark = unpooled
+
 START = datetime(2026, 2, 10, 10, tzinfo=UTC)
 ACCEPTED = datetime(2026, 2, 12, tzinfo=UTC)
 DECLARED = datetime(2026, 2, 11, tzinfo=UTC)
@@ -156,7 +158,6 @@ arrivals = st.one_of(
 )
 
 
-@unpooled
 @streams
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -261,7 +262,6 @@ days = st.tuples(
 numbers = count()
 
 
-@unpooled
 @settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

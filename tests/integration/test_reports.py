@@ -37,8 +37,11 @@ from telemetry.store import (
 from telemetry.summaries import refresh_summaries
 from telemetry.tariffs import FLEET, Tariff, delete_tariff, put_tariff
 from telemetry.verification import find_differences
+from tests.conftest import unpooled
 from tests.integration.conftest import delete_all
 from tests.integration.prices import PriceBook, tariffs
+
+pytestmark = unpooled
 
 START = datetime(2024, 2, 28, tzinfo=UTC)  # before a leap day
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)

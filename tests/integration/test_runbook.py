@@ -15,6 +15,8 @@ from telemetry.database import Database, Row, connect
 from tests.conftest import unpooled
 from tests.integration.conftest import Api
 
+pytestmark = unpooled
+
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 MINUTE = timedelta(minutes=1)
 
@@ -92,7 +94,6 @@ def test_clocks_that_are_wrong_are_told_from_devices_that_catch_up(
     assert -5 * MINUTE < found[1][1] < -2 * MINUTE
 
 
-@unpooled
 def test_who_waits_for_whom_is_shown(
     urls: DatabaseUrls, admin: psycopg.Connection[Row], now: datetime
 ) -> None:
