@@ -4458,6 +4458,7 @@ REVOKE ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zo
 GRANT ALL ON FUNCTION public.settle_claim(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.settle_holder(id text, since timestamp with time zone, meter text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.settle_holder(id text, since timestamp with time zone, meter text) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.settle_meter_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 

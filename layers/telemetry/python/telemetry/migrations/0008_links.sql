@@ -344,7 +344,8 @@ GRANT EXECUTE ON FUNCTION link_vehicle, unlink_vehicle, list_links TO telemetry_
 GRANT EXECUTE ON FUNCTION links_of TO telemetry_read;
 GRANT SELECT ON links, link_periods TO telemetry_read;
 GRANT EXECUTE ON FUNCTION
-    links_of, continues_link, lock_links, settle_claim, next_claim, settle_neighbours, claim_meters
+    links_of, continues_link, lock_links, settle_claim, next_claim, settle_holder,
+    settle_neighbours, claim_meters
 TO telemetry_maintain;
 GRANT SELECT, INSERT, UPDATE ON link_locks TO telemetry_maintain;
 GRANT SELECT ON link_periods TO telemetry_maintain;
