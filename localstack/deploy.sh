@@ -3,7 +3,7 @@
 #
 # Builds template.yaml for this machine's processor and deploys it to the emulator of AWS at that
 # address, MiniStack or LocalStack; prints where the API is. NAME=VALUE are parameters of the
-# template. DATABASE_URL, INGEST_, READ_, ALERTS_ and MAINTAIN_DATABASE_URL are how the functions
+# template. DATABASE_URL, INGEST_, READ_, ALERTS_, CORRECT_ and MAINTAIN_DATABASE_URL are how the functions
 # reach PostgreSQL; without them, the one of localstack/compose.yaml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,18 +40,20 @@ export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_CONFIG_FILE=/dev/nu
 if [ -n "${DATABASE_URL:-}" ]; then
     owner=$DATABASE_URL
     ingest=${INGEST_DATABASE_URL:-$owner} read=${READ_DATABASE_URL:-$owner}
-    alerts=${ALERTS_DATABASE_URL:-$owner} maintain=${MAINTAIN_DATABASE_URL:-$owner}
+    alerts=${ALERTS_DATABASE_URL:-$owner} correct=${CORRECT_DATABASE_URL:-$owner}
+    maintain=${MAINTAIN_DATABASE_URL:-$owner}
 else
     owner=postgresql://telemetry_owner@postgres:5432/telemetry
     maintain=postgresql://telemetry_maintain@postgres:5432/telemetry
     ingest=postgresql://telemetry_ingest@pgbouncer:6432/telemetry
     read=postgresql://telemetry_read@pgbouncer:6432/telemetry
     alerts=postgresql://telemetry_alerts@pgbouncer:6432/telemetry
+    correct=postgresql://telemetry_correct@pgbouncer:6432/telemetry
 fi
 # Whatever is given on the command line comes last, and counts.
 parameters=(
     Monitoring=false "Architecture=$architecture" "OwnerDatabaseUrl=$owner"
-    "IngestDatabaseUrl=$ingest" "ReadDatabaseUrl=$read" "AlertsDatabaseUrl=$alerts"
+    "IngestDatabaseUrl=$ingest" "ReadDatabaseUrl=$read" "AlertsDatabaseUrl=$alerts" "CorrectDatabaseUrl=$correct"
     "MaintainDatabaseUrl=$maintain" "$@"
 )
 

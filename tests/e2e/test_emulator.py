@@ -25,6 +25,7 @@ from local import ROOT
 from local.configuration import read_local_template
 from local.databases import (
     ALERTS,
+    CORRECT,
     DATABASE,
     INGEST,
     READ,
@@ -157,7 +158,7 @@ def deploy(folder: Path, undo: ExitStack) -> Deployment:
     made = Deployment(folder, start_ministack(folder, undo), postgres, urls)
     undo.callback(made.stop_database)
     if Path(PGBOUNCER).exists():  # as RDS Proxy is before Aurora
-        users = {user: password_of(postgres, user) for user in (INGEST, READ, ALERTS)}
+        users = {user: password_of(postgres, user) for user in (INGEST, READ, ALERTS, CORRECT)}
         users["postgres"] = urlsplit(postgres.url).password or ""
         (folder / "pgbouncer").mkdir()
         port = undo.enter_context(start_pgbouncer(folder / "pgbouncer", postgres.url, users))

@@ -10,7 +10,7 @@ import yaml
 
 from local import ROOT
 from local.configuration import REGION, TEMPLATE, read_local_template
-from local.databases import ALERTS, INGEST, READ
+from local.databases import ALERTS, CORRECT, INGEST, READ
 from local.template import load_yaml
 from localstack.expand import expand
 
@@ -96,7 +96,7 @@ def test_the_compose_file_mounts_files_that_there_are() -> None:
 
 def test_who_goes_through_the_pooler_is_known_to_it() -> None:
     users = re.findall(r'^"(\w+)" ""$', (LOCALSTACK / "init/users.txt").read_text(), re.MULTILINE)
-    assert sorted(users) == sorted([INGEST, READ, ALERTS])
+    assert sorted(users) == sorted([INGEST, READ, ALERTS, CORRECT])
     script = (LOCALSTACK / "deploy.sh").read_text(encoding="utf-8")
     assert sorted(re.findall(r"postgresql://(\w+)@pgbouncer:6432/", script)) == sorted(users)
 
