@@ -14,7 +14,6 @@ from telemetry.errors import (
     DatabaseUnavailable,
     FieldError,
     InvalidRequest,
-    ReadingArchived,
     ReadingNotFound,
     UnsupportedEncoding,
     VoidNotFound,
@@ -40,17 +39,20 @@ app = http.build_resolver(logger, enable_validation=True)
     responses=http.documents(
         Void, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, ReadingNotFound
     )
-    | http.documents(Void, 200, ReadingArchived, DatabaseUnavailable),
+    | http.documents(Void, 200, DatabaseUnavailable)
+    | http.documents(Void, 202),
 )
 @receives(parse_reading, VoidRequest, app)
 def void(request: VoidRequest) -> Response[Void]:
     """Take a reading out of every number. It is kept, with whatever is sent of it again.
 
-    Who voids a reading first stands: another request changes nothing, and is answered 200.
+    Who voids a reading first stands: another request changes nothing, and is answered 200. Where it
+    takes the archive (202, `pending`), the reading counts until the hourly maintenance has done it.
     """
     made, new = voids.void_reading(database, request, app.context["identity"].token_id)
     logger.info("reading voided", stream=request.stream, new=new)
-    return Response(201 if new else 200, "application/json", made)
+    status = (202 if made.pending else 201) if new else 200
+    return Response(status, "application/json", made)
 
 
 @app.post(

@@ -54,6 +54,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
                 maintenance.refresh_summaries,
                 maintenance.archive_history,
                 maintenance.settle_late_receipts,
+                maintenance.settle_voids,
                 maintenance.erase_devices,
                 maintenance.refresh_statistics,
             ):

@@ -1058,7 +1058,7 @@ IF asked.stream = 'meter' THEN
         DELETE FROM meter_void_receipt
         WHERE meter_id = asked.device_id AND received_at <= asked.asked_at;
         DELETE FROM meter_void void
-        WHERE meter_id = asked.device_id AND NOT EXISTS (
+        WHERE meter_id = asked.device_id AND NOT (pending AND voided_at > asked.asked_at) AND NOT EXISTS (
             SELECT FROM meter_void_receipt kept
             WHERE kept.meter_id = void.meter_id AND kept."timestamp" = void."timestamp");
         UPDATE vehicle_void_receipt SET meter_id = NULL
@@ -1071,7 +1071,7 @@ IF asked.stream = 'meter' THEN
         DELETE FROM vehicle_void_receipt
         WHERE vehicle_id = asked.device_id AND received_at <= asked.asked_at;
         DELETE FROM vehicle_void void
-        WHERE vehicle_id = asked.device_id AND NOT EXISTS (
+        WHERE vehicle_id = asked.device_id AND NOT (pending AND voided_at > asked.asked_at) AND NOT EXISTS (
             SELECT FROM vehicle_void_receipt kept
             WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
     END IF;
@@ -1213,6 +1213,220 @@ CREATE FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time
     GROUP BY range.tariff_id, hour
 $$;
 
+SET default_tablespace = '';
+
+CREATE TABLE public.meter_telemetry_history (
+    "timestamp" timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    voltage double precision NOT NULL,
+    meter_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_consumed_ac numeric NOT NULL,
+    register_kwh numeric
+)
+PARTITION BY RANGE ("timestamp");
+
+COMMENT ON TABLE public.meter_telemetry_history IS 'Every accepted meter event, re-sends too. A reading is (meter_id, timestamp); of its receipts the latest received_at counts.';
+
+COMMENT ON COLUMN public.meter_telemetry_history."timestamp" IS 'Device time. The energy is that of the interval which ends here.';
+
+COMMENT ON COLUMN public.meter_telemetry_history.received_at IS 'When the API accepted the event; assigned once and kept through the queue.';
+
+COMMENT ON COLUMN public.meter_telemetry_history.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
+
+CREATE FUNCTION public.leave_out_meter_reading(id text, ts timestamp with time zone, counted public.meter_telemetry_history, archived jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    in_hour constant timestamptz := rollup_hour(ts);
+    minute  constant timestamptz := date_bin('1 minute', ts - interval '1 microsecond', in_hour);
+    newest  meter_telemetry_history;
+    follows timestamptz;
+BEGIN
+    -- The minute was heard from all the same where another reading ended in it. One that waits to be
+    -- compared with the archive counts as that: see step 2 of the store.
+    UPDATE meter_hourly_rollup rollup
+    SET readings = readings - 1, kwh_consumed_ac = rollup.kwh_consumed_ac - counted.kwh_consumed_ac,
+        minutes = CASE
+            WHEN EXISTS (
+                SELECT FROM meter_telemetry_history h
+                WHERE h.meter_id = id AND h."timestamp" > minute
+                  AND h."timestamp" <= minute + interval '1 minute')
+              OR EXISTS (
+                SELECT FROM meter_pending late
+                WHERE late.meter_id = id AND late."timestamp" > minute
+                  AND late."timestamp" <= minute + interval '1 minute')
+              OR EXISTS (
+                SELECT FROM jsonb_populate_recordset(NULL::meter_telemetry_history, archived) AS other
+                WHERE other."timestamp" > minute AND other."timestamp" <= minute + interval '1 minute')
+            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
+        END
+    WHERE meter_id = id AND hour = in_hour;
+    DELETE FROM meter_hourly_rollup
+    WHERE meter_id = id AND hour = in_hour AND readings = 0 AND minutes = 0;
+    PERFORM change_meter_summaries(ARRAY[id], ARRAY[ts]);
+    DELETE FROM meter_daily_rollup daily
+    WHERE meter_id = id AND day = day_of(in_hour) AND NOT EXISTS (
+        SELECT FROM meter_hourly_rollup hourly
+        WHERE hourly.meter_id = id
+          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
+
+SELECT * INTO newest
+    FROM (
+        (SELECT * FROM meter_telemetry_history h
+         WHERE h.meter_id = id AND h."timestamp" < ts
+         ORDER BY h."timestamp" DESC, h.received_at DESC LIMIT 1)
+        UNION ALL
+        SELECT * FROM jsonb_populate_recordset(NULL::meter_telemetry_history, archived) AS other
+        WHERE other."timestamp" < ts
+    ) AS known
+    ORDER BY "timestamp" DESC, received_at DESC
+    LIMIT 1;
+    UPDATE meter_live_status SET voided_to = greatest(voided_to, ts) WHERE meter_id = id;
+    IF newest.meter_id IS NOT NULL THEN
+        UPDATE meter_live_status
+        SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
+            last_register_kwh = newest.register_kwh
+        WHERE meter_id = id AND last_timestamp = ts;
+    ELSE
+        -- A vehicle's summaries stay, marked: it may come back before they go.
+        DELETE FROM meter_live_status WHERE meter_id = id AND last_timestamp = ts;
+    END IF;
+
+-- The first register in history follows the last one in the archive.
+    DELETE FROM register_events WHERE device_id = id AND stream = 'meter' AND "timestamp" = ts;
+    DELETE FROM register_baselines WHERE device_id = id AND stream = 'meter' AND "timestamp" = ts;
+    IF FOUND THEN
+        INSERT INTO register_baselines (device_id, stream, "timestamp", register_kwh)
+        SELECT id, 'meter', newest."timestamp", newest.register_kwh WHERE newest.meter_id IS NOT NULL;
+        follows := (
+            SELECT min("timestamp") FROM meter_telemetry_history
+            WHERE meter_id = id AND "timestamp" >= (
+                SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = 'meter'));
+    END IF;
+    PERFORM settle_meter_registers(ARRAY[id], ARRAY[coalesce(follows, ts)]);
+END
+$$;
+
+CREATE TABLE public.vehicle_telemetry_history (
+    "timestamp" timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    soc double precision,
+    vehicle_id text NOT NULL COLLATE pg_catalog."C",
+    kwh_delivered_dc numeric NOT NULL,
+    battery_temp numeric NOT NULL,
+    meter_id text COLLATE pg_catalog."C",
+    register_kwh numeric
+)
+PARTITION BY RANGE ("timestamp");
+
+COMMENT ON TABLE public.vehicle_telemetry_history IS 'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
+
+COMMENT ON COLUMN public.vehicle_telemetry_history.meter_id IS 'The meter that fed the vehicle, where the reading names one.';
+
+COMMENT ON COLUMN public.vehicle_telemetry_history.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
+
+CREATE FUNCTION public.leave_out_vehicle_reading(id text, ts timestamp with time zone, counted public.vehicle_telemetry_history, archived jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    in_hour constant timestamptz := rollup_hour(ts);
+    minute  constant timestamptz := date_bin('1 minute', ts - interval '1 microsecond', in_hour);
+    newest  vehicle_telemetry_history;
+    follows timestamptz;
+BEGIN
+    -- The minute was heard from all the same where another reading ended in it. One that waits to be
+    -- compared with the archive counts as that: see step 2 of the store.
+    UPDATE vehicle_hourly_rollup rollup
+    SET readings = readings - 1, kwh_delivered_dc = rollup.kwh_delivered_dc - counted.kwh_delivered_dc,
+        battery_temp_sum = battery_temp_sum - counted.battery_temp,
+        minutes = CASE
+            WHEN EXISTS (
+                SELECT FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = id AND h."timestamp" > minute
+                  AND h."timestamp" <= minute + interval '1 minute')
+              OR EXISTS (
+                SELECT FROM vehicle_pending late
+                WHERE late.vehicle_id = id AND late."timestamp" > minute
+                  AND late."timestamp" <= minute + interval '1 minute')
+              OR EXISTS (
+                SELECT FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, archived) AS other
+                WHERE other."timestamp" > minute AND other."timestamp" <= minute + interval '1 minute')
+            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
+        END
+    WHERE vehicle_id = id AND hour = in_hour;
+    DELETE FROM vehicle_hourly_rollup
+    WHERE vehicle_id = id AND hour = in_hour AND readings = 0 AND minutes = 0;
+    PERFORM change_vehicle_summaries(ARRAY[id], ARRAY[ts]);
+    DELETE FROM vehicle_daily_rollup daily
+    WHERE vehicle_id = id AND day = day_of(in_hour) AND NOT EXISTS (
+        SELECT FROM vehicle_hourly_rollup hourly
+        WHERE hourly.vehicle_id = id
+          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
+
+SELECT * INTO newest
+    FROM (
+        (SELECT * FROM vehicle_telemetry_history h
+         WHERE h.vehicle_id = id AND h."timestamp" < ts
+         ORDER BY h."timestamp" DESC, h.received_at DESC LIMIT 1)
+        UNION ALL
+        SELECT * FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, archived) AS other
+        WHERE other."timestamp" < ts
+    ) AS known
+    ORDER BY "timestamp" DESC, received_at DESC
+    LIMIT 1;
+    UPDATE vehicle_live_status SET voided_to = greatest(voided_to, ts) WHERE vehicle_id = id;
+    IF newest.vehicle_id IS NOT NULL THEN
+        UPDATE vehicle_live_status
+        SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
+            last_register_kwh = newest.register_kwh
+        WHERE vehicle_id = id AND last_timestamp = ts;
+    ELSE
+        -- A vehicle's summaries stay, marked: it may come back before they go.
+        DELETE FROM vehicle_live_status WHERE vehicle_id = id AND last_timestamp = ts;
+    END IF;
+    UPDATE vehicle_live_status
+    SET soc = charged.soc, soc_timestamp = coalesce(charged."timestamp", '-infinity'),
+        soc_received_at = coalesce(charged.received_at, '-infinity')
+    FROM (VALUES (1)) AS one LEFT JOIN (
+        SELECT * FROM (
+            (SELECT h.soc, h."timestamp", h.received_at FROM vehicle_telemetry_history h
+             WHERE h.vehicle_id = id AND h."timestamp" < ts AND h.soc IS NOT NULL
+             ORDER BY h."timestamp" DESC, h.received_at DESC
+             LIMIT 1)
+            UNION ALL
+            SELECT other.soc, other."timestamp", other.received_at
+            FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, archived) AS other
+            WHERE other."timestamp" < ts AND other.soc IS NOT NULL
+        ) AS known
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
+    ) AS charged ON true
+    WHERE vehicle_id = id AND soc_timestamp = ts;
+    IF counted.meter_id IS NOT NULL THEN
+        PERFORM claim_meters(ARRAY[id], ARRAY[ts], ARRAY[counted.meter_id], ARRAY[NULL::text]);
+    END IF;
+
+-- The first register in history follows the last one in the archive.
+    DELETE FROM register_events WHERE device_id = id AND stream = 'vehicle' AND "timestamp" = ts;
+    DELETE FROM register_baselines WHERE device_id = id AND stream = 'vehicle' AND "timestamp" = ts;
+    IF FOUND THEN
+        INSERT INTO register_baselines (device_id, stream, "timestamp", register_kwh)
+        SELECT id, 'vehicle', newest."timestamp", newest.register_kwh WHERE newest.vehicle_id IS NOT NULL;
+        follows := (
+            SELECT min("timestamp") FROM vehicle_telemetry_history
+            WHERE vehicle_id = id AND "timestamp" >= (
+                SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = 'vehicle'));
+    END IF;
+    PERFORM settle_vehicle_registers(ARRAY[id], ARRAY[coalesce(follows, ts)]);
+END
+$$;
+
 CREATE FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) RETURNS TABLE(created boolean, meter_id text, valid_from timestamp with time zone, valid_to timestamp with time zone, source text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1328,7 +1542,7 @@ CREATE FUNCTION public.list_unerased(of_stream text) RETURNS TABLE(device_id tex
               WHERE h.vehicle_id = live.id AND h.received_at <= erased.asked_at)
 $$;
 
-CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) RETURNS TABLE(stream text, device_id text, "timestamp" timestamp with time zone, voided_at timestamp with time zone, voided_by text, voided_why text, voided_token text, withdrawn_at timestamp with time zone, withdrawn_by text, withdrawn_why text, withdrawn_token text, receipts jsonb)
+CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timestamp with time zone, after_at timestamp with time zone, after_stream text, after_device text, after_time timestamp with time zone, most integer) RETURNS TABLE(stream text, device_id text, "timestamp" timestamp with time zone, voided_at timestamp with time zone, voided_by text, voided_why text, voided_token text, withdrawn_at timestamp with time zone, withdrawn_by text, withdrawn_why text, withdrawn_token text, pending boolean, receipts jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -1356,14 +1570,15 @@ CREATE FUNCTION public.list_voids(of_stream text, of_device text, of_time timest
         SELECT * FROM (
             SELECT 'meter' AS stream, meter_id AS device_id, "timestamp", voided_at, voided_by,
                    voided_why, voided_token, withdrawn_at, withdrawn_by, withdrawn_why,
-                   withdrawn_token
+                   withdrawn_token, pending
             FROM meter_void
             WHERE (of_stream IS NULL OR of_stream = 'meter' AND meter_id = of_device)
               AND (of_time IS NULL OR "timestamp" = of_time)
               AND (after_at IS NULL OR voided_at <= after_at)
             UNION ALL
             SELECT 'vehicle', vehicle_id, "timestamp", voided_at, voided_by, voided_why,
-                   voided_token, withdrawn_at, withdrawn_by, withdrawn_why, withdrawn_token
+                   voided_token, withdrawn_at, withdrawn_by, withdrawn_why, withdrawn_token,
+                   pending
             FROM vehicle_void
             WHERE (of_stream IS NULL OR of_stream = 'vehicle' AND vehicle_id = of_device)
               AND (of_time IS NULL OR "timestamp" = of_time)
@@ -1892,7 +2107,7 @@ BEGIN
         FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
             WITH ORDINALITY AS item (id, ts, received_at, kwh, voltage, register, position)
         JOIN meter_void void ON void.meter_id = item.id AND void."timestamp" = item.ts
-            AND void.withdrawn_at IS NULL
+            AND void.withdrawn_at IS NULL AND NOT void.pending
         ORDER BY item.position
         FOR SHARE OF void
     LOOP
@@ -1937,7 +2152,7 @@ BEGIN
                     registers) WITH ORDINALITY
             AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
         JOIN vehicle_void void ON void.vehicle_id = item.id AND void."timestamp" = item.ts
-            AND void.withdrawn_at IS NULL
+            AND void.withdrawn_at IS NULL AND NOT void.pending
         ORDER BY item.position
         FOR SHARE OF void
     LOOP
@@ -2122,6 +2337,61 @@ IF wrong IS NOT NULL THEN
 END
 $$;
 
+CREATE FUNCTION public.settle_meter_voids(ids text[], times timestamp with time zone[], receipts jsonb[], others jsonb[]) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    outcomes text[] := '{}';
+    counted  meter_telemetry_history;
+BEGIN
+    PERFORM FROM devices WHERE device_id = ANY (ids) ORDER BY device_id FOR UPDATE; -- as writers do
+    PERFORM FROM meter_live_status WHERE meter_id = ANY (ids) ORDER BY meter_id FOR UPDATE;
+    FOR i IN 1..cardinality(ids) LOOP
+        PERFORM FROM meter_void
+        WHERE meter_id = ids[i] AND "timestamp" = times[i] AND pending FOR UPDATE;
+        IF NOT FOUND THEN
+            outcomes[i] := 'withdrawn';
+            CONTINUE;
+        END IF;
+        IF EXISTS (
+            SELECT FROM meter_pending late
+            LEFT JOIN meter_live_status live ON live.meter_id = ids[i] AND last_timestamp = times[i]
+            WHERE late.meter_id = ids[i] AND (late."timestamp" = times[i]
+                  OR last_timestamp IS NOT NULL AND late."timestamp" < times[i])) THEN
+            outcomes[i] := 'waiting';
+            CONTINUE;
+        END IF;
+
+WITH moved AS (
+            DELETE FROM meter_telemetry_history
+            WHERE meter_id = ids[i] AND "timestamp" = times[i] RETURNING *
+        )
+        INSERT INTO meter_void_receipt
+        SELECT * FROM moved
+        UNION
+        SELECT * FROM jsonb_populate_recordset(NULL::meter_telemetry_history, receipts[i]);
+        SELECT * INTO counted FROM meter_void_receipt
+        WHERE meter_id = ids[i] AND "timestamp" = times[i] ORDER BY received_at DESC LIMIT 1;
+        IF FOUND THEN
+            UPDATE meter_void SET pending = false
+            WHERE meter_id = ids[i] AND "timestamp" = times[i] AND pending;
+            PERFORM leave_out_meter_reading(ids[i], times[i], counted, others[i]);
+            outcomes[i] := 'voided';
+        ELSE
+            UPDATE meter_void
+            SET pending = false, withdrawn_at = clock_timestamp(), withdrawn_by = 'maintenance',
+                withdrawn_why = 'There is no such reading'
+            WHERE meter_id = ids[i] AND "timestamp" = times[i] AND pending;
+            outcomes[i] := 'missing';
+        END IF;
+    END LOOP;
+    RETURN outcomes;
+END
+$$;
+
 CREATE FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2263,6 +2533,61 @@ IF wrong IS NOT NULL THEN
             LIMIT 1
         ) AS values;
     END IF;
+END
+$$;
+
+CREATE FUNCTION public.settle_vehicle_voids(ids text[], times timestamp with time zone[], receipts jsonb[], others jsonb[]) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    outcomes text[] := '{}';
+    counted  vehicle_telemetry_history;
+BEGIN
+    PERFORM FROM devices WHERE device_id = ANY (ids) ORDER BY device_id FOR UPDATE; -- as writers do
+    PERFORM FROM vehicle_live_status WHERE vehicle_id = ANY (ids) ORDER BY vehicle_id FOR UPDATE;
+    FOR i IN 1..cardinality(ids) LOOP
+        PERFORM FROM vehicle_void
+        WHERE vehicle_id = ids[i] AND "timestamp" = times[i] AND pending FOR UPDATE;
+        IF NOT FOUND THEN
+            outcomes[i] := 'withdrawn';
+            CONTINUE;
+        END IF;
+        IF EXISTS (
+            SELECT FROM vehicle_pending late
+            LEFT JOIN vehicle_live_status live ON live.vehicle_id = ids[i] AND last_timestamp = times[i]
+            WHERE late.vehicle_id = ids[i] AND (late."timestamp" = times[i]
+                  OR last_timestamp IS NOT NULL AND late."timestamp" < times[i])) THEN
+            outcomes[i] := 'waiting';
+            CONTINUE;
+        END IF;
+
+WITH moved AS (
+            DELETE FROM vehicle_telemetry_history
+            WHERE vehicle_id = ids[i] AND "timestamp" = times[i] RETURNING *
+        )
+        INSERT INTO vehicle_void_receipt
+        SELECT * FROM moved
+        UNION
+        SELECT * FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, receipts[i]);
+        SELECT * INTO counted FROM vehicle_void_receipt
+        WHERE vehicle_id = ids[i] AND "timestamp" = times[i] ORDER BY received_at DESC LIMIT 1;
+        IF FOUND THEN
+            UPDATE vehicle_void SET pending = false
+            WHERE vehicle_id = ids[i] AND "timestamp" = times[i] AND pending;
+            PERFORM leave_out_vehicle_reading(ids[i], times[i], counted, others[i]);
+            outcomes[i] := 'voided';
+        ELSE
+            UPDATE vehicle_void
+            SET pending = false, withdrawn_at = clock_timestamp(), withdrawn_by = 'maintenance',
+                withdrawn_why = 'There is no such reading'
+            WHERE vehicle_id = ids[i] AND "timestamp" = times[i] AND pending;
+            outcomes[i] := 'missing';
+        END IF;
+    END LOOP;
+    RETURN outcomes;
 END
 $$;
 
@@ -3429,81 +3754,50 @@ CREATE FUNCTION public.void_meter_reading(id text, ts timestamp with time zone, 
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
-    in_hour constant timestamptz := rollup_hour(ts);
-    live    meter_live_status;
-    counted meter_telemetry_history;
-    newest  meter_telemetry_history;
+    in_hour  constant timestamptz := rollup_hour(ts);
+    shown_at timestamptz;
+    counted  meter_telemetry_history;
+    horizon  timestamptz;
+    waits    boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE; -- as writers do, before the live row
-    SELECT * INTO live FROM meter_live_status WHERE meter_id = id FOR UPDATE;
+    shown_at := (SELECT last_timestamp FROM meter_live_status WHERE meter_id = id FOR UPDATE);
     IF EXISTS (SELECT FROM meter_void
                WHERE meter_id = id AND "timestamp" = ts AND withdrawn_at IS NULL) THEN
         RETURN 'standing';
     END IF;
 
--- Look first: these hold history as it is until commit, so that no day is archived meanwhile.
+-- Look first: this holds history as it is until commit, so that no day is archived meanwhile.
     SELECT * INTO counted FROM meter_telemetry_history
     WHERE meter_id = id AND "timestamp" = ts ORDER BY received_at DESC LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN (
-            SELECT 'archived' FROM archive_horizon, meter_hourly_rollup hourly
-            WHERE stream = 'meter' AND archived_to > ts AND meter_id = id AND hour = in_hour
-              AND minutes & minute_bit(ts, in_hour) != 0);
-    END IF;
-    IF live.last_timestamp = ts THEN
-        SELECT * INTO newest FROM meter_telemetry_history
-        WHERE meter_id = id AND "timestamp" < ts ORDER BY "timestamp" DESC, received_at DESC LIMIT 1;
-        IF NOT FOUND AND EXISTS (
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = 'meter');
+    waits := horizon > date_bin('1 minute', ts - interval '1 microsecond', in_hour);
+    IF counted.meter_id IS NULL THEN
+        waits := waits AND EXISTS (
             SELECT FROM meter_hourly_rollup
-            WHERE meter_id = id AND (hour != in_hour OR readings > 1)) THEN
-            RETURN 'archived';
+            WHERE meter_id = id AND hour = in_hour AND minutes & minute_bit(ts, in_hour) != 0);
+        IF NOT waits THEN
+            RETURN NULL;
         END IF;
+    END IF;
+    waits := waits OR shown_at = ts AND horizon > '-infinity'
+        AND NOT EXISTS (
+            SELECT FROM meter_telemetry_history
+            WHERE meter_id = id AND "timestamp" < ts AND "timestamp" >= horizon)
+        AND EXISTS (
+            SELECT FROM meter_hourly_rollup
+            WHERE meter_id = id AND (hour != in_hour OR readings > 1));
+    INSERT INTO meter_void ("timestamp", voided_at, meter_id, voided_by, voided_why, voided_token, pending)
+    VALUES (ts, clock_timestamp(), id, by_whom, why, token, waits);
+    IF waits THEN
+        RETURN 'pending';
     END IF;
 
 WITH moved AS (
         DELETE FROM meter_telemetry_history WHERE meter_id = id AND "timestamp" = ts RETURNING *
     )
     INSERT INTO meter_void_receipt SELECT * FROM moved;
-    INSERT INTO meter_void ("timestamp", voided_at, meter_id, voided_by, voided_why, voided_token)
-    VALUES (ts, clock_timestamp(), id, by_whom, why, token);
-
--- The minute was heard from all the same where another reading ended in it. One that waits to be
-    -- compared with the archive counts as that: see step 2 of the store.
-    UPDATE meter_hourly_rollup rollup
-    SET readings = readings - 1, kwh_consumed_ac = rollup.kwh_consumed_ac - counted.kwh_consumed_ac,
-        minutes = CASE
-            WHEN EXISTS (
-                SELECT FROM meter_telemetry_history h
-                WHERE h.meter_id = id AND h."timestamp" > minute.start
-                  AND h."timestamp" <= minute.start + interval '1 minute')
-              OR EXISTS (
-                SELECT FROM meter_pending late
-                WHERE late.meter_id = id AND late."timestamp" > minute.start
-                  AND late."timestamp" <= minute.start + interval '1 minute')
-            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
-        END
-    FROM (SELECT date_bin('1 minute', ts - interval '1 microsecond', in_hour) AS start) AS minute
-    WHERE meter_id = id AND hour = in_hour;
-    DELETE FROM meter_hourly_rollup
-    WHERE meter_id = id AND hour = in_hour AND readings = 0 AND minutes = 0;
-    PERFORM change_meter_summaries(ARRAY[id], ARRAY[ts]);
-    DELETE FROM meter_daily_rollup daily
-    WHERE meter_id = id AND day = day_of(in_hour) AND NOT EXISTS (
-        SELECT FROM meter_hourly_rollup hourly
-        WHERE hourly.meter_id = id
-          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
-
-UPDATE meter_live_status SET voided_to = greatest(voided_to, ts) WHERE meter_id = id;
-    IF newest.meter_id IS NOT NULL THEN
-        UPDATE meter_live_status
-        SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
-            last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
-            last_register_kwh = newest.register_kwh
-        WHERE meter_id = id;
-    ELSIF live.last_timestamp = ts THEN
-        DELETE FROM meter_live_status WHERE meter_id = id;
-    END IF;
-    PERFORM settle_meter_registers(ARRAY[id], ARRAY[ts]);
+    PERFORM leave_out_meter_reading(id, ts, counted, '[]');
     RETURN 'voided';
 END
 $$;
@@ -3515,98 +3809,50 @@ CREATE FUNCTION public.void_vehicle_reading(id text, ts timestamp with time zone
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
-    in_hour constant timestamptz := rollup_hour(ts);
-    live    vehicle_live_status;
-    counted vehicle_telemetry_history;
-    newest  vehicle_telemetry_history;
+    in_hour  constant timestamptz := rollup_hour(ts);
+    shown_at timestamptz;
+    counted  vehicle_telemetry_history;
+    horizon  timestamptz;
+    waits    boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE; -- as writers do, before the live row
-    SELECT * INTO live FROM vehicle_live_status WHERE vehicle_id = id FOR UPDATE;
+    shown_at := (SELECT last_timestamp FROM vehicle_live_status WHERE vehicle_id = id FOR UPDATE);
     IF EXISTS (SELECT FROM vehicle_void
                WHERE vehicle_id = id AND "timestamp" = ts AND withdrawn_at IS NULL) THEN
         RETURN 'standing';
     END IF;
 
--- Look first: these hold history as it is until commit, so that no day is archived meanwhile.
+-- Look first: this holds history as it is until commit, so that no day is archived meanwhile.
     SELECT * INTO counted FROM vehicle_telemetry_history
     WHERE vehicle_id = id AND "timestamp" = ts ORDER BY received_at DESC LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN (
-            SELECT 'archived' FROM archive_horizon, vehicle_hourly_rollup hourly
-            WHERE stream = 'vehicle' AND archived_to > ts AND vehicle_id = id AND hour = in_hour
-              AND minutes & minute_bit(ts, in_hour) != 0);
-    END IF;
-    IF live.last_timestamp = ts THEN
-        SELECT * INTO newest FROM vehicle_telemetry_history
-        WHERE vehicle_id = id AND "timestamp" < ts ORDER BY "timestamp" DESC, received_at DESC LIMIT 1;
-        IF NOT FOUND AND EXISTS (
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle');
+    waits := horizon > date_bin('1 minute', ts - interval '1 microsecond', in_hour);
+    IF counted.vehicle_id IS NULL THEN
+        waits := waits AND EXISTS (
             SELECT FROM vehicle_hourly_rollup
-            WHERE vehicle_id = id AND (hour != in_hour OR readings > 1)) THEN
-            RETURN 'archived';
+            WHERE vehicle_id = id AND hour = in_hour AND minutes & minute_bit(ts, in_hour) != 0);
+        IF NOT waits THEN
+            RETURN NULL;
         END IF;
+    END IF;
+    waits := waits OR shown_at = ts AND horizon > '-infinity'
+        AND NOT EXISTS (
+            SELECT FROM vehicle_telemetry_history
+            WHERE vehicle_id = id AND "timestamp" < ts AND "timestamp" >= horizon)
+        AND EXISTS (
+            SELECT FROM vehicle_hourly_rollup
+            WHERE vehicle_id = id AND (hour != in_hour OR readings > 1));
+    INSERT INTO vehicle_void ("timestamp", voided_at, vehicle_id, voided_by, voided_why, voided_token, pending)
+    VALUES (ts, clock_timestamp(), id, by_whom, why, token, waits);
+    IF waits THEN
+        RETURN 'pending';
     END IF;
 
 WITH moved AS (
         DELETE FROM vehicle_telemetry_history WHERE vehicle_id = id AND "timestamp" = ts RETURNING *
     )
     INSERT INTO vehicle_void_receipt SELECT * FROM moved;
-    INSERT INTO vehicle_void ("timestamp", voided_at, vehicle_id, voided_by, voided_why, voided_token)
-    VALUES (ts, clock_timestamp(), id, by_whom, why, token);
-
--- The minute was heard from all the same where another reading ended in it. One that waits to be
-    -- compared with the archive counts as that: see step 2 of the store.
-    UPDATE vehicle_hourly_rollup rollup
-    SET readings = readings - 1, kwh_delivered_dc = rollup.kwh_delivered_dc - counted.kwh_delivered_dc,
-        battery_temp_sum = battery_temp_sum - counted.battery_temp,
-        minutes = CASE
-            WHEN EXISTS (
-                SELECT FROM vehicle_telemetry_history h
-                WHERE h.vehicle_id = id AND h."timestamp" > minute.start
-                  AND h."timestamp" <= minute.start + interval '1 minute')
-              OR EXISTS (
-                SELECT FROM vehicle_pending late
-                WHERE late.vehicle_id = id AND late."timestamp" > minute.start
-                  AND late."timestamp" <= minute.start + interval '1 minute')
-            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
-        END
-    FROM (SELECT date_bin('1 minute', ts - interval '1 microsecond', in_hour) AS start) AS minute
-    WHERE vehicle_id = id AND hour = in_hour;
-    DELETE FROM vehicle_hourly_rollup
-    WHERE vehicle_id = id AND hour = in_hour AND readings = 0 AND minutes = 0;
-    PERFORM change_vehicle_summaries(ARRAY[id], ARRAY[ts]);
-    DELETE FROM vehicle_daily_rollup daily
-    WHERE vehicle_id = id AND day = day_of(in_hour) AND NOT EXISTS (
-        SELECT FROM vehicle_hourly_rollup hourly
-        WHERE hourly.vehicle_id = id
-          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
-
-UPDATE vehicle_live_status SET voided_to = greatest(voided_to, ts) WHERE vehicle_id = id;
-    IF newest.vehicle_id IS NOT NULL THEN
-        UPDATE vehicle_live_status
-        SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
-            last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
-            last_register_kwh = newest.register_kwh
-        WHERE vehicle_id = id;
-    ELSIF live.last_timestamp = ts THEN
-        -- Its summaries stay, marked: it may come back before they go.
-        DELETE FROM vehicle_live_status WHERE vehicle_id = id;
-    END IF;
-    IF live.soc_timestamp = ts THEN
-        UPDATE vehicle_live_status
-        SET soc = charged.soc, soc_timestamp = coalesce(charged."timestamp", '-infinity'),
-            soc_received_at = coalesce(charged.received_at, '-infinity')
-        FROM (VALUES (1)) AS one LEFT JOIN (
-            SELECT h.soc, h."timestamp", h.received_at FROM vehicle_telemetry_history h
-            WHERE h.vehicle_id = id AND h."timestamp" < ts AND h.soc IS NOT NULL
-            ORDER BY h."timestamp" DESC, h.received_at DESC
-            LIMIT 1
-        ) AS charged ON true
-        WHERE vehicle_id = id;
-    END IF;
-    IF counted.meter_id IS NOT NULL THEN
-        PERFORM claim_meters(ARRAY[id], ARRAY[ts], ARRAY[counted.meter_id], ARRAY[NULL::text]);
-    END IF;
-    PERFORM settle_vehicle_registers(ARRAY[id], ARRAY[ts]);
+    PERFORM leave_out_vehicle_reading(id, ts, counted, '[]');
     RETURN 'voided';
 END
 $$;
@@ -3623,7 +3869,7 @@ BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
     PERFORM FROM meter_live_status WHERE meter_id = id FOR UPDATE;
     UPDATE meter_void
-    SET withdrawn_at = clock_timestamp(), withdrawn_by = by_whom, withdrawn_why = why,
+    SET pending = false, withdrawn_at = clock_timestamp(), withdrawn_by = by_whom, withdrawn_why = why,
         withdrawn_token = token
     WHERE meter_id = id AND "timestamp" = ts AND withdrawn_at IS NULL;
     IF NOT FOUND THEN
@@ -3632,10 +3878,14 @@ BEGIN
     WITH moved AS (
         DELETE FROM meter_void_receipt WHERE meter_id = id AND "timestamp" = ts RETURNING *
     )
-    SELECT array_agg(meter_id) AS ids, array_agg("timestamp") AS times, array_agg(received_at) AS receipts,
-           array_agg(coalesce(register_kwh, kwh_consumed_ac)::double precision) AS kwhs, array_agg(voltage) AS voltages
+    SELECT array_agg(meter_id) AS ids, array_agg("timestamp") AS times,
+           array_agg(received_at) AS receipts,
+           array_agg(coalesce(register_kwh, kwh_consumed_ac)::double precision) AS kwhs,
+           array_agg(voltage) AS voltages
     INTO back FROM moved;
-    PERFORM store_meter_readings(back.ids, back.times, back.receipts, back.kwhs, back.voltages);
+    IF back.ids IS NOT NULL THEN
+        PERFORM store_meter_readings(back.ids, back.times, back.receipts, back.kwhs, back.voltages);
+    END IF;
     RETURN true;
 END
 $$;
@@ -3652,7 +3902,7 @@ BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
     PERFORM FROM vehicle_live_status WHERE vehicle_id = id FOR UPDATE;
     UPDATE vehicle_void
-    SET withdrawn_at = clock_timestamp(), withdrawn_by = by_whom, withdrawn_why = why,
+    SET pending = false, withdrawn_at = clock_timestamp(), withdrawn_by = by_whom, withdrawn_why = why,
         withdrawn_token = token
     WHERE vehicle_id = id AND "timestamp" = ts AND withdrawn_at IS NULL;
     IF NOT FOUND THEN
@@ -3667,13 +3917,12 @@ BEGIN
            array_agg(battery_temp::double precision) AS battery_temps, array_agg(soc) AS socs,
            CASE WHEN count(meter_id) > 0 THEN array_agg(meter_id) END AS meters
     INTO back FROM moved;
-    PERFORM store_vehicle_readings(back.ids, back.times, back.receipts, back.kwhs, back.battery_temps,
-                                   back.socs, back.meters);
+    IF back.ids IS NOT NULL THEN
+        PERFORM store_vehicle_readings(back.ids, back.times, back.receipts, back.kwhs, back.battery_temps, back.socs, back.meters);
+    END IF;
     RETURN true;
 END
 $$;
-
-SET default_tablespace = '';
 
 SET default_table_access_method = heap;
 
@@ -3861,24 +4110,6 @@ CREATE TABLE public.meter_daily_rollup (
 
 COMMENT ON COLUMN public.meter_daily_rollup.minutes_heard IS 'Minutes of the day in which a reading ended, of 1440.';
 
-CREATE TABLE public.meter_telemetry_history (
-    "timestamp" timestamp with time zone NOT NULL,
-    received_at timestamp with time zone NOT NULL,
-    voltage double precision NOT NULL,
-    meter_id text NOT NULL COLLATE pg_catalog."C",
-    kwh_consumed_ac numeric NOT NULL,
-    register_kwh numeric
-)
-PARTITION BY RANGE ("timestamp");
-
-COMMENT ON TABLE public.meter_telemetry_history IS 'Every accepted meter event, re-sends too. A reading is (meter_id, timestamp); of its receipts the latest received_at counts.';
-
-COMMENT ON COLUMN public.meter_telemetry_history."timestamp" IS 'Device time. The energy is that of the interval which ends here.';
-
-COMMENT ON COLUMN public.meter_telemetry_history.received_at IS 'When the API accepted the event; assigned once and kept through the queue.';
-
-COMMENT ON COLUMN public.meter_telemetry_history.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
-
 CREATE VIEW public.meter_history AS
  SELECT meter_id,
     kwh_consumed_ac,
@@ -3963,10 +4194,14 @@ CREATE TABLE public.meter_void (
     voided_token text,
     withdrawn_by text,
     withdrawn_why text,
-    withdrawn_token text
+    withdrawn_token text,
+    pending boolean DEFAULT false NOT NULL,
+    CONSTRAINT meter_void_check CHECK (((NOT pending) OR (withdrawn_at IS NULL)))
 );
 
 COMMENT ON COLUMN public.meter_void.voided_by IS 'Who, as it was said; voided_token is the token it was said with.';
+
+COMMENT ON COLUMN public.meter_void.pending IS 'It takes effect with the next maintenance, which looks into the archive for it.';
 
 CREATE TABLE public.meter_void_receipt (
     "timestamp" timestamp with time zone CONSTRAINT meter_telemetry_history_timestamp_not_null NOT NULL,
@@ -4035,24 +4270,6 @@ CREATE TABLE public.vehicle_daily_rollup (
     kwh_delivered_dc numeric NOT NULL,
     battery_temp_sum numeric NOT NULL
 );
-
-CREATE TABLE public.vehicle_telemetry_history (
-    "timestamp" timestamp with time zone NOT NULL,
-    received_at timestamp with time zone NOT NULL,
-    soc double precision,
-    vehicle_id text NOT NULL COLLATE pg_catalog."C",
-    kwh_delivered_dc numeric NOT NULL,
-    battery_temp numeric NOT NULL,
-    meter_id text COLLATE pg_catalog."C",
-    register_kwh numeric
-)
-PARTITION BY RANGE ("timestamp");
-
-COMMENT ON TABLE public.vehicle_telemetry_history IS 'Every accepted vehicle event, re-sends too. A reading is (vehicle_id, timestamp); of its receipts the latest received_at counts.';
-
-COMMENT ON COLUMN public.vehicle_telemetry_history.meter_id IS 'The meter that fed the vehicle, where the reading names one.';
-
-COMMENT ON COLUMN public.vehicle_telemetry_history.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
 
 CREATE VIEW public.vehicle_history AS
  SELECT vehicle_id,
@@ -4160,7 +4377,9 @@ CREATE TABLE public.vehicle_void (
     voided_token text,
     withdrawn_by text,
     withdrawn_why text,
-    withdrawn_token text
+    withdrawn_token text,
+    pending boolean DEFAULT false NOT NULL,
+    CONSTRAINT vehicle_void_check CHECK (((NOT pending) OR (withdrawn_at IS NULL)))
 );
 
 CREATE TABLE public.vehicle_void_receipt (
@@ -4293,6 +4512,8 @@ CREATE INDEX fault_of_charger ON public.fault USING btree (vehicle_id, meter_id,
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
+CREATE INDEX meter_void_pending ON public.meter_void USING btree ("timestamp") WHERE pending;
+
 CREATE UNIQUE INDEX meter_void_standing ON public.meter_void USING btree (meter_id, "timestamp") WHERE (withdrawn_at IS NULL);
 
 CREATE INDEX vehicle_summary_cost_rank ON public.vehicle_summary USING btree (window_end, cost_rank, vehicle_id);
@@ -4302,6 +4523,8 @@ CREATE INDEX vehicle_summary_rank ON public.vehicle_summary USING btree (window_
 CREATE INDEX vehicle_summary_stale ON public.vehicle_summary USING btree (window_end) WHERE stale;
 
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
+
+CREATE INDEX vehicle_void_pending ON public.vehicle_void USING btree ("timestamp") WHERE pending;
 
 CREATE INDEX vehicle_void_receipt_vehicle_id_timestamp_idx ON public.vehicle_void_receipt USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 
@@ -4396,6 +4619,14 @@ REVOKE ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp wi
 GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_read;
 GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_maintain;
 
+GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.leave_out_meter_reading(id text, ts timestamp with time zone, counted public.meter_telemetry_history, archived jsonb) FROM PUBLIC;
+
+GRANT SELECT ON TABLE public.vehicle_telemetry_history TO telemetry_read;
+
+REVOKE ALL ON FUNCTION public.leave_out_vehicle_reading(id text, ts timestamp with time zone, counted public.vehicle_telemetry_history, archived jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.link_vehicle(id text, since timestamp with time zone, meter text, only_where_new boolean) TO telemetry_ingest;
 
@@ -4462,10 +4693,16 @@ GRANT ALL ON FUNCTION public.settle_holder(id text, since timestamp with time zo
 
 REVOKE ALL ON FUNCTION public.settle_meter_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION public.settle_meter_voids(ids text[], times timestamp with time zone[], receipts jsonb[], others jsonb[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.settle_meter_voids(ids text[], times timestamp with time zone[], receipts jsonb[], others jsonb[]) TO telemetry_maintain;
+
 REVOKE ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.settle_neighbours(id text, since timestamp with time zone, meter text, olds text[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.settle_vehicle_registers(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.settle_vehicle_voids(ids text[], times timestamp with time zone[], receipts jsonb[], others jsonb[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.settle_vehicle_voids(ids text[], times timestamp with time zone[], receipts jsonb[], others jsonb[]) TO telemetry_maintain;
 
 REVOKE ALL ON FUNCTION public.show_meter_readings(ids text[], timestamps timestamp with time zone[]) FROM PUBLIC;
 
@@ -4565,8 +4802,6 @@ GRANT SELECT ON TABLE public.link_periods TO telemetry_maintain;
 GRANT SELECT ON TABLE public.meter_daily_rollup TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.meter_daily_rollup TO telemetry_maintain;
 
-GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
-
 GRANT SELECT ON TABLE public.meter_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.meter_hourly_rollup TO telemetry_read;
@@ -4599,8 +4834,6 @@ GRANT SELECT ON TABLE public.tariff TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.vehicle_daily_rollup TO telemetry_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.vehicle_daily_rollup TO telemetry_maintain;
-
-GRANT SELECT ON TABLE public.vehicle_telemetry_history TO telemetry_read;
 
 GRANT SELECT ON TABLE public.vehicle_history TO telemetry_read;
 

@@ -33,6 +33,7 @@ STEPS = {
     "refresh_summaries": "VehiclesSummarized",
     "archive_history": "PartitionsToArchive",
     "settle_late_receipts": "LateReceiptsPending",
+    "settle_voids": "VoidsPending",
     "erase_devices": "ErasuresPending",
     "refresh_statistics": "PartitionsToVacuum",
 }

@@ -72,6 +72,7 @@ def test_a_voided_reading_leaves_every_number_and_stays_on_record(api: Api) -> N
         "vehicleId": None,
         "timestamp": NOON,
         "withdrawn": None,
+        "pending": False,
     }
     assert report(api)[0] == 1
     assert api.get("/v1/live/meters/METER-1").body["timestamp"] == at("11:00")

@@ -3,10 +3,6 @@
 Each step is a transaction that leaves every number as history says, and is safe to repeat: a run
 that is killed anywhere is continued by the next. First history, the oldest day first, so that a
 device is soon out of sight; then the archive, the newest day first; then what is small, and the id.
-
-A file of the archive is never changed: another object takes its place in archive_files, in the
-transaction that takes its receipts out of the rollups, and it is deleted afterwards. Each object
-that is not in archive_files, not yet or no longer, is noted in archive_leftover.
 """
 
 import json
@@ -14,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from telemetry.archive import Archive, Go, OpenedFile, StoredFile
+from telemetry.archive import Archive, Go
 from telemetry.database import Row
-from telemetry.parquet import LAYOUTS, METERS, VEHICLES, Layout
+from telemetry.parquet import LAYOUTS, METERS, VEHICLES, Layout, to_microseconds
+from telemetry.replacements import Replacement, Replacements
 
 _DAY = timedelta(days=1)
 
@@ -42,11 +40,6 @@ _RESTORED = """
     SELECT relname FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname ~ %s
 """
-_REPLACE = """
-    UPDATE archive_files
-    SET key = %s, sha256 = %s, bytes = %s, readings = %s, kwh = %s, checksum = %s
-    WHERE stream = %s AND day = %s AND number = %s AND key = %s
-"""
 
 
 @dataclass(frozen=True)
@@ -63,36 +56,20 @@ class _Erasure:
         return LAYOUTS[self.stream]
 
 
-@dataclass(frozen=True)
-class _Replacement:
-    """A file of the archive, and the one that takes its place."""
-
-    old: OpenedFile
-    new: StoredFile
-
-    @property
-    def receipts(self) -> int:
-        """How many are gone."""
-        return self.old.fingerprint.readings - self.new.fingerprint.readings
-
-
 class Eraser:
-    """Erases devices, by a connection of the maintenance's that commits each statement.
-
-    Whoever runs this runs alone (telemetry.maintenance.alone): another run would take the objects
-    that this one is about to count in for left over.
-    """
+    """Erases devices, by a connection of the maintenance's that commits each statement."""
 
     def __init__(self, connection: psycopg.Connection[Row], archive: Archive) -> None:
         self._connection = connection
         self._archive = archive
+        self._files = Replacements(connection, archive)
 
     def erase(self, go: Go) -> int:
         """Work on all erasures that are pending, the oldest first; return how many are done now.
 
         Ends early where go says so. Raises ArchiveUnavailable, ArchiveDamaged and ArchiveDiffers.
         """
-        self._delete_leftovers()
+        self._files.delete_leftovers()
         rows = self._connection.execute(
             """SELECT erasure_id, stream, device_id, asked_at FROM erasure
                WHERE device_id IS NOT NULL ORDER BY asked_at, erasure_id"""
@@ -167,7 +144,7 @@ class Eraser:
 
     def _erase_archived_day(self, erasure: _Erasure, day: date) -> None:
         start = datetime.combine(day, time(), UTC)
-        first = int(start.timestamp()) * 1_000_000
+        first = to_microseconds(start)
         last = first + 86_400_000_000
         with ExitStack() as stack:
             replaced, kept = [], []
@@ -175,69 +152,39 @@ class Eraser:
                 more, rows = self._rewrite(erasure, erasure.layout, file_day, stack)
                 replaced += more
                 kept += [row for row in rows if first < row[1] <= last]
-            survivors = [
-                {
-                    name: _instant(value) if kind == "TIMESTAMPTZ" else value
-                    for (name, kind), value in zip(erasure.layout.columns.items(), row, strict=True)
-                }
-                for row in kept
-            ]
+            survivors = [erasure.layout.as_record(row) for row in kept]
             self._exchange(erasure, replaced, (start, survivors))
 
     def _rewrite(
         self, erasure: _Erasure, layout: Layout, day: date, stack: ExitStack
-    ) -> tuple[list[_Replacement], list[tuple[Any, ...]]]:
+    ) -> tuple[list[Replacement], list[tuple[Any, ...]]]:
         """Put files without the device beside a day's; return both, and what they have of it."""
         opened = stack.enter_context(self._archive.open_day(layout, day))
-        workbench, replaced = opened.workbench, []
-        for file in opened.listed:
-            workbench.choose_kept(
+        replaced = self._files.write(
+            *(layout, day, opened, erasure.erasure_id.hex[:12]),
+            partial(
+                opened.workbench.keep_others,
                 layout,
-                file.path,
-                erasure.layout.device,
-                erasure.device_id,
-                erasure.asked_at,
-            )
-            expected = workbench.take_kept_fingerprint(layout)
-            if expected == file.fingerprint:
-                continue
-            source = file.path.with_suffix(".csv")
-            workbench.write_kept(layout, source)
-            name = StoredFile.name(layout, day, file.number, erasure.erasure_id.hex[:12])
-            self._connection.execute(
-                "INSERT INTO archive_leftover VALUES (%s) ON CONFLICT DO NOTHING", (name,)
-            )
-            stored = self._archive.store_file(
-                *(layout, day, file.number, source),
-                workbench=workbench,
-                expected=expected,
-                key=name,
-            )
-            replaced.append(_Replacement(file, stored))
+                column=erasure.layout.device,
+                device_id=erasure.device_id,
+                until=erasure.asked_at,
+            ),
+        )
         rows: list[tuple[Any, ...]] = []
         if layout is erasure.layout:
-            rows = workbench.find_device(layout, opened.files, erasure.device_id, erasure.asked_at)
+            asked_at = to_microseconds(erasure.asked_at)
+            found = opened.workbench.find_devices(layout, opened.files, [erasure.device_id])
+            rows = [row for row in found if row[2] > asked_at]
         return replaced, rows
 
     def _exchange(
         self,
         erasure: _Erasure,
-        replaced: list[_Replacement],
+        replaced: list[Replacement],
         day: tuple[datetime, list[dict[str, Any]]] | None = None,
     ) -> None:
         with self._connection.transaction():
-            for old, new in ((entry.old, entry.new) for entry in replaced):
-                changed = self._connection.execute(
-                    _REPLACE,
-                    (
-                        *(new.key, new.sha256, new.size, *new.fingerprint),
-                        *(new.stream, new.day, new.number, old.key),
-                    ),
-                )
-                if not changed.rowcount:  # another run was faster
-                    raise psycopg.Rollback
-                self._connection.execute("DELETE FROM archive_leftover WHERE key = %s", (new.key,))
-                self._connection.execute("INSERT INTO archive_leftover VALUES (%s)", (old.key,))
+            self._files.exchange(replaced)
             if day:
                 self._erase_day(erasure, *day)
             if replaced:
@@ -246,14 +193,7 @@ class Eraser:
                        WHERE erasure_id = %s""",
                     (sum(entry.receipts for entry in replaced), len(replaced), erasure.erasure_id),
                 )
-        self._delete_leftovers()
-
-    def _delete_leftovers(self) -> None:
-        for (key,) in self._connection.execute("SELECT key FROM archive_leftover").fetchall():
-            used = self._connection.execute("SELECT FROM archive_files WHERE key = %s", (key,))
-            if not used.fetchone():
-                self._archive.delete_object(key)
-            self._connection.execute("DELETE FROM archive_leftover WHERE key = %s", (key,))
+        self._files.delete_leftovers()
 
     def _erase_restored(self, erasure: _Erasure) -> None:
         """Erase the device from days that were brought back from the archive."""
@@ -294,8 +234,3 @@ class Eraser:
     def _run(self, statement: str, layout: Layout, values: tuple[Any, ...]) -> list[Row]:
         names = {"stream": layout.stream, "device": layout.device, "history": layout.history}
         return self._connection.execute(statement.format(**names).encode(), values).fetchall()
-
-
-def _instant(microseconds: int) -> str:
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return (epoch + timedelta(microseconds=microseconds)).isoformat()

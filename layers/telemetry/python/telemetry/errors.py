@@ -195,18 +195,6 @@ class VoidNotFound(TelemetryError):
         super().__init__("Void not found")
 
 
-class ReadingArchived(TelemetryError):
-    """The reading may be archived, or all others of its device are: nothing was changed."""
-
-    status = 409
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The reading is in the archive, or all that the device would have left: send a "
-            "correction instead"
-        )
-
-
 class FaultNotFound(TelemetryError):
     """There is no fault of this id."""
 

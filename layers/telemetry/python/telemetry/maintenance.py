@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from telemetry.archive import Archive, Go
+from telemetry.archived_voids import ArchivedVoids
 from telemetry.database import Row
 from telemetry.eraser import Eraser
 from telemetry.late import LateReceipts
@@ -98,6 +99,12 @@ class Maintenance:
         late = LateReceipts(self._connection, self._archive)
         settled = late.settle(self._go)
         return Done("LateReceiptsPending", late.count(), {"settled": settled})
+
+    def settle_voids(self) -> Done:
+        """Take readings that ops voided out of the archive."""
+        voids = ArchivedVoids(self._connection, self._archive)
+        settled = voids.settle(self._go)
+        return Done("VoidsPending", voids.count(), {"settled": settled})
 
     def erase_devices(self) -> Done:
         """Erase the devices that ops asked to be erased."""

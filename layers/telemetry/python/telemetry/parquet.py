@@ -7,7 +7,7 @@ here: microseconds since 1970.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ _TO_DUCKDB = {
     "TIMESTAMPTZ": "epoch_us({})::VARCHAR",
     "DOUBLE": f"coalesce({{}}::VARCHAR::DECIMAL(38, {_DECIMALS})::VARCHAR, '')",
 }
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Fingerprint(NamedTuple):
@@ -79,6 +82,13 @@ class Layout:
             "DOUBLE": '"{}"::float8',
         }
         return ", ".join(casts[kind].format(name) for name, kind in self.columns.items())
+
+    def as_record(self, row: Sequence[Any]) -> dict[str, Any]:
+        """Return a row, its instants in microseconds, as PostgreSQL makes a row of JSON."""
+        return {
+            name: from_microseconds(value).isoformat() if kind == "TIMESTAMPTZ" else value
+            for (name, kind), value in zip(self.columns.items(), row, strict=True)
+        }
 
     @property
     def fingerprint_in_postgres(self) -> str:
@@ -134,6 +144,16 @@ VEHICLES = Layout(
 LAYOUTS = {layout.stream: layout for layout in (METERS, VEHICLES)}
 
 
+def to_microseconds(instant: datetime) -> int:
+    """Return an instant as files and this module have it."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(instant: int) -> datetime:
+    """Return what to_microseconds took."""
+    return _EPOCH + timedelta(microseconds=instant)
+
+
 class Workbench:
     """DuckDB with a folder for what it cannot hold in memory."""
 
@@ -184,32 +204,26 @@ class Workbench:
         """
         if not files:
             return []
-        columns = ", ".join(
-            f'epoch_us(found."{name}")' if kind == "TIMESTAMPTZ" else f'found."{name}"'
-            for name, kind in layout.columns.items()
-        )
         return self._duckdb.execute(
-            f"""SELECT {columns}
+            f"""SELECT {_numbers(layout)}
                 FROM {_parquet(files)} AS found
-                SEMI JOIN read_csv('{keys}', header = false, quote = '"',
-                                   columns = {{id: 'VARCHAR', ts: 'BIGINT'}}) AS wanted
-                ON found.{layout.device} = wanted.id AND epoch_us(found."timestamp") = wanted.ts"""
+                SEMI JOIN {_keys(keys)} AS wanted ON {_is_of(layout, "wanted")}"""
         ).fetchall()
 
-    def find_device(
-        self, layout: Layout, files: Sequence[Path], device_id: str, after: datetime
+    def find_devices(
+        self, layout: Layout, files: Sequence[Path], device_ids: Sequence[str]
     ) -> list[tuple[Any, ...]]:
-        """Return a device's receipts accepted after an instant, instants as microseconds."""
+        """Return the receipts of devices, instants as microseconds."""
         if not files:
             return []
         return self._duckdb.execute(
             f"""SELECT {_numbers(layout)} FROM {_parquet(files)}
-                WHERE {layout.device} = $device AND received_at > $after""",
-            {"device": device_id, "after": after},
+                WHERE {layout.device} IN (SELECT unnest($devices))""",
+            {"devices": list(device_ids)},
         ).fetchall()
 
-    def choose_kept(
-        self, layout: Layout, file: Path, column: str, device_id: str, until: datetime
+    def keep_others(
+        self, layout: Layout, file: Path, *, column: str, device_id: str, until: datetime
     ) -> None:
         """Choose what stays of a file where a device is erased: what was accepted after an instant.
 
@@ -230,6 +244,16 @@ class Workbench:
             replaced = f"CASE WHEN {is_erased} THEN NULL ELSE {column} END AS {column}"
             query = f"SELECT * REPLACE ({replaced}) FROM {_parquet([file])}"
         self._duckdb.execute(f"CREATE OR REPLACE TEMP VIEW kept AS {query}")
+
+    def keep_all_but(self, layout: Layout, file: Path, *, keys: Path) -> None:
+        """Choose what stays where readings leave a file: keys, as find_receipts takes them."""
+        order = ", ".join(f'"{name}"' for name in list(layout.columns)[:3])
+        self._duckdb.execute(
+            f"""CREATE OR REPLACE TEMP VIEW kept AS
+                SELECT found.* FROM {_parquet([file])} AS found
+                ANTI JOIN {_keys(keys)} AS leaving ON {_is_of(layout, "leaving")}
+                ORDER BY {order}"""
+        )
 
     def take_kept_fingerprint(self, layout: Layout) -> Fingerprint:
         """Return what was chosen holds together."""
@@ -269,6 +293,15 @@ def _numbers(layout: Layout) -> str:
         f'epoch_us("{name}")' if kind == "TIMESTAMPTZ" else f'"{name}"'
         for name, kind in layout.columns.items()
     )
+
+
+def _keys(file: Path) -> str:
+    columns = "{id: 'VARCHAR', ts: 'BIGINT'}"
+    return f"read_csv('{file}', header = false, quote = '\"', columns = {columns})"
+
+
+def _is_of(layout: Layout, keys: str) -> str:
+    return f'found.{layout.device} = {keys}.id AND epoch_us(found."timestamp") = {keys}.ts'
 
 
 def _parquet(files: Sequence[Path]) -> str:

@@ -258,22 +258,22 @@ _VOIDS = """
     FROM (
         SELECT {device}, "timestamp", 'voided' AS expected, 'in history' AS stored
         FROM {stream}_void JOIN {history} USING ({device}, "timestamp")
-        WHERE withdrawn_at IS NULL
+        WHERE withdrawn_at IS NULL AND NOT pending
         UNION
         SELECT {device}, "timestamp", 'voided', 'waits to be counted'
         FROM {stream}_void JOIN {stream}_pending USING ({device}, "timestamp")
-        WHERE withdrawn_at IS NULL
+        WHERE withdrawn_at IS NULL AND NOT pending
         UNION
         SELECT {device}, "timestamp", 'counts', 'set aside'
         FROM {stream}_void_receipt receipt
         WHERE NOT EXISTS (
             SELECT FROM {stream}_void void
             WHERE (void.{device}, void."timestamp") = (receipt.{device}, receipt."timestamp")
-              AND withdrawn_at IS NULL)
+              AND withdrawn_at IS NULL AND NOT pending)
         UNION
         SELECT {device}, "timestamp", 'guarded', 'up to ' || voided_to
         FROM {stream}_void JOIN {live} USING ({device})
-        WHERE "timestamp" > voided_to
+        WHERE "timestamp" > voided_to AND NOT pending
     ) AS wrong
     ORDER BY 1, 2
     LIMIT %s

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
-from telemetry.errors import ReadingArchived, ReadingNotFound, VoidNotFound
+from telemetry.errors import ReadingNotFound, VoidNotFound
 from telemetry.pages import Page, encode_cursor
 from telemetry.readings import VoidRequest
 
@@ -68,9 +68,14 @@ class Void(Answer):
     withdrawn: Statement | None = Field(
         description="Since when it counts again; null while the void stands", examples=[None]
     )
+    pending: bool = Field(
+        description="It takes the archive: the reading counts until the next maintenance, which is "
+        "hourly; where there turns out to be no such reading, the void is withdrawn",
+        examples=[False],
+    )
     receipts: list[VoidedReceipt] = Field(
-        description="What is kept of it, also what came since; empty where the void is withdrawn: "
-        "then it is in history again",
+        description="What is kept of it, also what came since; empty while the void is pending, "
+        "and where it is withdrawn: then it is in history again",
         examples=[[]],
     )
 
@@ -93,14 +98,12 @@ def void_reading(
 ) -> tuple[Void, bool]:
     """Void a reading; return the void, and whether it is new: who voided it first stands.
 
-    Safe to repeat. Raises ReadingNotFound, ReadingArchived and DatabaseUnavailable.
+    Safe to repeat. Raises ReadingNotFound and DatabaseUnavailable.
     """
     [(outcome,)] = _call(database, _VOID, request, token_id)
     if outcome is None:
         raise ReadingNotFound
-    if outcome == "archived":
-        raise ReadingArchived
-    return _find(database, request), outcome == "voided"
+    return _find(database, request), outcome != "standing"
 
 
 def withdraw_void(database: Database, request: VoidRequest, token_id: str | None) -> Void:
@@ -149,13 +152,14 @@ def _find(database: Database, request: VoidRequest) -> Void:
 
 
 def _void(row: Row) -> Void:
-    stream, device_id, timestamp, *said, receipts = row
+    stream, device_id, timestamp, *said, pending, receipts = row
     return Void(
         meter_id=device_id if stream == "meter" else None,
         vehicle_id=device_id if stream == "vehicle" else None,
         timestamp=timestamp.astimezone(UTC),
         voided=_statement(*said[:4]),
         withdrawn=_statement(*said[4:]) if said[4] else None,
+        pending=pending,
         receipts=[VoidedReceipt.model_validate(receipt) for receipt in receipts or ()],
     )
 

@@ -274,6 +274,7 @@ CREATE TABLE meter_void (
     withdrawn_by    text,
     withdrawn_why   text,
     withdrawn_token text,
+    pending         boolean     NOT NULL DEFAULT false CHECK (NOT pending OR withdrawn_at IS NULL),
     PRIMARY KEY (meter_id, "timestamp", voided_at)
 );
 CREATE TABLE vehicle_void (
@@ -287,6 +288,7 @@ CREATE TABLE vehicle_void (
     withdrawn_by    text,
     withdrawn_why   text,
     withdrawn_token text,
+    pending         boolean     NOT NULL DEFAULT false CHECK (NOT pending OR withdrawn_at IS NULL),
     PRIMARY KEY (vehicle_id, "timestamp", voided_at)
 );
 CREATE UNIQUE INDEX meter_void_standing ON meter_void (meter_id, "timestamp")
@@ -295,6 +297,8 @@ CREATE UNIQUE INDEX vehicle_void_standing ON vehicle_void (vehicle_id, "timestam
     WHERE withdrawn_at IS NULL;
 CREATE TABLE meter_void_receipt (LIKE meter_telemetry_history INCLUDING ALL);
 CREATE TABLE vehicle_void_receipt (LIKE vehicle_telemetry_history INCLUDING ALL);
+COMMENT ON COLUMN meter_void.pending IS
+    'It takes effect with the next maintenance, which looks into the archive for it.';
 COMMENT ON COLUMN meter_void.voided_by IS 'Who, as it was said; voided_token is the token it was said with.';
 
 -- Which meter feeds which vehicle. A row is a claim: from valid_from on, meter_id feeds vehicle_id

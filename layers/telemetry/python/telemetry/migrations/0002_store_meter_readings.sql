@@ -16,7 +16,7 @@ BEGIN
         FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
             WITH ORDINALITY AS item (id, ts, received_at, kwh, voltage, register, position)
         JOIN meter_void void ON void.meter_id = item.id AND void."timestamp" = item.ts
-            AND void.withdrawn_at IS NULL
+            AND void.withdrawn_at IS NULL AND NOT void.pending
         ORDER BY item.position
         FOR SHARE OF void
     LOOP

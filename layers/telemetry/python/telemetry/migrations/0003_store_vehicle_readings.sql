@@ -20,7 +20,7 @@ BEGIN
                     registers) WITH ORDINALITY
             AS item (id, ts, received_at, kwh, battery_temp, soc, meter, register, position)
         JOIN vehicle_void void ON void.vehicle_id = item.id AND void."timestamp" = item.ts
-            AND void.withdrawn_at IS NULL
+            AND void.withdrawn_at IS NULL AND NOT void.pending
         ORDER BY item.position
         FOR SHARE OF void
     LOOP

@@ -340,7 +340,7 @@ BEGIN
         DELETE FROM meter_void_receipt
         WHERE meter_id = asked.device_id AND received_at <= asked.asked_at;
         DELETE FROM meter_void void
-        WHERE meter_id = asked.device_id AND NOT EXISTS (
+        WHERE meter_id = asked.device_id AND NOT (pending AND voided_at > asked.asked_at) AND NOT EXISTS (
             SELECT FROM meter_void_receipt kept
             WHERE kept.meter_id = void.meter_id AND kept."timestamp" = void."timestamp");
         UPDATE vehicle_void_receipt SET meter_id = NULL
@@ -353,7 +353,7 @@ BEGIN
         DELETE FROM vehicle_void_receipt
         WHERE vehicle_id = asked.device_id AND received_at <= asked.asked_at;
         DELETE FROM vehicle_void void
-        WHERE vehicle_id = asked.device_id AND NOT EXISTS (
+        WHERE vehicle_id = asked.device_id AND NOT (pending AND voided_at > asked.asked_at) AND NOT EXISTS (
             SELECT FROM vehicle_void_receipt kept
             WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
     END IF;
