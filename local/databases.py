@@ -46,7 +46,7 @@ class DatabaseUrls:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "DatabaseUrls":
-        """Return DATABASE_URL, and and those with INGEST_ and so on before it.
+        """Return DATABASE_URL, and those with INGEST_ and so on before it.
 
         Where only the first is set, one user does everything.
         """
