@@ -43,8 +43,8 @@ TOKENS = """\
 Each request but `GET /` needs a token. One for everything, in a second terminal:
 
   TOKEN=$(make -s token ARGS="issue me --scope ingest:meter --scope ingest:vehicle \
---scope analytics:read --scope links:write --scope devices:write --scope faults:write \
---scope readings:void --scope tariffs:write --scope devices:erase \
+--scope ingest:backfill --scope analytics:read --scope links:write --scope devices:write \
+--scope faults:write --scope readings:void --scope tariffs:write --scope devices:erase \
 --meters '*' --vehicles '*'")
   curl -H "Authorization: Bearer $TOKEN" …
 """

@@ -1,5 +1,6 @@
 """Which request is answered at all: by its route and by what the authorizer says of its token."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.configuration import read_local_template
+from local.stack import TOKENS
 from telemetry.access import ANYBODY, ROUTES, Access, DeviceIds, Scope
 from telemetry.errors import NotAuthenticated, ScopeMissing
 
@@ -72,6 +74,10 @@ def test_what_is_said_of_no_device_covers_none() -> None:
     )
     assert not identity.meters.cover("METER-001")
     assert not identity.vehicles.cover("")
+
+
+def test_the_hint_of_the_local_system_names_every_scope() -> None:
+    assert set(re.findall(r"--scope (\S+)", TOKENS)) == set(Scope)
 
 
 def test_without_tokens_everybody_may_do_everything() -> None:
