@@ -288,8 +288,7 @@ SELECT greatest(min(coalesce(heard.hour, rollup_hour(item.ts))), horizon), max(i
 
 WITH item AS (
         SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
-               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
-                    THEN item.kwh END AS register,
+               CASE WHEN item.received_at <@ devices.registers THEN item.kwh END AS register,
                device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                live.last_timestamp >= item.ts IS TRUE AS late
         FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
@@ -382,8 +381,7 @@ SELECT greatest(min(coalesce(heard.hour, rollup_hour(item.ts))), horizon), max(i
 
 WITH item AS (
         SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
-               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
-                    THEN item.kwh END AS register,
+               CASE WHEN item.received_at <@ devices.registers THEN item.kwh END AS register,
                device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                live.last_timestamp >= item.ts IS TRUE AS late
         FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
@@ -523,18 +521,16 @@ CREATE FUNCTION public.declare_device(id text, is_register boolean, at timestamp
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
+    since constant tstzmultirange := tstzmultirange(tstzrange(at, NULL, '(]'));
     first boolean;
 BEGIN
     INSERT INTO devices AS device
-        (device_id, declared_at, register_from, register_modulus, max_power_kw)
-    VALUES (id, at, CASE WHEN is_register THEN at ELSE 'infinity' END, modulus, max_power)
+        (device_id, declared_at, registers, register_modulus, max_power_kw)
+    VALUES (id, at, CASE WHEN is_register THEN since ELSE '{}' END, modulus, max_power)
     ON CONFLICT (device_id) DO UPDATE SET
         declared_at = at,
-        register_from = CASE WHEN is_register
-                                  AND (device.register_from = 'infinity' OR device.register_to < at)
-                             THEN at ELSE device.register_from END,
-        register_to = CASE WHEN is_register THEN 'infinity'
-                           ELSE least(device.register_to, at) END,
+        registers = CASE WHEN is_register THEN device.registers + since
+                         ELSE device.registers - since END,
         register_modulus = modulus,
         max_power_kw = max_power
     RETURNING xmax = 0 INTO first;
@@ -2446,7 +2442,7 @@ BEGIN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
         WHERE meter_id = ANY (ids) AND NOT reports_register
-          AND device_id = meter_id AND register_from < 'infinity';
+          AND device_id = meter_id AND NOT isempty(devices.registers);
         UPDATE meter_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
         FROM (SELECT meter_id, max(guard) AS last
@@ -2798,7 +2794,7 @@ BEGIN
         UPDATE vehicle_live_status SET reports_register = true
         FROM devices
         WHERE vehicle_id = ANY (ids) AND NOT reports_register
-          AND device_id = vehicle_id AND register_from < 'infinity';
+          AND device_id = vehicle_id AND NOT isempty(devices.registers);
         UPDATE vehicle_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
             soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'
@@ -3721,14 +3717,15 @@ CREATE TABLE public.charger_window (
 
 CREATE TABLE public.devices (
     declared_at timestamp with time zone NOT NULL,
-    register_from timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    register_to timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     device_id text NOT NULL COLLATE pg_catalog."C",
+    registers tstzmultirange NOT NULL,
     register_modulus numeric,
     max_power_kw numeric,
     CONSTRAINT devices_max_power_kw_check CHECK ((max_power_kw > (0)::numeric)),
     CONSTRAINT devices_register_modulus_check CHECK ((register_modulus > (0)::numeric))
 );
+
+COMMENT ON COLUMN public.devices.registers IS 'What was accepted in these times, each (from, to], is of a register; the last may have no end.';
 
 COMMENT ON COLUMN public.devices.register_modulus IS 'Where the register begins anew at 0 (kWh); null where it never does, or nobody knows.';
 

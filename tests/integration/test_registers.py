@@ -247,6 +247,38 @@ def test_no_first_reading_slips_past_a_declaration_made_in_the_same_moment(
     assert (flagged, most) == (2 * len(devices), Decimal(1))
 
 
+@streams
+def test_what_was_a_register_stays_one_when_its_device_has_told_intervals_in_between(
+    urls: DatabaseUrls, connection: psycopg.Connection[Row], superuser_url: str, stream: Stream
+) -> None:
+    registers = {0: 500.0, 10: 502.0}
+    with closing(Database(urls.ingest)) as database, connect(superuser_url) as ops:
+
+        def send(accepted: datetime, minute: int, kwh: float) -> None:
+            stream.store_one(database, stream.make("D-1", Sent(minute, kwh)), accepted)
+
+        declare(database, "D-1")
+        for minute, kwh in registers.items():
+            send(ACCEPTED, minute, kwh)
+        interval = DeviceDeclaration(energy="interval")
+        declare_device(database, "D-1", interval, ACCEPTED + timedelta(minutes=10))
+        send(ACCEPTED + timedelta(minutes=11), 20, 0.5)
+        declare(database, "D-1", ACCEPTED + timedelta(minutes=20))
+        send(ACCEPTED + timedelta(minutes=21), 30, 503.0)
+        # From a queue: it is less than what it was the first time that the device told registers.
+        send(ACCEPTED + timedelta(minutes=1), 5, 501.0)
+        for change in ("void_{}_reading", "withdraw_{}_void"):
+            ops.execute(
+                f"SELECT {change.format(stream.name)}('D-1', %s, 'Ada', '', NULL)".encode(),
+                (START + timedelta(minutes=10),),
+            )
+    assert {
+        minute: float(energy)
+        for minute, (energy, _) in stored_energies(connection, stream, "D-1").items()
+    } == {0: 0, 5: 1, 10: 1, 20: 0.5, 30: 0}
+    assert rolled_up(connection, stream, "D-1") == Decimal("2.5")
+
+
 # Wh of each interval of a day, the interval (minutes), and the order in which the readings come.
 days = st.tuples(
     st.sampled_from([15, 17, 60, 1]),

@@ -90,8 +90,7 @@ BEGIN
 
     WITH item AS (
         SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
-               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
-                    THEN item.kwh END AS register,
+               CASE WHEN item.received_at <@ devices.registers THEN item.kwh END AS register,
                device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                live.last_timestamp >= item.ts IS TRUE AS late
         FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
@@ -283,18 +282,16 @@ SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
+    since constant tstzmultirange := tstzmultirange(tstzrange(at, NULL, '(]'));
     first boolean;
 BEGIN
     INSERT INTO devices AS device
-        (device_id, declared_at, register_from, register_modulus, max_power_kw)
-    VALUES (id, at, CASE WHEN is_register THEN at ELSE 'infinity' END, modulus, max_power)
+        (device_id, declared_at, registers, register_modulus, max_power_kw)
+    VALUES (id, at, CASE WHEN is_register THEN since ELSE '{}' END, modulus, max_power)
     ON CONFLICT (device_id) DO UPDATE SET
         declared_at = at,
-        register_from = CASE WHEN is_register
-                                  AND (device.register_from = 'infinity' OR device.register_to < at)
-                             THEN at ELSE device.register_from END,
-        register_to = CASE WHEN is_register THEN 'infinity'
-                           ELSE least(device.register_to, at) END,
+        registers = CASE WHEN is_register THEN device.registers + since
+                         ELSE device.registers - since END,
         register_modulus = modulus,
         max_power_kw = max_power
     RETURNING xmax = 0 INTO first;
