@@ -531,8 +531,11 @@ BEGIN
         declared_at = at,
         registers = CASE WHEN is_register THEN device.registers + since
                          ELSE device.registers - since END,
-        register_modulus = modulus,
-        max_power_kw = max_power
+        -- Who tells intervals from now on says nothing of what its register was.
+        register_modulus = CASE WHEN is_register THEN modulus
+                                ELSE coalesce(modulus, device.register_modulus) END,
+        max_power_kw = CASE WHEN is_register THEN max_power
+                            ELSE coalesce(max_power, device.max_power_kw) END
     RETURNING xmax = 0 INTO first;
 
 INSERT INTO meter_live_status AS live
@@ -1664,6 +1667,7 @@ BEGIN
     ELSE
         event := 'jump';
     END IF;
+    kwh := kwh::double precision;
 END
 $$;
 

@@ -9,7 +9,8 @@
 -- What a register has grown by. It never counts less than nothing nor more than max_power_kw (1000 where
 -- that is null) can deliver in the time, and 1 kWh beside: the step of a register that counts whole kWh.
 -- A register that is less than before began anew: where its modulus says, or at 0. The first one counts
--- nothing.
+-- nothing. It has the 15 digits with which energies are stored: one that differed from what was stored of
+-- it would be stored again and again.
 CREATE FUNCTION register_energy(
     previous_at timestamptz, previous numeric, at timestamptz, register numeric,
     modulus numeric, max_power_kw numeric,
@@ -37,6 +38,7 @@ BEGIN
     ELSE
         event := 'jump';
     END IF;
+    kwh := kwh::double precision;
 END
 $$;
 
@@ -292,8 +294,11 @@ BEGIN
         declared_at = at,
         registers = CASE WHEN is_register THEN device.registers + since
                          ELSE device.registers - since END,
-        register_modulus = modulus,
-        max_power_kw = max_power
+        -- Who tells intervals from now on says nothing of what its register was.
+        register_modulus = CASE WHEN is_register THEN modulus
+                                ELSE coalesce(modulus, device.register_modulus) END,
+        max_power_kw = CASE WHEN is_register THEN max_power
+                            ELSE coalesce(max_power, device.max_power_kw) END
     RETURNING xmax = 0 INTO first;
 
     INSERT INTO meter_live_status AS live
