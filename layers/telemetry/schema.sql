@@ -583,10 +583,15 @@ DECLARE
     kept integer[];
 BEGIN
     SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
-    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    FROM unnest(ids, timestamps, received_ats) WITH ORDINALITY
+        AS item (id, ts, received_at, position)
     WHERE NOT EXISTS (
         SELECT FROM erasure
-        WHERE device_hash = hash_device('meter', item.id) AND asked_at >= item.received_at);
+        WHERE device_hash = hash_device('meter', item.id) AND asked_at >= item.received_at
+          AND (device_id IS NULL OR NOT EXISTS (
+              SELECT FROM meter_telemetry_history h
+              WHERE h.meter_id = item.id AND h."timestamp" = item.ts
+                AND h.received_at <= erasure.asked_at)));
     SELECT (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(ids) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(timestamps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(received_ats) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(kwhs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(voltages) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(registers) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)) INTO ids, timestamps, received_ats, kwhs, voltages, registers;
 END
 $$;
@@ -600,10 +605,15 @@ DECLARE
     kept integer[];
 BEGIN
     SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
-    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    FROM unnest(ids, timestamps, received_ats) WITH ORDINALITY
+        AS item (id, ts, received_at, position)
     WHERE NOT EXISTS (
         SELECT FROM erasure
-        WHERE device_hash = hash_device('vehicle', item.id) AND asked_at >= item.received_at);
+        WHERE device_hash = hash_device('vehicle', item.id) AND asked_at >= item.received_at
+          AND (device_id IS NULL OR NOT EXISTS (
+              SELECT FROM vehicle_telemetry_history h
+              WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
+                AND h.received_at <= erasure.asked_at)));
     SELECT (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(ids) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(timestamps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(received_ats) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(kwhs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(battery_temps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(socs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(meters) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(registers) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)) INTO ids, timestamps, received_ats, kwhs, battery_temps, socs, meters, registers;
 END
 $$;

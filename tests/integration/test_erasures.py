@@ -182,6 +182,10 @@ def archived_mentions(s3: Any, bucket: Bucket, text: str, folder: Path) -> int:
     return total
 
 
+def declare_register(store: Database, device: str) -> None:
+    declare_device(store, device, DeviceDeclaration(energy="register"), NOON - 9 * DAY)
+
+
 def fill(store: Database, last: datetime = NOON) -> None:
     """Two meters and two vehicles over days, with links, registers, faults' windows and a void."""
     for day in (3 * DAY, 2 * DAY, DAY, timedelta(0)):
@@ -210,14 +214,7 @@ def test_nothing_of_an_erased_device_is_left(
     device: dict[str, str],
     name: str,
 ) -> None:
-    declare_device(
-        store,
-        name,
-        DeviceDeclaration.model_construct(
-            energy="register", register_modulus=None, max_power_kw=None
-        ),
-        NOON - 9 * DAY,
-    )
+    declare_register(store, name)
     fill(store)
     stream = "meter" if "meterId" in device else "vehicle"
     ops.fetch(f"SELECT void_{stream}_reading(%s, %s, 'Ada', 'a test', NULL)", (name, NOON - DAY))
@@ -375,6 +372,27 @@ def test_what_came_later_of_archived_days_is_kept(
         "SELECT sum(readings), trim_scale(sum(kwh_consumed_ac)) FROM meter_hourly_rollup"
     ).fetchall() == [(2, 12)]
     assert archived_mentions(s3, counted, "METER-1", tmp_path) == 2
+
+
+def test_registers_are_what_they_grew_by_while_their_device_waits_to_be_erased(
+    store: Database, ops: Database, owner: psycopg.Connection[Row], eraser: Eraser
+) -> None:
+    declare_register(store, "METER-1")
+    times = [NOON + hours * timedelta(hours=6) for hours in range(5)]  # over midnight
+    receive(store, NOW, *(meter(time, 5000.0 + n) for n, time in enumerate(times)))
+    asked = ask(ops, meterId="METER-1")
+    receive(store, asked + MINUTE, meter(times[1] + MINUTE, 5001.25))
+    assert find_differences(owner) == []
+    for change in ("void_meter_reading", "withdraw_meter_void", "void_meter_reading"):
+        ops.fetch(f"SELECT {change}('METER-1', %s, 'Ada', '', NULL)", (times[2],))
+        assert find_differences(owner) == []
+    calls = iter([True, True, False])  # killed after the first day
+    assert eraser.erase(lambda: next(calls)) == 0
+    assert find_differences(owner) == []
+    assert eraser.erase(always) == 1
+    assert owner.execute(
+        "SELECT sum(readings), sum(kwh_consumed_ac) FROM meter_hourly_rollup"
+    ).fetchall() == [(1, 0)]
 
 
 def test_verification_finds_what_should_have_been_erased(

@@ -130,7 +130,8 @@ BEGIN
             AND h."timestamp" > of_day AND h."timestamp" <= until);$$)
     LOOP
         EXECUTE format($function$
--- Leaves out what was accepted of erased devices before.
+-- Leaves out what was accepted of erased devices before. While an erasure is pending, a reading that history
+-- has from before may still come again: it will go with that. A register has to, whose energy changes (0011).
 CREATE FUNCTION drop_erased_%1$s_readings(
     INOUT ids text[], INOUT timestamps timestamptz[], INOUT received_ats timestamptz[],
     INOUT kwhs double precision[], %3$s, INOUT registers double precision[]
@@ -141,10 +142,15 @@ DECLARE
     kept integer[];
 BEGIN
     SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
-    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    FROM unnest(ids, timestamps, received_ats) WITH ORDINALITY
+        AS item (id, ts, received_at, position)
     WHERE NOT EXISTS (
         SELECT FROM erasure
-        WHERE device_hash = hash_device('%1$s', item.id) AND asked_at >= item.received_at);
+        WHERE device_hash = hash_device('%1$s', item.id) AND asked_at >= item.received_at
+          AND (device_id IS NULL OR NOT EXISTS (
+              SELECT FROM %1$s_telemetry_history h
+              WHERE h.%1$s_id = item.id AND h."timestamp" = item.ts
+                AND h.received_at <= erasure.asked_at)));
     SELECT %4$s INTO %2$s;
 END
 $$;
