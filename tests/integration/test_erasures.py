@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,29 @@ def test_registers_are_what_they_grew_by_while_their_device_waits_to_be_erased(
     assert owner.execute(
         "SELECT sum(readings), sum(kwh_consumed_ac) FROM meter_hourly_rollup"
     ).fetchall() == [(1, 0)]
+
+
+def test_a_register_that_is_told_after_an_erasure_does_not_go_on_from_the_archive(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    archive: Archive,
+    eraser: Eraser,
+) -> None:
+    declare_register(store, "METER-1")
+    receive(store, NOW, meter(NOON - 2 * DAY, 5000.0), meter(NOON, 5100.0))
+    archive.close_partitions(NOON.replace(hour=0))
+    archive.move_closed(always)
+    asked = ask(ops, meterId="METER-1")
+    receive(store, asked + MINUTE, meter(NOON + MINUTE, 5101.0))
+    assert eraser.erase(always) == 1
+    assert mentions(owner, "METER-1").keys() == {
+        *("meter_telemetry_history", "meter_hourly_rollup", "meter_live_status", "devices")
+    }
+    receive(store, asked + 2 * MINUTE, meter(NOON + 2 * MINUTE, 5101.5))
+    assert owner.execute(
+        "SELECT sum(readings), sum(kwh_consumed_ac) FROM meter_hourly_rollup"
+    ).fetchall() == [(2, Decimal("0.5"))]
 
 
 def test_verification_finds_what_should_have_been_erased(

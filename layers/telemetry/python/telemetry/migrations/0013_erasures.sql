@@ -364,14 +364,34 @@ BEGIN
             WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
     END IF;
 
-    -- A declaration is of an id, which a device of the other stream may have as well.
+    -- What was accepted later does not go on from what is erased.
+    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+    IF asked.stream = 'meter' THEN
+        PERFORM settle_meter_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM meter_telemetry_history
+              WHERE meter_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'meter')
+             ) AS oldest (first_left);
+    ELSE
+        PERFORM settle_vehicle_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM vehicle_telemetry_history
+              WHERE vehicle_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle')
+             ) AS oldest (first_left);
+    END IF;
+
+    -- A declaration is of an id, which a device of the other stream may have as well. It stays where
+    -- what is left is a register: the next one would count as the energy of an interval.
     DELETE FROM devices
     WHERE device_id = asked.device_id AND declared_at <= asked.asked_at
       AND NOT EXISTS (SELECT FROM meter_live_status
                       WHERE asked.stream = 'vehicle' AND meter_id = asked.device_id)
       AND NOT EXISTS (SELECT FROM vehicle_live_status
-                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id);
-    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id)
+      AND NOT EXISTS (SELECT FROM meter_live_status
+                      WHERE meter_id = asked.device_id AND last_register_kwh IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM vehicle_live_status
+                      WHERE vehicle_id = asked.device_id AND last_register_kwh IS NOT NULL);
     DELETE FROM register_events
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);
