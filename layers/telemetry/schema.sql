@@ -296,11 +296,22 @@ WITH item AS (
         LEFT JOIN devices ON device_id = item.id
         LEFT JOIN meter_live_status live ON live.meter_id = item.id AND device_id IS NOT NULL
     ), reading AS (
-        -- Of an archived day the difference that a late register splits is counted already.
         SELECT DISTINCT ON (id COLLATE "C", ts) *
         FROM item
         WHERE declared AND NOT (late AND ts < horizon)
         ORDER BY id COLLATE "C", ts, received_at DESC
+    ), settled AS (
+        -- Of an archived day the difference that a late register splits is counted already: it has none,
+        -- or, sent again, what it has.
+        SELECT item.position, counted.kwh_consumed_ac AS kwh
+        FROM item
+        CROSS JOIN LATERAL (
+            SELECT h.kwh_consumed_ac FROM meter_telemetry_history h
+            WHERE h.meter_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted
+        WHERE item.register IS NOT NULL AND item.late AND item.ts < horizon
     ), point AS (
         SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
         FROM (
@@ -339,13 +350,29 @@ WITH item AS (
             previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
         WHERE NOT late AND event IS NOT NULL
         ON CONFLICT DO NOTHING
+    ), kept AS (
+        -- Who was silent for so long that its newest is of an archived day counts on from that.
+        INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+        SELECT DISTINCT ON (id COLLATE "C") id, 'meter', ts, register
+        FROM reading
+        WHERE NOT late AND ts < horizon
+          AND NOT EXISTS (SELECT FROM meter_void void
+                          WHERE void.meter_id = id AND void."timestamp" = ts AND withdrawn_at IS NULL)
+          AND NOT EXISTS (SELECT FROM erasure
+                          WHERE device_hash = hash_device('meter', id) AND asked_at >= received_at)
+        ORDER BY id COLLATE "C", ts DESC
+        ON CONFLICT (device_id, stream) DO UPDATE SET
+            "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+        WHERE baseline."timestamp" < excluded."timestamp"
     )
     SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
-                          ELSE energy.kwh::double precision END ORDER BY position),
+                          ELSE coalesce(settled.kwh, energy.kwh)::double precision END
+                     ORDER BY position),
            array_agg(register ORDER BY position)
     INTO kwhs, registers
     FROM item
     LEFT JOIN followed USING (id, ts)
+    LEFT JOIN settled USING (position)
     CROSS JOIN LATERAL register_energy(
         previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
 END
@@ -389,11 +416,22 @@ WITH item AS (
         LEFT JOIN devices ON device_id = item.id
         LEFT JOIN vehicle_live_status live ON live.vehicle_id = item.id AND device_id IS NOT NULL
     ), reading AS (
-        -- Of an archived day the difference that a late register splits is counted already.
         SELECT DISTINCT ON (id COLLATE "C", ts) *
         FROM item
         WHERE declared AND NOT (late AND ts < horizon)
         ORDER BY id COLLATE "C", ts, received_at DESC
+    ), settled AS (
+        -- Of an archived day the difference that a late register splits is counted already: it has none,
+        -- or, sent again, what it has.
+        SELECT item.position, counted.kwh_delivered_dc AS kwh
+        FROM item
+        CROSS JOIN LATERAL (
+            SELECT h.kwh_delivered_dc FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted
+        WHERE item.register IS NOT NULL AND item.late AND item.ts < horizon
     ), point AS (
         SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
         FROM (
@@ -432,13 +470,29 @@ WITH item AS (
             previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
         WHERE NOT late AND event IS NOT NULL
         ON CONFLICT DO NOTHING
+    ), kept AS (
+        -- Who was silent for so long that its newest is of an archived day counts on from that.
+        INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+        SELECT DISTINCT ON (id COLLATE "C") id, 'vehicle', ts, register
+        FROM reading
+        WHERE NOT late AND ts < horizon
+          AND NOT EXISTS (SELECT FROM vehicle_void void
+                          WHERE void.vehicle_id = id AND void."timestamp" = ts AND withdrawn_at IS NULL)
+          AND NOT EXISTS (SELECT FROM erasure
+                          WHERE device_hash = hash_device('vehicle', id) AND asked_at >= received_at)
+        ORDER BY id COLLATE "C", ts DESC
+        ON CONFLICT (device_id, stream) DO UPDATE SET
+            "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+        WHERE baseline."timestamp" < excluded."timestamp"
     )
     SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
-                          ELSE energy.kwh::double precision END ORDER BY position),
+                          ELSE coalesce(settled.kwh, energy.kwh)::double precision END
+                     ORDER BY position),
            array_agg(register ORDER BY position)
     INTO kwhs, registers
     FROM item
     LEFT JOIN followed USING (id, ts)
+    LEFT JOIN settled USING (position)
     CROSS JOIN LATERAL register_energy(
         previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
 END
@@ -1085,14 +1139,34 @@ IF asked.stream = 'meter' THEN
             WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
     END IF;
 
--- A declaration is of an id, which a device of the other stream may have as well.
+-- What was accepted later does not go on from what is erased.
+    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+    IF asked.stream = 'meter' THEN
+        PERFORM settle_meter_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM meter_telemetry_history
+              WHERE meter_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'meter')
+             ) AS oldest (first_left);
+    ELSE
+        PERFORM settle_vehicle_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM vehicle_telemetry_history
+              WHERE vehicle_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle')
+             ) AS oldest (first_left);
+    END IF;
+
+-- A declaration is of an id, which a device of the other stream may have as well. It stays where
+    -- what is left is a register: the next one would count as the energy of an interval.
     DELETE FROM devices
     WHERE device_id = asked.device_id AND declared_at <= asked.asked_at
       AND NOT EXISTS (SELECT FROM meter_live_status
                       WHERE asked.stream = 'vehicle' AND meter_id = asked.device_id)
       AND NOT EXISTS (SELECT FROM vehicle_live_status
-                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id);
-    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id)
+      AND NOT EXISTS (SELECT FROM meter_live_status
+                      WHERE meter_id = asked.device_id AND last_register_kwh IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM vehicle_live_status
+                      WHERE vehicle_id = asked.device_id AND last_register_kwh IS NOT NULL);
     DELETE FROM register_events
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);

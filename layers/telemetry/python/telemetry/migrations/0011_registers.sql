@@ -100,11 +100,22 @@ BEGIN
         LEFT JOIN devices ON device_id = item.id
         LEFT JOIN %1$s_live_status live ON live.%1$s_id = item.id AND device_id IS NOT NULL
     ), reading AS (
-        -- Of an archived day the difference that a late register splits is counted already.
         SELECT DISTINCT ON (id COLLATE "C", ts) *
         FROM item
         WHERE declared AND NOT (late AND ts < horizon)
         ORDER BY id COLLATE "C", ts, received_at DESC
+    ), settled AS (
+        -- Of an archived day the difference that a late register splits is counted already: it has none,
+        -- or, sent again, what it has.
+        SELECT item.position, counted.%2$s AS kwh
+        FROM item
+        CROSS JOIN LATERAL (
+            SELECT h.%2$s FROM %1$s_telemetry_history h
+            WHERE h.%1$s_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted
+        WHERE item.register IS NOT NULL AND item.late AND item.ts < horizon
     ), point AS (
         SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
         FROM (
@@ -143,13 +154,29 @@ BEGIN
             previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
         WHERE NOT late AND event IS NOT NULL
         ON CONFLICT DO NOTHING
+    ), kept AS (
+        -- Who was silent for so long that its newest is of an archived day counts on from that.
+        INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+        SELECT DISTINCT ON (id COLLATE "C") id, '%1$s', ts, register
+        FROM reading
+        WHERE NOT late AND ts < horizon
+          AND NOT EXISTS (SELECT FROM %1$s_void void
+                          WHERE void.%1$s_id = id AND void."timestamp" = ts AND withdrawn_at IS NULL)
+          AND NOT EXISTS (SELECT FROM erasure
+                          WHERE device_hash = hash_device('%1$s', id) AND asked_at >= received_at)
+        ORDER BY id COLLATE "C", ts DESC
+        ON CONFLICT (device_id, stream) DO UPDATE SET
+            "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+        WHERE baseline."timestamp" < excluded."timestamp"
     )
     SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
-                          ELSE energy.kwh::double precision END ORDER BY position),
+                          ELSE coalesce(settled.kwh, energy.kwh)::double precision END
+                     ORDER BY position),
            array_agg(register ORDER BY position)
     INTO kwhs, registers
     FROM item
     LEFT JOIN followed USING (id, ts)
+    LEFT JOIN settled USING (position)
     CROSS JOIN LATERAL register_energy(
         previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
 END
