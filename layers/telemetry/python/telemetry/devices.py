@@ -34,9 +34,9 @@ _EVENTS = """
     WHERE device_id = %s ORDER BY "timestamp" DESC LIMIT %s
 """
 # A register may be part of what is queued for a while after its device reports none any more.
-_WITH_REGISTER = (
-    "SELECT device_id FROM devices WHERE device_id = ANY (%s) AND lower(registers) < %s"
-)
+_WITH_REGISTER = """
+    SELECT device_id FROM devices WHERE device_id = ANY (%s) AND lower(registers) < %s
+"""
 
 
 class RegisterEvent(Answer):

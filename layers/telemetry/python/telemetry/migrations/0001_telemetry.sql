@@ -253,7 +253,7 @@ CREATE TABLE register_events (
     PRIMARY KEY (device_id, stream, "timestamp")
 );
 
--- The last register of a device in the archive: what the first reading in history follows.
+-- The last register of a device up to the horizon of the archive: what the first reading after it follows.
 CREATE TABLE register_baselines (
     "timestamp"  timestamptz NOT NULL,
     device_id    text        COLLATE "C" NOT NULL,
