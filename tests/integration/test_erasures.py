@@ -25,7 +25,7 @@ from telemetry.erasures import list_erasures, request_erasure
 from telemetry.errors import ArchiveUnavailable
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle
-from telemetry.maintenance import alone
+from telemetry.maintenance import Maintenance, alone
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.readings import DeviceDeclaration, ErasureRequest, MeterReading, VehicleReading
@@ -455,6 +455,32 @@ def test_two_runs_at_once_erase_once(
     with connect(by_days.owner) as owner:
         assert mentions(owner, "METER-1") == {}
         assert find_differences(owner) == []
+
+
+def test_an_erasure_that_loses_a_deadlock_is_run_again(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+) -> None:
+    receive(store, NOON, vehicle(NOON, meter_id="METER-1"))
+    ask(ops, vehicleId="VEH-1")
+    maintenance = Maintenance(maintainer, archive, NOON, NOON, rules=Rules(), go=always)
+    process = maintainer.info.backend_pid
+    with ThreadPoolExecutor() as pool:
+        with owner.transaction():
+            owner.execute("SELECT FROM link_locks WHERE device_id = 'METER-1' FOR UPDATE")
+            erasing = pool.submit(maintenance.erase_devices)
+            # It has the vehicle and waits for the meter: it is the first to look for a deadlock.
+            while not owner.execute(
+                "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
+                (process,),
+            ).fetchall():
+                pass
+            owner.execute("SELECT FROM vehicle_live_status WHERE vehicle_id = 'VEH-1' FOR UPDATE")
+        assert erasing.result().value == 0
+    assert mentions(owner, "VEH-1") == {}
 
 
 def test_erasures_are_asked_for_and_listed_over_http(api: Api) -> None:
