@@ -19,7 +19,7 @@ from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 
 _LOCK_KEY = 0x656E6572_6D61696E  # "enermain"
-# How often a step is begun that loses deadlocks, as whoever writes is run again (telemetry.database).
+# How often a step is begun that loses deadlocks: whoever writes is run again, too.
 _ATTEMPTS = 5
 
 # Partitions whose time is over, and much of which came since they were looked at last. PostgreSQL
