@@ -288,8 +288,7 @@ SELECT greatest(min(coalesce(heard.hour, rollup_hour(item.ts))), horizon), max(i
 
 WITH item AS (
         SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
-               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
-                    THEN item.kwh END AS register,
+               CASE WHEN item.received_at <@ devices.registers THEN item.kwh END AS register,
                device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                live.last_timestamp >= item.ts IS TRUE AS late
         FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
@@ -297,11 +296,22 @@ WITH item AS (
         LEFT JOIN devices ON device_id = item.id
         LEFT JOIN meter_live_status live ON live.meter_id = item.id AND device_id IS NOT NULL
     ), reading AS (
-        -- Of an archived day the difference that a late register splits is counted already.
         SELECT DISTINCT ON (id COLLATE "C", ts) *
         FROM item
         WHERE declared AND NOT (late AND ts < horizon)
         ORDER BY id COLLATE "C", ts, received_at DESC
+    ), settled AS (
+        -- Of an archived day the difference that a late register splits is counted already: it has none,
+        -- or, sent again, what it has.
+        SELECT item.position, counted.kwh_consumed_ac AS kwh
+        FROM item
+        CROSS JOIN LATERAL (
+            SELECT h.kwh_consumed_ac FROM meter_telemetry_history h
+            WHERE h.meter_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted
+        WHERE item.register IS NOT NULL AND item.late AND item.ts < horizon
     ), point AS (
         SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
         FROM (
@@ -340,13 +350,30 @@ WITH item AS (
             previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
         WHERE NOT late AND event IS NOT NULL
         ON CONFLICT DO NOTHING
+    ), kept AS (
+        -- Who was silent for so long that its newest is of an archived day counts on from that.
+        INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+        SELECT DISTINCT ON (id COLLATE "C") id, 'meter', ts, register
+        FROM reading
+        WHERE NOT late AND ts < horizon
+          AND NOT EXISTS (SELECT FROM meter_void void
+                          WHERE void.meter_id = id AND void."timestamp" = ts
+                            AND withdrawn_at IS NULL AND NOT pending)
+          AND NOT EXISTS (SELECT FROM erasure
+                          WHERE device_hash = hash_device('meter', id) AND asked_at >= received_at)
+        ORDER BY id COLLATE "C", ts DESC
+        ON CONFLICT (device_id, stream) DO UPDATE SET
+            "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+        WHERE baseline."timestamp" < excluded."timestamp"
     )
     SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
-                          ELSE energy.kwh::double precision END ORDER BY position),
+                          ELSE coalesce(settled.kwh, energy.kwh)::double precision END
+                     ORDER BY position),
            array_agg(register ORDER BY position)
     INTO kwhs, registers
     FROM item
     LEFT JOIN followed USING (id, ts)
+    LEFT JOIN settled USING (position)
     CROSS JOIN LATERAL register_energy(
         previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
 END
@@ -382,8 +409,7 @@ SELECT greatest(min(coalesce(heard.hour, rollup_hour(item.ts))), horizon), max(i
 
 WITH item AS (
         SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
-               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
-                    THEN item.kwh END AS register,
+               CASE WHEN item.received_at <@ devices.registers THEN item.kwh END AS register,
                device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                live.last_timestamp >= item.ts IS TRUE AS late
         FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
@@ -391,11 +417,22 @@ WITH item AS (
         LEFT JOIN devices ON device_id = item.id
         LEFT JOIN vehicle_live_status live ON live.vehicle_id = item.id AND device_id IS NOT NULL
     ), reading AS (
-        -- Of an archived day the difference that a late register splits is counted already.
         SELECT DISTINCT ON (id COLLATE "C", ts) *
         FROM item
         WHERE declared AND NOT (late AND ts < horizon)
         ORDER BY id COLLATE "C", ts, received_at DESC
+    ), settled AS (
+        -- Of an archived day the difference that a late register splits is counted already: it has none,
+        -- or, sent again, what it has.
+        SELECT item.position, counted.kwh_delivered_dc AS kwh
+        FROM item
+        CROSS JOIN LATERAL (
+            SELECT h.kwh_delivered_dc FROM vehicle_telemetry_history h
+            WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted
+        WHERE item.register IS NOT NULL AND item.late AND item.ts < horizon
     ), point AS (
         SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
         FROM (
@@ -434,13 +471,30 @@ WITH item AS (
             previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
         WHERE NOT late AND event IS NOT NULL
         ON CONFLICT DO NOTHING
+    ), kept AS (
+        -- Who was silent for so long that its newest is of an archived day counts on from that.
+        INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+        SELECT DISTINCT ON (id COLLATE "C") id, 'vehicle', ts, register
+        FROM reading
+        WHERE NOT late AND ts < horizon
+          AND NOT EXISTS (SELECT FROM vehicle_void void
+                          WHERE void.vehicle_id = id AND void."timestamp" = ts
+                            AND withdrawn_at IS NULL AND NOT pending)
+          AND NOT EXISTS (SELECT FROM erasure
+                          WHERE device_hash = hash_device('vehicle', id) AND asked_at >= received_at)
+        ORDER BY id COLLATE "C", ts DESC
+        ON CONFLICT (device_id, stream) DO UPDATE SET
+            "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+        WHERE baseline."timestamp" < excluded."timestamp"
     )
     SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
-                          ELSE energy.kwh::double precision END ORDER BY position),
+                          ELSE coalesce(settled.kwh, energy.kwh)::double precision END
+                     ORDER BY position),
            array_agg(register ORDER BY position)
     INTO kwhs, registers
     FROM item
     LEFT JOIN followed USING (id, ts)
+    LEFT JOIN settled USING (position)
     CROSS JOIN LATERAL register_energy(
         previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
 END
@@ -523,20 +577,21 @@ CREATE FUNCTION public.declare_device(id text, is_register boolean, at timestamp
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
+    since constant tstzmultirange := tstzmultirange(tstzrange(at, NULL, '(]'));
     first boolean;
 BEGIN
     INSERT INTO devices AS device
-        (device_id, declared_at, register_from, register_modulus, max_power_kw)
-    VALUES (id, at, CASE WHEN is_register THEN at ELSE 'infinity' END, modulus, max_power)
+        (device_id, declared_at, registers, register_modulus, max_power_kw)
+    VALUES (id, at, CASE WHEN is_register THEN since ELSE '{}' END, modulus, max_power)
     ON CONFLICT (device_id) DO UPDATE SET
         declared_at = at,
-        register_from = CASE WHEN is_register
-                                  AND (device.register_from = 'infinity' OR device.register_to < at)
-                             THEN at ELSE device.register_from END,
-        register_to = CASE WHEN is_register THEN 'infinity'
-                           ELSE least(device.register_to, at) END,
-        register_modulus = modulus,
-        max_power_kw = max_power
+        registers = CASE WHEN is_register THEN device.registers + since
+                         ELSE device.registers - since END,
+        -- Who tells intervals from now on says nothing of what its register was.
+        register_modulus = CASE WHEN is_register THEN modulus
+                                ELSE coalesce(modulus, device.register_modulus) END,
+        max_power_kw = CASE WHEN is_register THEN max_power
+                            ELSE coalesce(max_power, device.max_power_kw) END
     RETURNING xmax = 0 INTO first;
 
 INSERT INTO meter_live_status AS live
@@ -584,10 +639,15 @@ DECLARE
     kept integer[];
 BEGIN
     SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
-    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    FROM unnest(ids, timestamps, received_ats) WITH ORDINALITY
+        AS item (id, ts, received_at, position)
     WHERE NOT EXISTS (
         SELECT FROM erasure
-        WHERE device_hash = hash_device('meter', item.id) AND asked_at >= item.received_at);
+        WHERE device_hash = hash_device('meter', item.id) AND asked_at >= item.received_at
+          AND (device_id IS NULL OR NOT EXISTS (
+              SELECT FROM meter_telemetry_history h
+              WHERE h.meter_id = item.id AND h."timestamp" = item.ts
+                AND h.received_at <= erasure.asked_at)));
     SELECT (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(ids) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(timestamps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(received_ats) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(kwhs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(voltages) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(registers) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)) INTO ids, timestamps, received_ats, kwhs, voltages, registers;
 END
 $$;
@@ -601,10 +661,15 @@ DECLARE
     kept integer[];
 BEGIN
     SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
-    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    FROM unnest(ids, timestamps, received_ats) WITH ORDINALITY
+        AS item (id, ts, received_at, position)
     WHERE NOT EXISTS (
         SELECT FROM erasure
-        WHERE device_hash = hash_device('vehicle', item.id) AND asked_at >= item.received_at);
+        WHERE device_hash = hash_device('vehicle', item.id) AND asked_at >= item.received_at
+          AND (device_id IS NULL OR NOT EXISTS (
+              SELECT FROM vehicle_telemetry_history h
+              WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
+                AND h.received_at <= erasure.asked_at)));
     SELECT (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(ids) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(timestamps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(received_ats) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(kwhs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(battery_temps) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(socs) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(meters) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)), (SELECT coalesce(array_agg(value ORDER BY position), '{}') FROM unnest(registers) WITH ORDINALITY AS item (value, position) WHERE position = ANY (kept)) INTO ids, timestamps, received_ats, kwhs, battery_temps, socs, meters, registers;
 END
 $$;
@@ -1076,14 +1141,34 @@ IF asked.stream = 'meter' THEN
             WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
     END IF;
 
--- A declaration is of an id, which a device of the other stream may have as well.
+-- What was accepted later does not go on from what is erased.
+    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+    IF asked.stream = 'meter' THEN
+        PERFORM settle_meter_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM meter_telemetry_history
+              WHERE meter_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'meter')
+             ) AS oldest (first_left);
+    ELSE
+        PERFORM settle_vehicle_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM vehicle_telemetry_history
+              WHERE vehicle_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle')
+             ) AS oldest (first_left);
+    END IF;
+
+-- A declaration is of an id, which a device of the other stream may have as well. It stays where
+    -- what is left is a register: the next one would count as the energy of an interval.
     DELETE FROM devices
     WHERE device_id = asked.device_id AND declared_at <= asked.asked_at
       AND NOT EXISTS (SELECT FROM meter_live_status
                       WHERE asked.stream = 'vehicle' AND meter_id = asked.device_id)
       AND NOT EXISTS (SELECT FROM vehicle_live_status
-                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id);
-    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id)
+      AND NOT EXISTS (SELECT FROM meter_live_status
+                      WHERE meter_id = asked.device_id AND last_register_kwh IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM vehicle_live_status
+                      WHERE vehicle_id = asked.device_id AND last_register_kwh IS NOT NULL);
     DELETE FROM register_events
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);
@@ -1883,6 +1968,7 @@ BEGIN
     ELSE
         event := 'jump';
     END IF;
+    kwh := kwh::double precision;
 END
 $$;
 
@@ -2771,7 +2857,7 @@ BEGIN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
         WHERE meter_id = ANY (ids) AND NOT reports_register
-          AND device_id = meter_id AND register_from < 'infinity';
+          AND device_id = meter_id AND NOT isempty(devices.registers);
         UPDATE meter_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
         FROM (SELECT meter_id, max(guard) AS last
@@ -3123,7 +3209,7 @@ BEGIN
         UPDATE vehicle_live_status SET reports_register = true
         FROM devices
         WHERE vehicle_id = ANY (ids) AND NOT reports_register
-          AND device_id = vehicle_id AND register_from < 'infinity';
+          AND device_id = vehicle_id AND NOT isempty(devices.registers);
         UPDATE vehicle_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
             soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'
@@ -3970,14 +4056,15 @@ CREATE TABLE public.charger_window (
 
 CREATE TABLE public.devices (
     declared_at timestamp with time zone NOT NULL,
-    register_from timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    register_to timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     device_id text NOT NULL COLLATE pg_catalog."C",
+    registers tstzmultirange NOT NULL,
     register_modulus numeric,
     max_power_kw numeric,
     CONSTRAINT devices_max_power_kw_check CHECK ((max_power_kw > (0)::numeric)),
     CONSTRAINT devices_register_modulus_check CHECK ((register_modulus > (0)::numeric))
 );
+
+COMMENT ON COLUMN public.devices.registers IS 'What was accepted in these times, each (from, to], is of a register; the last may have no end.';
 
 COMMENT ON COLUMN public.devices.register_modulus IS 'Where the register begins anew at 0 (kWh); null where it never does, or nobody knows.';
 

@@ -69,7 +69,7 @@ def _price(tariff: Tariff, instant: datetime) -> Decimal:
 
 
 # Multiples of four, so that the mean of four quarters has no more decimals than each.
-prices = st.integers(0, 50).map(lambda number: number * 4 / 10)
+prices = st.integers(-10, 50).map(lambda number: number * 4 / 10)
 clocks = st.integers(0, 95).map(lambda number: f"{number // 4:02}:{number % 4 * 15:02}")
 days = st.lists(st.sampled_from(DAYS), min_size=1, max_size=7, unique=True)
 

@@ -256,6 +256,48 @@ def test_a_register_goes_on_from_the_archive_and_no_late_one_counts_there(
     assert find_differences(maintainer) == []
 
 
+def test_registers_told_after_a_long_silence_go_on_across_the_horizon(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    """METER-1 was heard from before it was silent, METER-2 never was; METER-9 is always there."""
+    for device in ("METER-1", "METER-2"):
+        declare_device(store, device, DeviceDeclaration(energy="register"), NOW)
+    received_at = NOW
+
+    def send(hours: int, register: float, *devices: str) -> None:
+        nonlocal received_at
+        received_at += timedelta(seconds=1)
+        time = TENTH + timedelta(hours=hours)
+        store_meter_readings(
+            store, [meter(time, register, device) for device in devices], received_at
+        )
+
+    def counted() -> dict[str, Decimal]:
+        rows = maintainer.execute(
+            "SELECT meter_id, sum(kwh_consumed_ac) FROM meter_hourly_rollup GROUP BY 1"
+        )
+        return dict(rows.fetchall())
+
+    send(1, 100, "METER-1")
+    for hours in range(0, 96, 24):
+        send(hours + 1, 1, "METER-9")
+    archive.close_partitions(TENTH + 2 * DAY)
+    archive.move_closed(always)
+    late = LateReceipts(maintainer, archive)
+    told = {20: 150, 30: 160, 60: 170, 70: 175}
+    for hours, register in told.items():
+        send(hours, register, "METER-1", "METER-2")
+    expected = {"METER-1": 75, "METER-2": 25, "METER-9": 4}
+    assert counted() == expected
+    for again in range(2):
+        for hours, register in told.items():
+            send(hours, register, "METER-1", "METER-2")
+        send(65 + again, 172, "METER-1", "METER-2")
+        assert counted() == expected
+        late.settle(always)
+        assert counted() == expected
+
+
 def test_old_partitions_of_many_days_are_moved_day_by_day(
     maintainer: psycopg.Connection[Row], archive: Archive, store: Database
 ) -> None:

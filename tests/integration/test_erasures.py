@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from telemetry.erasures import list_erasures, request_erasure
 from telemetry.errors import ArchiveUnavailable
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle
-from telemetry.maintenance import alone
+from telemetry.maintenance import Maintenance, alone
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.readings import DeviceDeclaration, ErasureRequest, MeterReading, VehicleReading
@@ -182,6 +183,10 @@ def archived_mentions(s3: Any, bucket: Bucket, text: str, folder: Path) -> int:
     return total
 
 
+def declare_register(store: Database, device: str) -> None:
+    declare_device(store, device, DeviceDeclaration(energy="register"), NOON - 9 * DAY)
+
+
 def fill(store: Database, last: datetime = NOON) -> None:
     """Two meters and two vehicles over days, with links, registers, faults' windows and a void."""
     for day in (3 * DAY, 2 * DAY, DAY, timedelta(0)):
@@ -210,14 +215,7 @@ def test_nothing_of_an_erased_device_is_left(
     device: dict[str, str],
     name: str,
 ) -> None:
-    declare_device(
-        store,
-        name,
-        DeviceDeclaration.model_construct(
-            energy="register", register_modulus=None, max_power_kw=None
-        ),
-        NOON - 9 * DAY,
-    )
+    declare_register(store, name)
     fill(store)
     stream = "meter" if "meterId" in device else "vehicle"
     ops.fetch(f"SELECT void_{stream}_reading(%s, %s, 'Ada', 'a test', NULL)", (name, NOON - DAY))
@@ -377,6 +375,50 @@ def test_what_came_later_of_archived_days_is_kept(
     assert archived_mentions(s3, counted, "METER-1", tmp_path) == 2
 
 
+def test_registers_are_what_they_grew_by_while_their_device_waits_to_be_erased(
+    store: Database, ops: Database, owner: psycopg.Connection[Row], eraser: Eraser
+) -> None:
+    declare_register(store, "METER-1")
+    times = [NOON + hours * timedelta(hours=6) for hours in range(5)]  # over midnight
+    receive(store, NOW, *(meter(time, 5000.0 + n) for n, time in enumerate(times)))
+    asked = ask(ops, meterId="METER-1")
+    receive(store, asked + MINUTE, meter(times[1] + MINUTE, 5001.25))
+    assert find_differences(owner) == []
+    for change in ("void_meter_reading", "withdraw_meter_void", "void_meter_reading"):
+        ops.fetch(f"SELECT {change}('METER-1', %s, 'Ada', '', NULL)", (times[2],))
+        assert find_differences(owner) == []
+    calls = iter([True, True, False])  # killed after the first day
+    assert eraser.erase(lambda: next(calls)) == 0
+    assert find_differences(owner) == []
+    assert eraser.erase(always) == 1
+    assert owner.execute(
+        "SELECT sum(readings), sum(kwh_consumed_ac) FROM meter_hourly_rollup"
+    ).fetchall() == [(1, 0)]
+
+
+def test_a_register_that_is_told_after_an_erasure_does_not_go_on_from_the_archive(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    archive: Archive,
+    eraser: Eraser,
+) -> None:
+    declare_register(store, "METER-1")
+    receive(store, NOW, meter(NOON - 2 * DAY, 5000.0), meter(NOON, 5100.0))
+    archive.close_partitions(NOON.replace(hour=0))
+    archive.move_closed(always)
+    asked = ask(ops, meterId="METER-1")
+    receive(store, asked + MINUTE, meter(NOON + MINUTE, 5101.0))
+    assert eraser.erase(always) == 1
+    assert mentions(owner, "METER-1").keys() == {
+        *("meter_telemetry_history", "meter_hourly_rollup", "meter_live_status", "devices")
+    }
+    receive(store, asked + 2 * MINUTE, meter(NOON + 2 * MINUTE, 5101.5))
+    assert owner.execute(
+        "SELECT sum(readings), sum(kwh_consumed_ac) FROM meter_hourly_rollup"
+    ).fetchall() == [(2, Decimal("0.5"))]
+
+
 def test_verification_finds_what_should_have_been_erased(
     store: Database, ops: Database, owner: psycopg.Connection[Row], eraser: Eraser
 ) -> None:
@@ -413,6 +455,32 @@ def test_two_runs_at_once_erase_once(
     with connect(by_days.owner) as owner:
         assert mentions(owner, "METER-1") == {}
         assert find_differences(owner) == []
+
+
+def test_an_erasure_that_loses_a_deadlock_is_run_again(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+) -> None:
+    receive(store, NOON, vehicle(NOON, meter_id="METER-1"))
+    ask(ops, vehicleId="VEH-1")
+    maintenance = Maintenance(maintainer, archive, NOON, NOON, rules=Rules(), go=always)
+    process = maintainer.info.backend_pid
+    with ThreadPoolExecutor() as pool:
+        with owner.transaction():
+            owner.execute("SELECT FROM link_locks WHERE device_id = 'METER-1' FOR UPDATE")
+            erasing = pool.submit(maintenance.erase_devices)
+            # It has the vehicle and waits for the meter: it is the first to look for a deadlock.
+            while not owner.execute(
+                "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
+                (process,),
+            ).fetchall():
+                pass
+            owner.execute("SELECT FROM vehicle_live_status WHERE vehicle_id = 'VEH-1' FOR UPDATE")
+        assert erasing.result().value == 0
+    assert mentions(owner, "VEH-1") == {}
 
 
 def test_erasures_are_asked_for_and_listed_over_http(api: Api) -> None:

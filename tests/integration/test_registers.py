@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
-from telemetry.devices import declare_device
+from telemetry.devices import declare_device, find_device
 from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
 from telemetry.store import (
     store_meter_reading,
@@ -245,6 +245,64 @@ def test_no_first_reading_slips_past_a_declaration_made_in_the_same_moment(
             USING ({stream.name}_id)""".encode()
     )
     assert (flagged, most) == (2 * len(devices), Decimal(1))
+
+
+@streams
+def test_what_was_a_register_stays_one_when_its_device_has_told_intervals_in_between(
+    urls: DatabaseUrls, connection: psycopg.Connection[Row], superuser_url: str, stream: Stream
+) -> None:
+    registers = {0: 500.0, 10: 502.0}
+    with closing(Database(urls.ingest)) as database, connect(superuser_url) as ops:
+
+        def send(accepted: datetime, minute: int, kwh: float) -> None:
+            stream.store_one(database, stream.make("D-1", Sent(minute, kwh)), accepted)
+
+        declare(database, "D-1")
+        for minute, kwh in registers.items():
+            send(ACCEPTED, minute, kwh)
+        interval = DeviceDeclaration(energy="interval")
+        declare_device(database, "D-1", interval, ACCEPTED + timedelta(minutes=10))
+        send(ACCEPTED + timedelta(minutes=11), 20, 0.5)
+        declare(database, "D-1", ACCEPTED + timedelta(minutes=20))
+        send(ACCEPTED + timedelta(minutes=21), 30, 503.0)
+        # From a queue: it is less than what it was the first time that the device told registers.
+        send(ACCEPTED + timedelta(minutes=1), 5, 501.0)
+        for change in ("void_{}_reading", "withdraw_{}_void"):
+            ops.execute(
+                f"SELECT {change.format(stream.name)}('D-1', %s, 'Ada', '', NULL)".encode(),
+                (START + timedelta(minutes=10),),
+            )
+    assert {
+        minute: float(energy)
+        for minute, (energy, _) in stored_energies(connection, stream, "D-1").items()
+    } == {0: 0, 5: 1, 10: 1, 20: 0.5, 30: 0}
+    assert rolled_up(connection, stream, "D-1") == Decimal("2.5")
+
+
+def test_a_difference_of_more_digits_than_are_stored_is_stored_once(
+    writer: Database, connection: psycopg.Connection[Row]
+) -> None:
+    registers = {0: 9.12345678901234, 30: 20.5, 60: 23.4567890123456}
+    declare(writer, "D-1")
+    for minute in (0, 60, 60, 30, 30):  # late ones, and again
+        store_meter_reading(writer, meter_reading("D-1", Sent(minute, registers[minute])), ACCEPTED)
+    [(total,)] = connection.execute("SELECT sum(kwh_consumed_ac) FROM meter_hourly_rollup")
+    assert float(total) == pytest.approx(registers[60] - registers[0])
+
+
+@streams
+def test_a_device_that_tells_intervals_from_now_on_keeps_what_its_register_counted(
+    urls: DatabaseUrls, connection: psycopg.Connection[Row], stream: Stream
+) -> None:
+    registers = {0: 999.5, 10: 0.5}
+    with closing(Database(urls.ingest)) as database:
+        declare(database, "D-1")
+        for minute, kwh in registers.items():
+            stream.store_one(database, stream.make("D-1", Sent(minute, kwh)), ACCEPTED)
+        interval = DeviceDeclaration(energy="interval")
+        declare_device(database, "D-1", interval, ACCEPTED + timedelta(minutes=1))
+        assert find_device(database, "D-1").register_modulus == float(MODULUS)
+    assert stored_energies(connection, stream, "D-1") == expected_energies(registers)
 
 
 # Wh of each interval of a day, the interval (minutes), and the order in which the readings come.

@@ -53,7 +53,7 @@ def test_every_failing_field_is_named_at_once(api: Api) -> None:
         {
             "currency": "euro",
             "timeZone": "Berlin",
-            "pricePerKwh": -1,
+            "pricePerKwh": -1_000_001,
             "kgCo2PerKwh": "0.4",
             "periods": [{"days": ["mo"], "from": "22:10", "to": "24:15", "pricePerKwh": None}],
             "validFrom": "2026-02-01T00:07:00Z",

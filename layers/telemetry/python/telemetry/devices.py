@@ -20,8 +20,7 @@ MOST_EVENTS = 100
 
 _DECLARE = "SELECT declare_device(%s, %s, %s, %s, %s)"
 _DECLARED = """
-    SELECT device_id, register_from < register_to AND register_to = 'infinity', register_modulus,
-           max_power_kw, declared_at
+    SELECT device_id, upper_inf(registers), register_modulus, max_power_kw, declared_at
     FROM devices
 """
 _FIND = _DECLARED + "WHERE device_id = %s"
@@ -35,7 +34,9 @@ _EVENTS = """
     WHERE device_id = %s ORDER BY "timestamp" DESC LIMIT %s
 """
 # A register may be part of what is queued for a while after its device reports none any more.
-_WITH_REGISTER = "SELECT device_id FROM devices WHERE device_id = ANY (%s) AND register_from < %s"
+_WITH_REGISTER = """
+    SELECT device_id FROM devices WHERE device_id = ANY (%s) AND lower(registers) < %s
+"""
 
 
 class RegisterEvent(Answer):

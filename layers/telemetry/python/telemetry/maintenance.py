@@ -1,12 +1,14 @@
 """What has to be done every hour, in steps that know nothing of each other."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import DeadlockDetected
 
 from telemetry.archive import Archive, Go
 from telemetry.archived_voids import ArchivedVoids
@@ -18,6 +20,8 @@ from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 
 _LOCK_KEY = 0x656E6572_6D61696E  # "enermain"
+# How often a step is begun that loses deadlocks: whoever writes is run again, too.
+_ATTEMPTS = 5
 
 # Partitions whose time is over, and much of which came since they were looked at last. PostgreSQL
 # does that by itself when a fifth of a table is new, and freezes rows only much later, all at once.
@@ -97,19 +101,19 @@ class Maintenance:
     def settle_late_receipts(self) -> Done:
         """Count what came for archived days, and put it into the archive."""
         late = LateReceipts(self._connection, self._archive)
-        settled = late.settle(self._go)
+        settled = _run_again(partial(late.settle, self._go))
         return Done("LateReceiptsPending", late.count(), {"settled": settled})
 
     def settle_voids(self) -> Done:
         """Take readings that ops voided out of the archive."""
         voids = ArchivedVoids(self._connection, self._archive)
-        settled = voids.settle(self._go)
+        settled = _run_again(partial(voids.settle, self._go))
         return Done("VoidsPending", voids.count(), {"settled": settled})
 
     def erase_devices(self) -> Done:
         """Erase the devices that ops asked to be erased."""
         eraser = Eraser(self._connection, self._archive)
-        done = eraser.erase(self._go)
+        done = _run_again(partial(eraser.erase, self._go))
         return Done("ErasuresPending", eraser.count(), {"done": done})
 
     def refresh_statistics(self) -> Done:
@@ -123,3 +127,15 @@ class Maintenance:
             self._connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
             vacuumed += 1
         return Done("PartitionsToVacuum", len(tables) - vacuumed, {"vacuumed": vacuumed})
+
+
+def _run_again(step: Callable[[], int]) -> int:
+    """Run a step that changes what devices and links writers change too; return what it does.
+
+    A deadlock with them (migration 0008 says when) ends it: it goes on from there. Raises
+    DeadlockDetected where that does not end.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(DeadlockDetected):
+            return step()
+    return step()

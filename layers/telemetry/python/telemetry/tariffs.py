@@ -45,7 +45,8 @@ _LIST = "SELECT * FROM list_tariff(%s)"
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: Sequence[Day] = get_args(Day)
-Price = Annotated[float, Field(ge=0, le=1_000_000)]
+# Below 0 where who takes energy is paid for it, as on markets at times.
+Price = Annotated[float, Field(ge=-1_000_000, le=1_000_000)]
 
 
 def _quarter_instant(value: object) -> datetime:

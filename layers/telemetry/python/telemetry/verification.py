@@ -162,10 +162,11 @@ _REGISTERS = """
             ON noted.device_id = device AND noted.stream = '{stream}' AND noted."timestamp" = hour
     ), expected AS (
         SELECT device, hour,
-               ROW(trim_scale(CASE WHEN previous IS NULL OR event = 'jump' THEN 0
-                                   WHEN event = 'reset' THEN register
-                                   WHEN event = 'rollover' THEN register - previous + modulus
-                                   ELSE register - previous END))::text AS state
+               ROW(trim_scale((CASE WHEN previous IS NULL OR event = 'jump' THEN 0
+                                    WHEN event = 'reset' THEN register
+                                    WHEN event = 'rollover' THEN register - previous + modulus
+                                    ELSE register - previous END)::double precision::numeric)
+               )::text AS state
         FROM followed_event
         WHERE register IS NOT NULL AND NOT is_first
     ), stored AS (

@@ -226,15 +226,17 @@ CREATE TABLE vehicle_pending (
 );
 
 -- What devices are declared to report, where that is not the energy of each interval: a running register,
--- in what was accepted after register_from and up to register_to. Migration 0011 says what becomes of it.
+-- in what was accepted in `registers`. It keeps all of these times: what was accepted in an earlier one may
+-- come from a queue, or be stored once more. Migration 0011 says what becomes of it.
 CREATE TABLE devices (
     declared_at      timestamptz NOT NULL,
-    register_from    timestamptz NOT NULL DEFAULT 'infinity',
-    register_to      timestamptz NOT NULL DEFAULT 'infinity',
     device_id        text        COLLATE "C" PRIMARY KEY,
+    registers        tstzmultirange NOT NULL,
     register_modulus numeric     CHECK (register_modulus > 0),
     max_power_kw     numeric     CHECK (max_power_kw > 0)
 );
+COMMENT ON COLUMN devices.registers IS
+    'What was accepted in these times, each (from, to], is of a register; the last may have no end.';
 COMMENT ON COLUMN devices.register_modulus IS
     'Where the register begins anew at 0 (kWh); null where it never does, or nobody knows.';
 COMMENT ON COLUMN devices.max_power_kw IS
@@ -251,7 +253,7 @@ CREATE TABLE register_events (
     PRIMARY KEY (device_id, stream, "timestamp")
 );
 
--- The last register of a device in the archive: what the first reading in history follows.
+-- The last register of a device up to the horizon of the archive: what the first reading after it follows.
 CREATE TABLE register_baselines (
     "timestamp"  timestamptz NOT NULL,
     device_id    text        COLLATE "C" NOT NULL,

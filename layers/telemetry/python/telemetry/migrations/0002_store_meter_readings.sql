@@ -163,7 +163,7 @@ BEGIN
         UPDATE meter_live_status SET reports_register = true
         FROM devices
         WHERE meter_id = ANY (ids) AND NOT reports_register
-          AND device_id = meter_id AND register_from < 'infinity';
+          AND device_id = meter_id AND NOT isempty(devices.registers);
         UPDATE meter_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity'
         FROM (SELECT meter_id, max(guard) AS last

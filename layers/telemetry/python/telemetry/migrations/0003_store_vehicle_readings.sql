@@ -217,7 +217,7 @@ BEGIN
         UPDATE vehicle_live_status SET reports_register = true
         FROM devices
         WHERE vehicle_id = ANY (ids) AND NOT reports_register
-          AND device_id = vehicle_id AND register_from < 'infinity';
+          AND device_id = vehicle_id AND NOT isempty(devices.registers);
         UPDATE vehicle_live_status live
         SET voided_to = void.last, last_timestamp = '-infinity', updated_at = '-infinity',
             soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'

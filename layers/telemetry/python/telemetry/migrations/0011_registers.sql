@@ -9,7 +9,8 @@
 -- What a register has grown by. It never counts less than nothing nor more than max_power_kw (1000 where
 -- that is null) can deliver in the time, and 1 kWh beside: the step of a register that counts whole kWh.
 -- A register that is less than before began anew: where its modulus says, or at 0. The first one counts
--- nothing.
+-- nothing. It has the 15 digits with which energies are stored: one that differed from what was stored of
+-- it would be stored again and again.
 CREATE FUNCTION register_energy(
     previous_at timestamptz, previous numeric, at timestamptz, register numeric,
     modulus numeric, max_power_kw numeric,
@@ -37,6 +38,7 @@ BEGIN
     ELSE
         event := 'jump';
     END IF;
+    kwh := kwh::double precision;
 END
 $$;
 
@@ -90,8 +92,7 @@ BEGIN
 
     WITH item AS (
         SELECT item.id, item.ts, item.received_at, item.kwh, item.position,
-               CASE WHEN item.received_at > register_from AND item.received_at <= register_to
-                    THEN item.kwh END AS register,
+               CASE WHEN item.received_at <@ devices.registers THEN item.kwh END AS register,
                device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                live.last_timestamp >= item.ts IS TRUE AS late
         FROM unnest(ids, timestamps, received_ats, kwhs) WITH ORDINALITY
@@ -99,11 +100,22 @@ BEGIN
         LEFT JOIN devices ON device_id = item.id
         LEFT JOIN %1$s_live_status live ON live.%1$s_id = item.id AND device_id IS NOT NULL
     ), reading AS (
-        -- Of an archived day the difference that a late register splits is counted already.
         SELECT DISTINCT ON (id COLLATE "C", ts) *
         FROM item
         WHERE declared AND NOT (late AND ts < horizon)
         ORDER BY id COLLATE "C", ts, received_at DESC
+    ), settled AS (
+        -- Of an archived day the difference that a late register splits is counted already: it has none,
+        -- or, sent again, what it has.
+        SELECT item.position, counted.%2$s AS kwh
+        FROM item
+        CROSS JOIN LATERAL (
+            SELECT h.%2$s FROM %1$s_telemetry_history h
+            WHERE h.%1$s_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+            ORDER BY h.received_at DESC
+            LIMIT 1
+        ) AS counted
+        WHERE item.register IS NOT NULL AND item.late AND item.ts < horizon
     ), point AS (
         SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
         FROM (
@@ -142,13 +154,30 @@ BEGIN
             previous_at, previous, ts, register::numeric, register_modulus, max_power_kw)
         WHERE NOT late AND event IS NOT NULL
         ON CONFLICT DO NOTHING
+    ), kept AS (
+        -- Who was silent for so long that its newest is of an archived day counts on from that.
+        INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+        SELECT DISTINCT ON (id COLLATE "C") id, '%1$s', ts, register
+        FROM reading
+        WHERE NOT late AND ts < horizon
+          AND NOT EXISTS (SELECT FROM %1$s_void void
+                          WHERE void.%1$s_id = id AND void."timestamp" = ts
+                            AND withdrawn_at IS NULL AND NOT pending)
+          AND NOT EXISTS (SELECT FROM erasure
+                          WHERE device_hash = hash_device('%1$s', id) AND asked_at >= received_at)
+        ORDER BY id COLLATE "C", ts DESC
+        ON CONFLICT (device_id, stream) DO UPDATE SET
+            "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+        WHERE baseline."timestamp" < excluded."timestamp"
     )
     SELECT array_agg(CASE WHEN register IS NULL THEN item.kwh
-                          ELSE energy.kwh::double precision END ORDER BY position),
+                          ELSE coalesce(settled.kwh, energy.kwh)::double precision END
+                     ORDER BY position),
            array_agg(register ORDER BY position)
     INTO kwhs, registers
     FROM item
     LEFT JOIN followed USING (id, ts)
+    LEFT JOIN settled USING (position)
     CROSS JOIN LATERAL register_energy(
         previous_at, previous, ts, register::numeric, register_modulus, max_power_kw) AS energy;
 END
@@ -283,20 +312,21 @@ SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
+    since constant tstzmultirange := tstzmultirange(tstzrange(at, NULL, '(]'));
     first boolean;
 BEGIN
     INSERT INTO devices AS device
-        (device_id, declared_at, register_from, register_modulus, max_power_kw)
-    VALUES (id, at, CASE WHEN is_register THEN at ELSE 'infinity' END, modulus, max_power)
+        (device_id, declared_at, registers, register_modulus, max_power_kw)
+    VALUES (id, at, CASE WHEN is_register THEN since ELSE '{}' END, modulus, max_power)
     ON CONFLICT (device_id) DO UPDATE SET
         declared_at = at,
-        register_from = CASE WHEN is_register
-                                  AND (device.register_from = 'infinity' OR device.register_to < at)
-                             THEN at ELSE device.register_from END,
-        register_to = CASE WHEN is_register THEN 'infinity'
-                           ELSE least(device.register_to, at) END,
-        register_modulus = modulus,
-        max_power_kw = max_power
+        registers = CASE WHEN is_register THEN device.registers + since
+                         ELSE device.registers - since END,
+        -- Who tells intervals from now on says nothing of what its register was.
+        register_modulus = CASE WHEN is_register THEN modulus
+                                ELSE coalesce(modulus, device.register_modulus) END,
+        max_power_kw = CASE WHEN is_register THEN max_power
+                            ELSE coalesce(max_power, device.max_power_kw) END
     RETURNING xmax = 0 INTO first;
 
     INSERT INTO meter_live_status AS live

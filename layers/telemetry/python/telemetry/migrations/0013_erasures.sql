@@ -130,7 +130,8 @@ BEGIN
             AND h."timestamp" > of_day AND h."timestamp" <= until);$$)
     LOOP
         EXECUTE format($function$
--- Leaves out what was accepted of erased devices before.
+-- Leaves out what was accepted of erased devices before. While an erasure is pending, a reading that history
+-- has from before may still come again: it will go with that. A register has to, whose energy changes (0011).
 CREATE FUNCTION drop_erased_%1$s_readings(
     INOUT ids text[], INOUT timestamps timestamptz[], INOUT received_ats timestamptz[],
     INOUT kwhs double precision[], %3$s, INOUT registers double precision[]
@@ -141,10 +142,15 @@ DECLARE
     kept integer[];
 BEGIN
     SELECT coalesce(array_agg(position ORDER BY position), '{}') INTO kept
-    FROM unnest(ids, received_ats) WITH ORDINALITY AS item (id, received_at, position)
+    FROM unnest(ids, timestamps, received_ats) WITH ORDINALITY
+        AS item (id, ts, received_at, position)
     WHERE NOT EXISTS (
         SELECT FROM erasure
-        WHERE device_hash = hash_device('%1$s', item.id) AND asked_at >= item.received_at);
+        WHERE device_hash = hash_device('%1$s', item.id) AND asked_at >= item.received_at
+          AND (device_id IS NULL OR NOT EXISTS (
+              SELECT FROM %1$s_telemetry_history h
+              WHERE h.%1$s_id = item.id AND h."timestamp" = item.ts
+                AND h.received_at <= erasure.asked_at)));
     SELECT %4$s INTO %2$s;
 END
 $$;
@@ -358,14 +364,34 @@ BEGIN
             WHERE kept.vehicle_id = void.vehicle_id AND kept."timestamp" = void."timestamp");
     END IF;
 
-    -- A declaration is of an id, which a device of the other stream may have as well.
+    -- What was accepted later does not go on from what is erased.
+    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+    IF asked.stream = 'meter' THEN
+        PERFORM settle_meter_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM meter_telemetry_history
+              WHERE meter_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'meter')
+             ) AS oldest (first_left);
+    ELSE
+        PERFORM settle_vehicle_registers(ARRAY[asked.device_id], ARRAY[first_left])
+        FROM (SELECT min("timestamp") FROM vehicle_telemetry_history
+              WHERE vehicle_id = asked.device_id
+                AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle')
+             ) AS oldest (first_left);
+    END IF;
+
+    -- A declaration is of an id, which a device of the other stream may have as well. It stays where
+    -- what is left is a register: the next one would count as the energy of an interval.
     DELETE FROM devices
     WHERE device_id = asked.device_id AND declared_at <= asked.asked_at
       AND NOT EXISTS (SELECT FROM meter_live_status
                       WHERE asked.stream = 'vehicle' AND meter_id = asked.device_id)
       AND NOT EXISTS (SELECT FROM vehicle_live_status
-                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id);
-    DELETE FROM register_baselines WHERE device_id = asked.device_id AND stream = asked.stream;
+                      WHERE asked.stream = 'meter' AND vehicle_id = asked.device_id)
+      AND NOT EXISTS (SELECT FROM meter_live_status
+                      WHERE meter_id = asked.device_id AND last_register_kwh IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM vehicle_live_status
+                      WHERE vehicle_id = asked.device_id AND last_register_kwh IS NOT NULL);
     DELETE FROM register_events
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);
