@@ -16,7 +16,8 @@ from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
 from telemetry.devices import declare_device
 from telemetry.fleet import FleetSelection, FleetSort, LastRank, report_fleet
-from telemetry.live import DeviceSelection, LastDevice, LiveDevices, Liveness
+from telemetry.live import DeviceSelection, LiveDevices, Liveness
+from telemetry.pages import LastDevice
 from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
 from telemetry.receipts import (
     LastReceipt,

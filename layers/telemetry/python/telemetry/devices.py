@@ -12,8 +12,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import DeviceNotDeclared
-from telemetry.live import LastDevice
-from telemetry.pages import Page, encode_cursor
+from telemetry.pages import LastDevice, Page, encode_cursor
 from telemetry.readings import DeviceDeclaration
 
 MOST_EVENTS = 100
