@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler import Response
 from telemetry import erasures, http, voids
 from telemetry.access import Access
 from telemetry.bodies import receives
+from telemetry.corrections import ErasureRequest, VoidRequest
 from telemetry.database import Database
 from telemetry.erasures import Erasure, Erasures, LastErasure
 from telemetry.errors import (
@@ -22,7 +23,7 @@ from telemetry.errors import (
 )
 from telemetry.observability import build_logger
 from telemetry.parameters import Limit, OfMeter, OfVehicle, cursor_of
-from telemetry.readings import ErasureRequest, VoidRequest, parse_reading
+from telemetry.readings import parse_reading
 from telemetry.settings import Settings
 from telemetry.voids import LastVoid, Void, Voids
 

@@ -1,10 +1,10 @@
-"""What comes in and how it is recognised: readings, links, and what ops say of them."""
+"""What comes in and how it is recognised: readings, and the base of what operators send."""
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -13,7 +13,6 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -32,7 +31,7 @@ MOST_FIELD_ERRORS = 50
 MOST_KWH = 10_000
 MOST_REGISTER_KWH = 1_000_000_000
 # What PostgreSQL can keep: any text without NUL.
-_TEXT = r"^[^\x00]*$"
+TEXT = r"^[^\x00]*$"
 LONGEST_FIELD_NAME = 64
 
 _RFC3339 = re.compile(
@@ -208,129 +207,6 @@ class VehicleReading(Message):
     def kwh(self) -> float:
         """Energy of the interval, or a register (kWh)."""
         return self.kwh_delivered_dc
-
-
-class LinkRequest(Message):
-    """A meter that feeds a vehicle."""
-
-    TEXTS = 2
-    OPTIONAL_TEXTS = ("valid_from",)
-
-    meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
-    valid_from: Instant | None = Field(
-        default=None,
-        description="From when on (RFC 3339, offset required), from 2000-01-01 to 5 minutes from "
-        "now; left out, from now on",
-        examples=["2026-02-10T10:00:00Z"],
-    )
-
-
-class DeviceDeclaration(Message):
-    """What a device reports as energy."""
-
-    TEXTS = 1
-
-    energy: Literal["interval", "register"] = Field(
-        description="interval: the energy of the interval that ends at each timestamp. register: "
-        "what its meter shows, which only grows; the energy is what it has grown by",
-        examples=["register"],
-    )
-    register_modulus: float | None = Field(
-        default=None,
-        gt=0,
-        le=MOST_REGISTER_KWH,
-        description="Where the register begins anew at 0 (kWh); left out, nowhere known",
-        examples=[1_000_000],
-        json_schema_extra={"unit": "kWh"},
-    )
-    max_power_kw: float | None = Field(
-        default=None,
-        gt=0,
-        le=100_000,
-        description="What the device can deliver (kW): a register that grows faster has jumped; "
-        "left out, 1000",
-        examples=[22],
-        json_schema_extra={"unit": "kW"},
-    )
-
-
-class Acknowledgement(Message):
-    """Who looks after a fault."""
-
-    by: str = Field(
-        min_length=1, max_length=200, pattern=_TEXT, description="Who", examples=["Ada Lovelace"]
-    )
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=_TEXT,
-        description="What is known, or done about it",
-        examples=["Charger is to be replaced on Friday"],
-    )
-
-
-class _Correction(Message):
-    """What ops say of one device: which, who says so, and why."""
-
-    OPTIONAL_TEXTS = ("meter_id", "vehicle_id")
-
-    meter_id: str | None = Field(
-        default=None, pattern=DEVICE_ID, description="The meter; or", examples=["METER-001"]
-    )
-    vehicle_id: str | None = Field(
-        default=None, pattern=DEVICE_ID, description="the vehicle", examples=[None]
-    )
-    by: str = Field(
-        min_length=1, max_length=200, pattern=_TEXT, description="Who", examples=["Ada Lovelace"]
-    )
-
-    @model_validator(mode="after")
-    def _is_of_one_device(self) -> Self:
-        if (self.meter_id is None) == (self.vehicle_id is None):
-            raise PydanticCustomError("device", "Input should have either meterId or vehicleId")
-        return self
-
-    @property
-    def stream(self) -> str:
-        """Whose reading it is: a `meter`'s or a `vehicle`'s."""
-        return "vehicle" if self.meter_id is None else "meter"
-
-    @property
-    def device_id(self) -> str:
-        """Which one's."""
-        return self.meter_id or self.vehicle_id or ""
-
-
-class VoidRequest(_Correction):
-    """A reading that is not to count, or to count again; who says so, and why."""
-
-    TEXTS = 5
-
-    timestamp: Instant = Field(
-        description="The reading's device time (RFC 3339, offset required)",
-        examples=["2026-02-10T10:00:00Z"],
-    )
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=_TEXT,
-        description="What is wrong with the reading, or was with the void",
-        examples=["The meter was being tested"],
-    )
-
-
-class ErasureRequest(_Correction):
-    """A device that is to be erased; who says so, and why, which is kept for good."""
-
-    TEXTS = 4
-
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=_TEXT,
-        description="On what ground; kept for good, so without the id or the name of a person",
-        examples=["The driver asked for it, case 2026-117"],
-    )
 
 
 Reading = TypeVar("Reading", bound=Message)
