@@ -12,7 +12,7 @@ from telemetry.errors import FieldError
 class Answer(BaseModel):
     """A JSON body that the API answers with."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, defer_build=True)
 
 
 class ErrorAnswer(Answer):
