@@ -20,7 +20,7 @@ from telemetry.errors import (
 )
 from telemetry.faults import FAULT_ID, Acknowledged, Acknowledgement, acknowledge_fault
 from telemetry.observability import build_logger
-from telemetry.readings import parse_reading
+from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("alerts")

@@ -23,7 +23,7 @@ from telemetry.errors import (
 )
 from telemetry.observability import build_logger
 from telemetry.parameters import Limit, OfMeter, OfVehicle, cursor_of
-from telemetry.readings import parse_reading
+from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
 from telemetry.voids import LastVoid, Void, Voids
 

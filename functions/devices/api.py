@@ -20,7 +20,7 @@ from telemetry.errors import (
 from telemetry.observability import build_logger
 from telemetry.parameters import AfterDevice, Limit
 from telemetry.paths import DeviceId
-from telemetry.readings import check_id, parse_reading
+from telemetry.recognition import check_id, parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("devices")

@@ -24,7 +24,8 @@ from telemetry.outcomes import (
     answer_taken,
 )
 from telemetry.queue import Queue
-from telemetry.readings import VehicleReading, parse_reading
+from telemetry.readings import VehicleReading
+from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
 from telemetry.streams import VEHICLES
 

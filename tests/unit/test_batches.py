@@ -9,7 +9,8 @@ import pytest
 from telemetry.batches import MOST_READINGS, parse_batch
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
 from telemetry.faults import Acknowledgement
-from telemetry.readings import MeterReading, VehicleReading, parse_reading
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.recognition import parse_reading
 from telemetry.streams import METERS
 from tests.integration.test_validation import METER, VEHICLE, WRONG_VALUES
 

@@ -31,15 +31,17 @@ NOT_OF_AUTHORIZER = {
     *("psycopg", "telemetry.database", "telemetry.readings", "telemetry.answers", "telemetry.http")
 }
 # Modules that are one function's, or a few functions', with models that take time to build.
-READINGS = {"ingestion", "messages", "outcomes", "admission"}
+READINGS = {"readings", "store", "messages"}
+INGESTS = {*READINGS, "admission", "ingestion", "outcomes"}
+WORKS = {*READINGS, "worker"}
 REPORTS = {"charging", "fleet", "live", "receipts", "reports", "trends", "analytics_parameters"}
 OF_SOME = {
-    *READINGS,
+    *INGESTS,
+    *WORKS,
     *REPORTS,
     *("corrections", "devices", "erasures", "faults", "links", "pages", "parameters"),
-    *("tables", "tariffs", "voids", "worker"),
+    *("tables", "tariffs", "voids"),
 }
-INGESTS, WORKS = READINGS, {"messages", "worker"}
 LOADS: dict[str, set[str]] = {
     "IngestMeterFunction": INGESTS,
     "IngestVehicleFunction": INGESTS,

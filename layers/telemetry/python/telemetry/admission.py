@@ -25,7 +25,8 @@ from telemetry.errors import (
     TooManyReadings,
 )
 from telemetry.limits import DeviceLimit
-from telemetry.readings import MOST_KWH, MeterReading, Reading, VehicleReading
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.recognition import MOST_KWH, Reading
 
 Refusal = DeviceNotCovered | TooManyReadings | InvalidRequest
 AnyReading = MeterReading | VehicleReading

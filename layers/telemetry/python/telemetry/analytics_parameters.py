@@ -13,8 +13,8 @@ from telemetry.faults import FaultState, LastFault
 from telemetry.fleet import FleetSort, LastRank
 from telemetry.live import Status
 from telemetry.parameters import INSTANT, cursor_of, read_once
-from telemetry.readings import DEVICE_ID
 from telemetry.receipts import LastReceipt
+from telemetry.recognition import DEVICE_ID
 from telemetry.reports import LONGEST_WINDOW
 from telemetry.trends import MOST_BUCKETS, Bucket
 from telemetry.zones import parse_zone

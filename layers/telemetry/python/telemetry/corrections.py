@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from telemetry.readings import DEVICE_ID, TEXT, Instant, Message
+from telemetry.recognition import DEVICE_ID, TEXT, Instant, Message
 
 
 class _Correction(Message):

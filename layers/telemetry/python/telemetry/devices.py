@@ -12,7 +12,7 @@ from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import DeviceNotDeclared
 from telemetry.pages import LastDevice, Page, encode_cursor
-from telemetry.readings import MOST_REGISTER_KWH, Message
+from telemetry.recognition import MOST_REGISTER_KWH, Message
 
 MOST_EVENTS = 100
 

@@ -14,7 +14,7 @@ from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import FaultCleared, FaultNotFound
 from telemetry.pages import Page, encode_cursor
-from telemetry.readings import TEXT, Message
+from telemetry.recognition import TEXT, Message
 
 FAULT_ID = "6f1c5bd0-3c57-4d0a-9a0b-b1a1b4b9a1c2"  # an example
 

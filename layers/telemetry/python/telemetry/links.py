@@ -11,7 +11,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import LinkNotFound, VehicleNotFound
-from telemetry.readings import DEVICE_ID, Instant, Message
+from telemetry.recognition import DEVICE_ID, Instant, Message
 
 MOST_LINKS = 1_000
 

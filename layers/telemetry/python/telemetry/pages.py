@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from telemetry.answers import Answer
-from telemetry.readings import DEVICE_ID
+from telemetry.recognition import DEVICE_ID
 
 Item = TypeVar("Item", bound=Answer)
 Position = TypeVar("Position", bound=BaseModel)
