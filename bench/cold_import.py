@@ -32,6 +32,14 @@ began = time.process_time()
 {code}
 print(time.process_time() - began)
 """
+# What Lambda sets.
+BY_LAMBDA = {
+    "AWS_REGION": "eu-central-1",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_ACCESS_KEY_ID": "id",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+}
 RUNS = 7
 GOAL = 1.15
 
@@ -56,8 +64,8 @@ def measure_cold_import(say: Callable[[str], None]) -> dict[str, float]:
         taken: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(RUNS):
             for name, (code, environment) in runs.items():
-                on_aws = {"PYTHONPATH": str(layer), "AWS_DEFAULT_REGION": "eu-central-1"}
-                taken[name].append(_import(code, {**environment, **on_aws}))
+                paths = {"PYTHONPATH": str(layer)}
+                taken[name].append(_import(code, {**environment, **BY_LAMBDA, **paths}))
     return {f"import_{name}": min(times) for name, times in taken.items()}
 
 

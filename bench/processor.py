@@ -10,7 +10,7 @@ from typing import Any
 from bench.workload import BATCH, format_meter, make_readings
 from telemetry.batches import parse_batch
 from telemetry.database import Database
-from telemetry.readings import Reading
+from telemetry.recognition import Reading
 from telemetry.streams import METERS, VEHICLES, Stream
 
 ROUNDS = 15

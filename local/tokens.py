@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -156,18 +157,28 @@ def _revoke(folder: Path, token_id: str, table: str | None) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from local.queues import connect
-    from telemetry.revocations import Revocations
+    from telemetry.clients import open_client
 
     if table:
-        revocations = Revocations(table)
+        client = open_client("dynamodb", connect_timeout=5, read_timeout=5, attempts=3)
     else:
-        environ = json.loads(read_file(folder, "sqs.json"))
-        revocations = Revocations("Revocations", connect(environ, "dynamodb"))
+        client = connect(json.loads(read_file(folder, "sqs.json")), "dynamodb")
     try:
-        revocations.add(token_id, LONGEST_LIFE.total_seconds())
+        note_revocation(client, table or "Revocations", token_id)
     except (BotoCoreError, ClientError) as error:
         raise LocalError(f"the token is NOT revoked: {error}") from None
     say(
         f"Token {token_id} is revoked. Who used it lately is refused when the gateway asks again: "
         "within 5 minutes, or AuthorizerCacheSeconds."
+    )
+
+
+def note_revocation(client: Any, table: str, token_id: str) -> None:
+    """Put a token into the table of revoked ones, for as long as it may be valid.
+
+    client: of DynamoDB. Raises botocore's errors.
+    """
+    expires = int(time.time() + LONGEST_LIFE.total_seconds())
+    client.put_item(
+        TableName=table, Item={"tokenId": {"S": token_id}, "expiresAt": {"N": str(expires)}}
     )

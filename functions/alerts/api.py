@@ -18,9 +18,9 @@ from telemetry.errors import (
     InvalidRequest,
     UnsupportedEncoding,
 )
-from telemetry.faults import FAULT_ID, Acknowledged, acknowledge_fault
+from telemetry.faults import FAULT_ID, Acknowledged, Acknowledgement, acknowledge_fault
 from telemetry.observability import build_logger
-from telemetry.readings import Acknowledgement, parse_reading
+from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("alerts")

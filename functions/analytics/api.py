@@ -8,6 +8,26 @@ from aws_lambda_powertools.event_handler import Response
 
 from telemetry import __version__
 from telemetry.access import Access
+from telemetry.analytics_parameters import (
+    AfterFault,
+    AfterRank,
+    AfterReceipt,
+    Buckets,
+    Charging,
+    FleetEnd,
+    Hours,
+    OfBucket,
+    OfChargingStatus,
+    OfFaultState,
+    OfSort,
+    OfStatus,
+    PerformanceEnd,
+    TrendEnd,
+    VehicleIds,
+    WindowEnd,
+    WindowStart,
+    Zone,
+)
 from telemetry.answers import Service
 from telemetry.charging import Dashboard, Performance
 from telemetry.database import Database
@@ -32,29 +52,7 @@ from telemetry.live import (
     VehicleStates,
 )
 from telemetry.observability import build_logger
-from telemetry.parameters import (
-    AfterDevice,
-    AfterFault,
-    AfterRank,
-    AfterReceipt,
-    Buckets,
-    Charging,
-    FleetEnd,
-    Hours,
-    Limit,
-    OfBucket,
-    OfChargingStatus,
-    OfFaultState,
-    OfSort,
-    OfStatus,
-    OfVehicle,
-    PerformanceEnd,
-    TrendEnd,
-    VehicleIds,
-    WindowEnd,
-    WindowStart,
-    Zone,
-)
+from telemetry.parameters import AfterDevice, Limit, OfVehicle
 from telemetry.paths import MeterId, VehicleId
 from telemetry.receipts import (
     MeterReceipt,

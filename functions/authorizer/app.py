@@ -16,7 +16,7 @@ from telemetry.tokens import TokenRefused, read_keys, verify_token
 settings = Settings(os.environ)
 logger = build_logger("authorizer")
 keys = read_keys(settings.token_keys)
-revocations = Revocations(settings.revocations_table)
+revocations = Revocations(settings.revocations_table, settings.dynamodb_url, settings.access_key)
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:

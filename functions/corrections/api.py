@@ -1,14 +1,16 @@
 """What ops take out of the numbers: readings voided, voids withdrawn, devices erased."""
 
 import os
+from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
 
 from telemetry import erasures, http, voids
 from telemetry.access import Access
 from telemetry.bodies import receives
+from telemetry.corrections import ErasureRequest, VoidRequest
 from telemetry.database import Database
-from telemetry.erasures import Erasure, Erasures
+from telemetry.erasures import Erasure, Erasures, LastErasure
 from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -19,15 +21,18 @@ from telemetry.errors import (
     VoidNotFound,
 )
 from telemetry.observability import build_logger
-from telemetry.parameters import AfterErasure, AfterVoid, Limit, OfMeter, OfVehicle
-from telemetry.readings import ErasureRequest, VoidRequest, parse_reading
+from telemetry.parameters import Limit, OfMeter, OfVehicle, cursor_of
+from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
-from telemetry.voids import Void, Voids
+from telemetry.voids import LastVoid, Void, Voids
 
 logger = build_logger("corrections")
 settings = Settings(os.environ)
 database = Database(settings.database_url, password=settings.database_password)
 app = http.build_resolver(logger, enable_validation=True)
+
+AfterVoid = Annotated[LastVoid | None, *cursor_of(LastVoid)]
+AfterErasure = Annotated[LastErasure | None, *cursor_of(LastErasure)]
 
 
 @app.post(

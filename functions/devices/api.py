@@ -9,7 +9,7 @@ from telemetry import devices, http
 from telemetry.access import Access
 from telemetry.bodies import receives
 from telemetry.database import Database
-from telemetry.devices import DeclaredDevices, Device
+from telemetry.devices import DeclaredDevices, Device, DeviceDeclaration
 from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -20,7 +20,7 @@ from telemetry.errors import (
 from telemetry.observability import build_logger
 from telemetry.parameters import AfterDevice, Limit
 from telemetry.paths import DeviceId
-from telemetry.readings import DeviceDeclaration, check_id, parse_reading
+from telemetry.recognition import check_id, parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("devices")

@@ -7,23 +7,25 @@ from aws_lambda_powertools.event_handler import Response
 
 from telemetry.access import Access
 from telemetry.admission import Admission
-from telemetry.answers import BatchIngested, Ingested, Queued
 from telemetry.batches import Batch, BatchMode
 from telemetry.bodies import receives, receives_batch
 from telemetry.database import Database
-from telemetry.http import (
-    BATCH_DOCUMENTATION,
-    READING_DOCUMENTATION,
-    answer_batch,
-    answer_taken,
-    build_handler,
-    build_resolver,
-)
+from telemetry.http import build_handler, build_resolver
 from telemetry.ingestion import BACKFILL_TIMEOUT, TIME_LIMIT, Ingestion
 from telemetry.limits import DeviceLimit
 from telemetry.observability import build_logger
+from telemetry.outcomes import (
+    BATCH_DOCUMENTATION,
+    READING_DOCUMENTATION,
+    BatchIngested,
+    Ingested,
+    Queued,
+    answer_batch,
+    answer_taken,
+)
 from telemetry.queue import Queue
-from telemetry.readings import VehicleReading, parse_reading
+from telemetry.readings import VehicleReading
+from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
 from telemetry.streams import VEHICLES
 

@@ -19,10 +19,10 @@ from telemetry.errors import (
     UnsupportedEncoding,
     VehicleNotFound,
 )
-from telemetry.links import Link, Links
+from telemetry.links import Link, LinkRequest, Links
 from telemetry.observability import build_logger
 from telemetry.paths import VehicleId
-from telemetry.readings import AnyTime, Instant, LinkRequest, check_id, parse_reading
+from telemetry.recognition import AnyTime, Instant, check_id, parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("links")

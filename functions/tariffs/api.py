@@ -20,7 +20,7 @@ from telemetry.errors import (
 )
 from telemetry.observability import build_logger
 from telemetry.paths import MeterId
-from telemetry.readings import AnyTime, check_id
+from telemetry.recognition import AnyTime, check_id
 from telemetry.settings import Settings
 from telemetry.tariffs import FLEET, Tariff, Tariffs, parse_tariff
 

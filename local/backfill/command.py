@@ -19,7 +19,7 @@ from local.server import get_health
 from local.simulator.sender import Client, System, Unanswered
 from telemetry.batches import MOST_READINGS, MOST_REJECTIONS
 from telemetry.errors import FieldError
-from telemetry.readings import field_errors
+from telemetry.recognition import field_errors
 
 # Rows that are brought into the order of devices together: with a batch for each minute of 10,000
 # devices PostgreSQL stores a third of what it does of ten minutes for each of 1,000. And the rows

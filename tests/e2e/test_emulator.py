@@ -37,11 +37,10 @@ from local.databases import (
 from local.postgres import RunningPostgres, embedded_binaries, free_port, start_postgres
 from local.processes import Process
 from local.queues import Queues, connect
-from local.tokens import make_claims
+from local.tokens import make_claims, note_revocation
 from telemetry.access import Scope
 from telemetry.messages import pack
 from telemetry.readings import MeterReading
-from telemetry.revocations import Revocations
 from telemetry.streams import METERS
 from telemetry.tokens import name_key, sign_token
 from tests.conftest import FAST, Server
@@ -226,7 +225,7 @@ def test_a_request_is_let_in_by_its_token(deployment: Deployment) -> None:
     assert (status, answer["message"]) == (403, "This route needs the scope analytics:read")
     revoked, token_id = deployment.token(Scope.ANALYTICS_READ)
     table = deployment.outputs["RevocationsTable"]
-    Revocations(table, deployment.client("dynamodb")).add(token_id, SECONDS)
+    note_revocation(deployment.client("dynamodb"), table, token_id)
     assert ask(revoked) == (403, {"message": "Forbidden"})
 
 

@@ -25,7 +25,7 @@ from local.queues import make_queues
 from local.sqs import QueueServer
 from telemetry.bucket import Bucket
 from telemetry.database import Database, Row
-from telemetry.readings import LONGEST_FIELD_NAME
+from telemetry.recognition import LONGEST_FIELD_NAME
 from tests.wire import Wire
 
 _buckets = count()

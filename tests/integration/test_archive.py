@@ -31,13 +31,13 @@ from telemetry.archived_voids import ArchivedVoids
 from telemetry.bucket import Bucket
 from telemetry.charging import Performance
 from telemetry.database import Database, Row, connect
-from telemetry.devices import declare_device
+from telemetry.devices import DeviceDeclaration, declare_device
 from telemetry.errors import ArchiveDamaged, ArchiveDiffers, ArchiveUnavailable, DayNotArchived
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
-from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
+from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
 from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading

@@ -18,8 +18,9 @@ from psycopg import sql
 from local.databases import DatabaseUrls
 from telemetry.archive import Archive
 from telemetry.bucket import Bucket
+from telemetry.corrections import ErasureRequest
 from telemetry.database import Database, Row, connect
-from telemetry.devices import declare_device
+from telemetry.devices import DeviceDeclaration, declare_device
 from telemetry.eraser import Eraser
 from telemetry.erasures import list_erasures, request_erasure
 from telemetry.errors import ArchiveUnavailable
@@ -28,7 +29,7 @@ from telemetry.links import link_vehicle
 from telemetry.maintenance import Maintenance, alone
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
-from telemetry.readings import DeviceDeclaration, ErasureRequest, MeterReading, VehicleReading
+from telemetry.readings import MeterReading, VehicleReading
 from telemetry.rules import Rules
 from telemetry.store import store_meter_readings, store_vehicle_readings
 from telemetry.summaries import refresh_summaries

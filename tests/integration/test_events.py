@@ -20,7 +20,7 @@ EVENTS = {
 
 @unpooled
 def test_each_function_takes_its_event(urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DEFAULT_REGION", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+    for name in ("DEFAULT_REGION", "REGION", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.setenv(f"AWS_{name}", "none")
     functions = dict(read_local_template({**urls.environment, "AUTH": "token"}).functions)
     assert set(EVENTS) == set(functions)

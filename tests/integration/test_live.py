@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from telemetry import live
 from telemetry.database import Database, Row
 from telemetry.live import DeviceSelection, LiveDevices, Liveness, Status
-from telemetry.pages import decode_cursor
+from telemetry.pages import LastDevice, decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import store_meter_readings, store_vehicle_readings
 from tests.conftest import unpooled
@@ -211,7 +211,7 @@ def pages(fetch: Any, status: Status | None, limit: int) -> Sequence[list[Any]]:
         found.append(page.items)
         if page.next_cursor is None:
             return found
-        after = decode_cursor(live.LastDevice, page.next_cursor)
+        after = decode_cursor(LastDevice, page.next_cursor)
 
 
 def test_a_device_that_reports_while_pages_are_read_is_listed_once(api: Api) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from local.databases import OWNER, DatabaseUrls
 from telemetry.database import Database, connect
-from telemetry.devices import declare_device
+from telemetry.devices import DeviceDeclaration, declare_device
 from telemetry.fleet import FleetSelection, FleetSort, LastRank, report_fleet
-from telemetry.live import DeviceSelection, LastDevice, LiveDevices, Liveness
-from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
+from telemetry.live import DeviceSelection, LiveDevices, Liveness
+from telemetry.pages import LastDevice
+from telemetry.readings import MeterReading, VehicleReading
 from telemetry.receipts import (
     LastReceipt,
     ReceiptSelection,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
-from telemetry.devices import declare_device, find_device
-from telemetry.readings import DeviceDeclaration, MeterReading, VehicleReading
+from telemetry.devices import DeviceDeclaration, declare_device, find_device
+from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,

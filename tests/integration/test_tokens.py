@@ -17,11 +17,10 @@ from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.queues import connect
 from local.sqs import QueueServer
-from local.tokens import make_claims
+from local.tokens import make_claims, note_revocation
 from telemetry.access import ROUTES, Scope
 from telemetry.database import Row
 from telemetry.faults import FAULT_ID
-from telemetry.revocations import Revocations
 from telemetry.tokens import Claims, name_key, sign_token
 from tests.integration.conftest import Answer, Api
 
@@ -50,7 +49,7 @@ class Guarded:
         keys = ",".join(name_key(key.public_key()) for key in (KEY, NEXT_KEY))
         changes = {"AUTH": "token", "TOKEN_KEYS": keys, **tables.environment, **changes}
         self.api = Api(urls, **changes)
-        self.revocations = Revocations("Revocations", connect(tables.environment, "dynamodb"))
+        self.tables = connect(tables.environment, "dynamodb")
 
     def issue(
         self, *scopes: Scope, meters: Iterable[str] = (), vehicles: Iterable[str] = ()
@@ -60,6 +59,9 @@ class Guarded:
     def send(self, token: str, method: str, target: str, body: object = None) -> Answer:
         raw = b"" if body is None else json.dumps(body).encode()
         return self.api.request(method, target, raw, {"Authorization": f"Bearer {token}"})
+
+    def revoke(self, claims: Claims) -> None:
+        note_revocation(self.tables, "Revocations", claims.jti)
 
     def close(self) -> None:
         self.api.close()
@@ -276,7 +278,7 @@ def test_a_revoked_token_is_refused_also_while_the_database_is_away(
         token = sign_token(claims, KEY)
         reading = {"meterId": "MTR-1", **METER}
         assert guarded.send(token, "POST", "/ingest/meter", reading).status == 202
-        guarded.revocations.add(claims.jti, 60)
+        guarded.revoke(claims)
         answer = guarded.send(token, "POST", "/ingest/meter", reading)
         assert (answer.status, answer.body) == (403, {"message": "Forbidden"})
         still = guarded.send(sign_token(other, KEY), "POST", "/ingest/meter", reading)
@@ -293,7 +295,7 @@ def test_the_gateway_remembers_a_token_for_as_long_as_the_template_says(
         claims = make_claims("x", [Scope.ANALYTICS_READ])
         token = sign_token(claims, KEY)
         assert guarded.send(token, "GET", "/v1/live/meters").status == 200
-        guarded.revocations.add(claims.jti, 60)
+        guarded.revoke(claims)
         assert guarded.send(token, "GET", "/v1/live/vehicles").status == 200
         later = time.monotonic() + 61
         monkeypatch.setattr("local.gateway.time.monotonic", lambda: later)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from telemetry.database import Row
-from telemetry.readings import MOST_MESSAGE_BYTES
+from telemetry.recognition import MOST_MESSAGE_BYTES
 from tests.integration.conftest import Api
 
 METER: dict[str, Any] = {

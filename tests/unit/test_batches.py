@@ -8,7 +8,9 @@ import pytest
 
 from telemetry.batches import MOST_READINGS, parse_batch
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
-from telemetry.readings import Acknowledgement, MeterReading, VehicleReading, parse_reading
+from telemetry.faults import Acknowledgement
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.recognition import parse_reading
 from telemetry.streams import METERS
 from tests.integration.test_validation import METER, VEHICLE, WRONG_VALUES
 

@@ -9,18 +9,18 @@ import pytest
 from botocore.session import Session
 
 import telemetry
-from telemetry.credentials import AccessKey, sign_token
+from telemetry.credentials import sign_token
 from telemetry.errors import SettingInvalid, SettingMissing
 from telemetry.settings import Settings
+from telemetry.signatures import AccessKey
 
 URL = "postgresql://telemetry_ingest@proxy.example:5432/telemetry?sslmode=verify-full"
-KEY = AccessKey(
-    "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCY", "a/session+token==", "eu-central-1"
-)
+TOKEN = "a/session+token=="
+KEY = AccessKey("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCY", TOKEN, "eu-central-1")
 ENVIRON = {
     "AWS_ACCESS_KEY_ID": KEY.id,
     "AWS_SECRET_ACCESS_KEY": KEY.secret,
-    "AWS_SESSION_TOKEN": KEY.session_token,
+    "AWS_SESSION_TOKEN": TOKEN,
     "AWS_REGION": KEY.region,
 }
 

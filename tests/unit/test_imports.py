@@ -19,12 +19,46 @@ COSTLY = {
     "aws_xray_sdk",
     "aws_lambda_powertools.event_handler.openapi.swagger_ui",
     "pydantic.v1",
-    "urllib3",
 }
 OPENAPI = {
     "aws_lambda_powertools.event_handler.openapi.models",
     "aws_lambda_powertools.event_handler.openapi.params",
     "aws_lambda_powertools.event_handler.middlewares.openapi_validation",
+}
+OF_AUTHORIZER = {"jwt", "cryptography", "urllib3", "telemetry.tokens", "telemetry.revocations"}
+# The authorizer knows nothing of readings, and asks no database.
+NOT_OF_AUTHORIZER = {
+    *("psycopg", "telemetry.database", "telemetry.readings", "telemetry.answers", "telemetry.http")
+}
+# Modules that are one function's, or a few functions', with models that take time to build.
+READINGS = {"readings", "store", "messages"}
+INGESTS = {*READINGS, "admission", "ingestion", "outcomes"}
+WORKS = {*READINGS, "worker"}
+REPORTS = {"charging", "fleet", "live", "receipts", "reports", "trends", "analytics_parameters"}
+OF_SOME = {
+    *INGESTS,
+    *WORKS,
+    *REPORTS,
+    *("corrections", "devices", "erasures", "faults", "links", "pages", "parameters"),
+    *("tables", "tariffs", "voids"),
+}
+LOADS: dict[str, set[str]] = {
+    "IngestMeterFunction": INGESTS,
+    "IngestVehicleFunction": INGESTS,
+    "MeterWorkerFunction": WORKS,
+    "VehicleWorkerFunction": WORKS,
+    "MeterBackfillFunction": WORKS,
+    "VehicleBackfillFunction": WORKS,
+    "LinksFunction": {"links"},
+    "DevicesFunction": {"devices", "pages", "parameters"},
+    "TariffsFunction": {"tariffs"},
+    "AnalyticsFunction": {*REPORTS, "faults", "pages", "parameters", "tables"},
+    "AuthorizerFunction": set(),
+    "FaultMonitorFunction": {"faults", "pages"},
+    "AcknowledgeFunction": {"faults", "pages"},
+    "CorrectionsFunction": {"corrections", "erasures", "voids", "pages", "parameters"},
+    "MigrateFunction": set(),
+    "MaintainFunction": set(),
 }
 CODE = """
 import importlib.util, json, sys
@@ -64,9 +98,7 @@ def test_an_entry_point_loads_no_more_than_it_needs(name: str) -> None:
         *("DevicesFunction", "TariffsFunction"),
     }
     forbidden = COSTLY if with_openapi else COSTLY | OPENAPI
-    if name == "AuthorizerFunction":  # not on the way of readings either, and asks a table
-        forbidden = OPENAPI
-    else:
-        forbidden |= {"jwt", "cryptography", "telemetry.tokens", "telemetry.revocations"}
+    forbidden = forbidden | (NOT_OF_AUTHORIZER if name == "AuthorizerFunction" else OF_AUTHORIZER)
     assert loaded & forbidden == set()
     assert "telemetry.settings" in loaded
+    assert {module for module in OF_SOME if f"telemetry.{module}" in loaded} == LOADS[name]

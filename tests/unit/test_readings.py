@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from pydantic_core import PydanticCustomError
 
-from telemetry.readings import parse_time
+from telemetry.recognition import parse_time
 
 TIME = "2026-02-10T10:00:00Z"
 # Digits, what stands between them in this form or in others of ISO 8601, and what is neither.

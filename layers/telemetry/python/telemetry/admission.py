@@ -16,7 +16,6 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 from telemetry.access import Identity, Scope
 from telemetry.batches import Batch, BatchMode, Rejection
 from telemetry.database import Database
-from telemetry.devices import find_registers
 from telemetry.errors import (
     DatabaseUnavailable,
     DeviceNotCovered,
@@ -26,10 +25,16 @@ from telemetry.errors import (
     TooManyReadings,
 )
 from telemetry.limits import DeviceLimit
-from telemetry.readings import MOST_KWH, MeterReading, Reading, VehicleReading
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.recognition import MOST_KWH, Reading
 
 Refusal = DeviceNotCovered | TooManyReadings | InvalidRequest
 AnyReading = MeterReading | VehicleReading
+
+# A register may be part of what is queued for a while after its device reports none any more.
+_WITH_REGISTER = """
+    SELECT device_id FROM devices WHERE device_id = ANY (%s) AND lower(registers) < %s
+"""
 
 _TOO_GREAT = (
     f"Input should be less than or equal to {MOST_KWH}, unless the device is declared to report "
@@ -117,11 +122,12 @@ class Admission:
 
         While the database is away nobody knows: then the worker decides, who finds it again.
         """
-        devices = {reading.device_id for reading in great.values()}
+        devices = list({reading.device_id for reading in great.values()})
         try:
-            registers = find_registers(self._database, devices, datetime.now(UTC))
+            found = self._database.fetch(_WITH_REGISTER, (devices, datetime.now(UTC)))
         except DatabaseUnavailable:
             return {}
+        registers = {device for (device,) in found}
         return {
             position: InvalidRequest([FieldError(reading.ENERGY, _TOO_GREAT)])
             for position, reading in great.items()

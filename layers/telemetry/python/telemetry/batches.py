@@ -15,7 +15,7 @@ from pydantic_core import (
 )
 
 from telemetry.errors import FieldError, InvalidRequest
-from telemetry.readings import Reading, field_errors, repeats_names
+from telemetry.recognition import Reading, field_errors, repeats_names
 from telemetry.repetition import Repetition, read_json
 
 MOST_READINGS = 10_000

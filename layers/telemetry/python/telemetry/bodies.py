@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 
 from telemetry.batches import BatchMode, parse_batch
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest, UnsupportedEncoding
-from telemetry.readings import Reading
+from telemetry.recognition import Reading
 
 Event = dict[str, Any]
 Answer = TypeVar("Answer")

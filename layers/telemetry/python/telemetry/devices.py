@@ -3,7 +3,6 @@
 The work is done by the stored functions of migration 0011, which also says what a register counts.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,9 +11,8 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import DeviceNotDeclared
-from telemetry.live import LastDevice
-from telemetry.pages import Page, encode_cursor
-from telemetry.readings import DeviceDeclaration
+from telemetry.pages import LastDevice, Page, encode_cursor
+from telemetry.recognition import MOST_REGISTER_KWH, Message
 
 MOST_EVENTS = 100
 
@@ -33,10 +31,35 @@ _EVENTS = """
     SELECT stream, "timestamp", event, register_kwh, previous_kwh FROM register_events
     WHERE device_id = %s ORDER BY "timestamp" DESC LIMIT %s
 """
-# A register may be part of what is queued for a while after its device reports none any more.
-_WITH_REGISTER = """
-    SELECT device_id FROM devices WHERE device_id = ANY (%s) AND lower(registers) < %s
-"""
+
+
+class DeviceDeclaration(Message):
+    """What a device reports as energy."""
+
+    TEXTS = 1
+
+    energy: Literal["interval", "register"] = Field(
+        description="interval: the energy of the interval that ends at each timestamp. register: "
+        "what its meter shows, which only grows; the energy is what it has grown by",
+        examples=["register"],
+    )
+    register_modulus: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_REGISTER_KWH,
+        description="Where the register begins anew at 0 (kWh); left out, nowhere known",
+        examples=[1_000_000],
+        json_schema_extra={"unit": "kWh"},
+    )
+    max_power_kw: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="What the device can deliver (kW): a register that grows faster has jumped; "
+        "left out, 1000",
+        examples=[22],
+        json_schema_extra={"unit": "kW"},
+    )
 
 
 class RegisterEvent(Answer):
@@ -162,8 +185,3 @@ def _declared(row: Row) -> dict[str, Any]:
         "max_power_kw": max_power,
         "declared_at": declared_at.astimezone(UTC),
     }
-
-
-def find_registers(database: Database, device_ids: Iterable[str], now: datetime) -> set[str]:
-    """Return those of the devices that report a register, or did. Raises DatabaseUnavailable."""
-    return {device for (device,) in database.fetch(_WITH_REGISTER, (list(device_ids), now))}

@@ -11,9 +11,9 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from telemetry.answers import Answer
+from telemetry.corrections import ErasureRequest
 from telemetry.database import Database, Row
 from telemetry.pages import Page, encode_cursor
-from telemetry.readings import ErasureRequest
 from telemetry.voids import Statement, Stream
 
 _REQUEST = "SELECT * FROM request_erasure(%s, %s, %s, %s, %s)"

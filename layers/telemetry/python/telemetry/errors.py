@@ -301,6 +301,13 @@ class DefaultPartitionMixed(TelemetryError):
         )
 
 
+class RevocationsUnavailable(TelemetryError):
+    """It is not known whether a token was revoked."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the table of revoked tokens does not answer: {reason}")
+
+
 class ArchiveUnavailable(TelemetryError):
     """The bucket of the archive cannot be reached, or refuses."""
 

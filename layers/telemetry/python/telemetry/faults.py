@@ -14,6 +14,7 @@ from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import FaultCleared, FaultNotFound
 from telemetry.pages import Page, encode_cursor
+from telemetry.recognition import TEXT, Message
 
 FAULT_ID = "6f1c5bd0-3c57-4d0a-9a0b-b1a1b4b9a1c2"  # an example
 
@@ -36,6 +37,21 @@ _LIST = """
     LIMIT %(most)s
 """
 _ACKNOWLEDGE = "SELECT acknowledge_fault(%s, %s, %s)"
+
+
+class Acknowledgement(Message):
+    """Who looks after a fault."""
+
+    by: str = Field(
+        min_length=1, max_length=200, pattern=TEXT, description="Who", examples=["Ada Lovelace"]
+    )
+    why: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=TEXT,
+        description="What is known, or done about it",
+        examples=["Charger is to be replaced on Friday"],
+    )
 
 
 class Evidence(Answer):

@@ -33,7 +33,7 @@ from telemetry.figures import (
     rounded_ratio,
 )
 from telemetry.pages import Page, encode_cursor
-from telemetry.readings import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
+from telemetry.recognition import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 from telemetry.reports import DAY, LONGEST_WINDOW, window_bounds
 from telemetry.rules import Rules
 from telemetry.summaries import last_whole_hour

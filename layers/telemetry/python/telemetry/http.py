@@ -1,8 +1,8 @@
-"""HTTP as every function speaks it: bodies recognised, models rendered, one shape of errors."""
+"""HTTP as every function speaks it: models rendered, one shape of errors, a request's id."""
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,29 +16,17 @@ from pydantic import BaseModel
 
 from telemetry.access import Access
 from telemetry.answers import (
-    BatchIngested,
-    BatchRefused,
     ErrorAnswer,
-    Ingested,
-    Queued,
-    RejectedItem,
 )
-from telemetry.batches import MOST_REJECTIONS, Batch, Rejection
 from telemetry.errors import (
-    BatchInvalid,
-    BatchNotAdmitted,
-    BodyTooLarge,
     FieldError,
     InternalError,
     InvalidRequest,
     NotAuthenticated,
-    NothingTaken,
     RouteNotFound,
     ScopeMissing,
     TelemetryError,
-    UnsupportedEncoding,
 )
-from telemetry.ingestion import Taken
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
@@ -66,7 +54,7 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
             # Names only: what was sent is the client's data.
             fields = [entry.field for entry in error.errors]
             logger.info("request refused", status=error.status, fields=fields)
-        return _response(error.status, _error_answer(resolver.current_event.path, error), error)
+        return answer(error.status, describe_error(resolver.current_event.path, error), error)
 
     def answer_bad_parameters(error: RequestValidationError) -> Response[ErrorAnswer]:
         fields = [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
@@ -102,83 +90,6 @@ def documents(
     }
 
 
-READING_DOCUMENTATION: Any = {
-    "tags": ["Ingestion"],
-    "status_code": 201,
-    "responses": documents(
-        Ingested, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, NothingTaken
-    )
-    | documents(Queued, 202),
-}
-BATCH_DOCUMENTATION: Any = {
-    "tags": ["Ingestion"],
-    "status_code": 201,
-    "responses": documents(BatchIngested, 201, UnsupportedEncoding, BodyTooLarge, NothingTaken)
-    | documents(BatchIngested, 202)
-    | documents(BatchIngested, 207)
-    | {
-        400: {
-            "description": "Not one item was taken, or the body is no array of readings.",
-            "content": {"application/json": {"model": BatchRefused | ErrorAnswer}},
-        }
-    },
-}
-
-
-def answer_taken(name: str, reading_id: str, taken: Taken) -> Response[Ingested | Queued]:
-    """Answer for one reading: 201 where it is committed, 202 where it is in the queue."""
-    subject = f"{name.capitalize()} {reading_id} data"
-    if taken.status == "stored":
-        return _response(201, Ingested(message=f"{subject} ingested successfully"))
-    return _response(202, Queued(message=f"{subject} queued"))
-
-
-def answer_batch(
-    resolver: APIGatewayHttpResolver, batch: Batch[Any], taken: Taken | None
-) -> Response[BatchIngested]:
-    """Answer for a batch, of which nothing was valid where taken is None.
-
-    201 all stored, 202 all queued, 207 some not taken. None taken: what all items have in common
-    (403, 429), else 400.
-    """
-    again = [FieldError("body", str(NothingTaken()))]
-    rejections = batch.rejections + [
-        Rejection(batch.indexes[position], 503, again)
-        for position in (taken.not_taken if taken else ())
-    ]
-    rejections.sort(key=lambda rejection: rejection.index)
-    accepted = len(batch.readings) - len(taken.not_taken if taken else ())
-    noun = "reading" if accepted == 1 else "readings"
-    fields: dict[str, Any] = {
-        "success": not rejections,
-        "status": taken.status if taken else "refused",
-        "message": f"{accepted:,} {noun} {taken.status if taken else 'taken'}",
-        "accepted": accepted,
-        "duplicate": taken.resent.duplicates if taken and taken.resent else None,
-        "corrected": taken.resent.corrections if taken and taken.resent else None,
-        "rejected": len(rejections),
-        "rejections": [
-            RejectedItem(index=each.index, status=each.status, errors=list(each.errors))
-            for each in rejections[:MOST_REJECTIONS]
-        ],
-        "rejections_omitted": max(0, len(rejections) - MOST_REJECTIONS),
-    }
-    if taken is None:
-        refusal = _refusal_of_all(rejections)
-        error = _error_answer(resolver.current_event.path, refusal)
-        return _response(refusal.status, BatchRefused(**fields | dict(error)), refusal)
-    all_taken = 201 if taken.status == "stored" else 202
-    return _response(207 if rejections else all_taken, BatchIngested(**fields))
-
-
-def _refusal_of_all(rejections: Sequence[Rejection]) -> TelemetryError:
-    """Return what all items of a batch have in common, of which none is taken."""
-    first = rejections[0]
-    if first.status == 400 or any(each.status != first.status for each in rejections):
-        return BatchInvalid()
-    return BatchNotAdmitted(first.status, max(each.retry_after or 0 for each in rejections))
-
-
 def build_handler(resolver: APIGatewayHttpResolver, logger: Logger, access: Access) -> Handler:
     """Return the Lambda handler, which answers requests that access allows.
 
@@ -210,12 +121,13 @@ def _plain_answer(event: Event, error: TelemetryError) -> dict[str, Any]:
     return {
         "statusCode": error.status,
         "headers": {"Content-Type": "application/json"},
-        "body": _render(_error_answer(event["rawPath"], error)),
+        "body": _render(describe_error(event["rawPath"], error)),
         "isBase64Encoded": False,
     }
 
 
-def _response(status: int, body: Body, error: TelemetryError | None = None) -> Response[Body]:
+def answer(status: int, body: Body, error: TelemetryError | None = None) -> Response[Body]:
+    """Answer with a model; where that tells of an error, with when to come again."""
     again = error.retry_after if error else None
     return Response(
         status_code=status,
@@ -225,7 +137,8 @@ def _response(status: int, body: Body, error: TelemetryError | None = None) -> R
     )
 
 
-def _error_answer(path: str, error: TelemetryError) -> ErrorAnswer:
+def describe_error(path: str, error: TelemetryError) -> ErrorAnswer:
+    """Return what a request for a path that an error ended is answered with."""
     return ErrorAnswer(
         status_code=error.status,
         path=path,

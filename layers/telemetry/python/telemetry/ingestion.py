@@ -13,7 +13,7 @@ from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable, NothingTaken, QueueUnavailable
 from telemetry.messages import pack
 from telemetry.queue import Queue
-from telemetry.readings import Reading
+from telemetry.recognition import Reading
 from telemetry.store import Resent
 from telemetry.streams import Stream
 

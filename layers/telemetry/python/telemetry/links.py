@@ -11,6 +11,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import LinkNotFound, VehicleNotFound
+from telemetry.recognition import DEVICE_ID, Instant, Message
 
 MOST_LINKS = 1_000
 
@@ -18,6 +19,21 @@ MOST_LINKS = 1_000
 _LINK = "SELECT * FROM link_vehicle(%s, %s, %s, %s)"
 _UNLINK = "SELECT * FROM unlink_vehicle(%s, %s)"
 _LIST = "SELECT * FROM list_links(%s, %s, %s)"
+
+
+class LinkRequest(Message):
+    """A meter that feeds a vehicle."""
+
+    TEXTS = 2
+    OPTIONAL_TEXTS = ("valid_from",)
+
+    meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
+    valid_from: Instant | None = Field(
+        default=None,
+        description="From when on (RFC 3339, offset required), from 2000-01-01 to 5 minutes from "
+        "now; left out, from now on",
+        examples=["2026-02-10T10:00:00Z"],
+    )
 
 
 class Link(Answer):

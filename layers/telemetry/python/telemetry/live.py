@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import MeterNotFound, VehicleNotFound
-from telemetry.pages import Page, encode_cursor
-from telemetry.readings import DEVICE_ID
+from telemetry.pages import LastDevice, Page, encode_cursor
 from telemetry.receipts import MeterValues, VehicleValues
 
 # At most so many devices are looked at for a page; each takes about a microsecond.
@@ -102,12 +101,6 @@ class VehicleStates(Page[VehicleState]):
 
     A page that is filtered may hold fewer items than asked for, even none, while there are more.
     """
-
-
-class LastDevice(BaseModel):
-    """Where a page of devices ended."""
-
-    device_id: str = Field(pattern=DEVICE_ID)
 
 
 _METER_COLUMNS = "meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage"

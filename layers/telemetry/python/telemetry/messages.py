@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from telemetry.batches import MOST_READINGS, judge_items
 from telemetry.errors import MessageUnusable
-from telemetry.readings import DeviceTime, Reading, field_errors
+from telemetry.recognition import DeviceTime, Reading, field_errors
 from telemetry.streams import Stream
 
 # A message of SQS has at most 1 MiB, attributes included; a dead letter carries its reason in one.

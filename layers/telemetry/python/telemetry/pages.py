@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from telemetry.answers import Answer
+from telemetry.recognition import DEVICE_ID
 
 Item = TypeVar("Item", bound=Answer)
 Position = TypeVar("Position", bound=BaseModel)
@@ -25,6 +26,12 @@ class Page(Answer, Generic[Item]):
         description="`cursor` of the next page; null where there is nothing more",
         examples=["eyJkZXZpY2VfaWQiOiJWRUgtMDAxIn0"],
     )
+
+
+class LastDevice(BaseModel):
+    """Where a page of devices ended, which are in the order of their ids."""
+
+    device_id: str = Field(pattern=DEVICE_ID)
 
 
 def encode_cursor(position: BaseModel) -> str:

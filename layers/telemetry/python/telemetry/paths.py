@@ -4,7 +4,7 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Path
 
-from telemetry.readings import DEVICE_ID
+from telemetry.recognition import DEVICE_ID
 
 VehicleId = Annotated[
     str,

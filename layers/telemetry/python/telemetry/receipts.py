@@ -10,7 +10,7 @@ from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import FieldError, InvalidRequest, MeterNotFound, VehicleNotFound
 from telemetry.pages import Item, Page, encode_cursor
-from telemetry.readings import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
+from telemetry.recognition import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 
 DEFAULT_WINDOW = timedelta(hours=24)
 

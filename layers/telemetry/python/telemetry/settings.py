@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from telemetry.credentials import AccessKey, Password, read_secret, sign_token
+from telemetry.credentials import Password, read_secret, sign_token
 from telemetry.errors import SettingInvalid, SettingMissing
+from telemetry.signatures import AccessKey, regional_url
 
 MOST_FAULT_HOURS = 744
 
@@ -41,14 +42,19 @@ class Settings:
         if source == "url":
             return None
         if source == "iam":
-            try:
-                key = AccessKey.from_environment(self._environ)
-            except KeyError as error:
-                raise SettingMissing(error.args[0]) from None
+            key = self.access_key
             return lambda url: sign_token(url, key, datetime.now(UTC))
         if source.startswith("arn:"):
             return lambda _url: read_secret(source)
         raise SettingInvalid("DATABASE_PASSWORD_FROM", source, "url, iam or the ARN of a secret")
+
+    @property
+    def access_key(self) -> AccessKey:
+        """`AWS_ACCESS_KEY_ID` and its kin: what the function runs with."""
+        try:
+            return AccessKey.from_environment(self._environ)
+        except KeyError as error:
+            raise SettingMissing(error.args[0]) from None
 
     @property
     def queue_url(self) -> str:
@@ -125,6 +131,16 @@ class Settings:
     def revocations_table(self) -> str:
         """`REVOCATIONS_TABLE`: the DynamoDB table with the ids of revoked tokens."""
         return self._read("REVOCATIONS_TABLE")
+
+    @property
+    def dynamodb_url(self) -> str:
+        """`AWS_ENDPOINT_URL_DYNAMODB`, else `AWS_ENDPOINT_URL`: where DynamoDB is.
+
+        As AWS' own clients read them. Without either, it is the one of the region.
+        """
+        names = ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
+        given = next(filter(None, map(self._environ.get, names)), None)
+        return given or regional_url("dynamodb", self.access_key.region)
 
     @property
     def pairs_by_name(self) -> bool:

@@ -7,7 +7,8 @@ from operator import attrgetter
 from typing import Any, Generic
 
 from telemetry.database import Database
-from telemetry.readings import MeterReading, Reading, VehicleReading
+from telemetry.readings import MeterReading, VehicleReading
+from telemetry.recognition import Reading
 from telemetry.store import (
     Receipts,
     Resent,

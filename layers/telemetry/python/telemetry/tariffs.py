@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import FieldError, InvalidRequest, TariffNotFound, TariffRefused
-from telemetry.readings import (
+from telemetry.recognition import (
     FIRST_TIME_TOO_FAR,
     OLDEST_TIMESTAMP,
     Message,

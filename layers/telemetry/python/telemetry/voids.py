@@ -10,10 +10,10 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from telemetry.answers import Answer
+from telemetry.corrections import VoidRequest
 from telemetry.database import Database, Row
 from telemetry.errors import ReadingNotFound, VoidNotFound
 from telemetry.pages import Page, encode_cursor
-from telemetry.readings import VoidRequest
 
 Stream = Literal["meter", "vehicle"]
 

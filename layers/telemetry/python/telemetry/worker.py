@@ -11,7 +11,7 @@ from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable, MessageUnusable, QueueUnavailable
 from telemetry.messages import Message, unpack
 from telemetry.queue import Queue
-from telemetry.readings import Reading
+from telemetry.recognition import Reading
 from telemetry.streams import Stream
 
 # A message that could not be stored this often, because the database was away, is put on the queue
