@@ -13,6 +13,7 @@ from telemetry.alerts import (
 from telemetry.database import connect
 from telemetry.metrics import report_count
 from telemetry.observability import build_logger
+from telemetry.recognition import format_time
 from telemetry.rules import Rules
 from telemetry.settings import Settings
 from telemetry.targets import open_target
@@ -46,7 +47,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
                 report_count(stack_name, "UnpublishedAlerts", count_unpublished(connection))
     logger.info("faults are judged", until=until, published=[each.id for each in published])
     return {
-        "timeWindowEnd": until.isoformat().replace("+00:00", "Z"),
+        "timeWindowEnd": format_time(until),
         "published": len(published),
         "first": [each.model_dump(mode="json", by_alias=True) for each in published[:MOST_SHOWN]],
     }

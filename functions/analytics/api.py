@@ -98,14 +98,10 @@ def describe() -> Service:
 def health() -> Response[Health]:
     """Answer 503 where the database cannot be reached, a migration or partitions are missing."""
     found = check_health(database, datetime.now(UTC))
-    return Response(
-        status_code=200 if found.status == "ok" else 503,
-        content_type="application/json",
-        headers={}
-        if found.status == "ok"
-        else {"Retry-After": str(DatabaseUnavailable.retry_after)},
-        body=found,
-    )
+    if found.status == "ok":
+        return Response(200, "application/json", found)
+    again = {"Retry-After": str(DatabaseUnavailable.retry_after)}
+    return Response(503, "application/json", found, again)
 
 
 @app.get(

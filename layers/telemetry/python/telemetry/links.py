@@ -11,7 +11,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import LinkNotFound, VehicleNotFound
-from telemetry.recognition import DEVICE_ID, Instant, Message
+from telemetry.recognition import DEVICE_ID, Instant, Message, format_time
 
 MOST_LINKS = 1_000
 
@@ -109,7 +109,7 @@ def list_links(
     return Links(
         vehicle_id=vehicle_id,
         links=links,
-        next_cursor=links[-1].valid_from.isoformat().replace("+00:00", "Z") if more else None,
+        next_cursor=format_time(links[-1].valid_from) if more else None,
     )
 
 

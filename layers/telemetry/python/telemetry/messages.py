@@ -11,7 +11,7 @@ them has is left out.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from telemetry.batches import MOST_READINGS, judge_items
 from telemetry.errors import MessageUnusable
-from telemetry.recognition import DeviceTime, Reading, field_errors
+from telemetry.recognition import DeviceTime, Reading, field_errors, format_time
 from telemetry.streams import Stream
 
 # A message of SQS has at most 1 MiB, attributes included; a dead letter carries its reason in one.
@@ -62,7 +62,7 @@ def pack(
     body = json.dumps(
         {"stream": stream.name, "receivedAt": received_at, "readings": there},
         separators=(",", ":"),
-        default=_format_time,
+        default=format_time,
     )
     if len(body) <= MOST_MESSAGE_BYTES:  # all of it is ASCII
         return [(len(readings), body)]
@@ -97,10 +97,6 @@ def unpack(stream: Stream[Reading], body: str) -> Message[Reading]:
             f"reading {first.index}: {_summarize(first.errors)}"
         )
     return Message(batch.readings, envelope.received_at)
-
-
-def _format_time(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _summarize(errors: Sequence[Any]) -> str:

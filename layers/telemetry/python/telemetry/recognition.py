@@ -59,6 +59,11 @@ def parse_time(value: object) -> datetime:
     )
 
 
+def format_time(time: datetime) -> str:
+    """Return an aware time as parse_time reads it, in UTC."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def _device_time(value: object) -> datetime:
     time = parse_time(value)
     if time < OLDEST_TIMESTAMP:

@@ -30,7 +30,7 @@ class Revocations:
         self._table, self._url, self._key = table, url, key
         self._host = urlsplit(url).netloc
         self._http = PoolManager(
-            # Made here, where Lambda gives more of a processor than in a request; 20 ms of it.
+            # One for all connections: it takes 20 ms to make.
             ssl_context=ssl.create_default_context(),
             timeout=Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
             # None of the methods is excepted: to read is safe to repeat, also by POST.
