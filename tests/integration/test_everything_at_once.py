@@ -54,7 +54,7 @@ from tests.integration.test_registers import MODULUS, MOST_KW, expected_energies
 
 pytestmark = unpooled  # the maintenance is direct
 
-EXAMPLES = int(os.environ.get("EVERYTHING_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("EVERYTHING_EXAMPLES", "5"))
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
