@@ -745,12 +745,20 @@ PERFORM sum_meter_days(array_agg(meter_id), array_agg(day))
     SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
     WHERE meter_id = asked.device_id AND updated_at <= asked.asked_at
       AND last_timestamp > of_day AND last_timestamp <= until;
+    -- That may be in the archive alone.
     UPDATE meter_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh,
+        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
     FROM (
-        SELECT * FROM meter_telemetry_history
-        WHERE meter_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+        SELECT * FROM (
+            (SELECT * FROM meter_telemetry_history
+             WHERE meter_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::meter_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
     ) AS newest
     WHERE live.meter_id = asked.device_id AND live.last_timestamp = '-infinity';
 
@@ -885,12 +893,20 @@ UPDATE vehicle_live_status
     SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
     WHERE vehicle_id = asked.device_id AND updated_at <= asked.asked_at
       AND last_timestamp > of_day AND last_timestamp <= until;
+    -- That may be in the archive alone.
     UPDATE vehicle_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh,
+        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
     FROM (
-        SELECT * FROM vehicle_telemetry_history
-        WHERE vehicle_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+        SELECT * FROM (
+            (SELECT * FROM vehicle_telemetry_history
+             WHERE vehicle_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
     ) AS newest
     WHERE live.vehicle_id = asked.device_id AND live.last_timestamp = '-infinity';
 
