@@ -16,9 +16,17 @@ from types import FrameType
 
 from rich.console import Console
 
-from faults.checker import find_strangers, judge, judge_queues, judge_requests, read_stored
+from faults.checker import (
+    find_strangers,
+    judge,
+    judge_queues,
+    judge_registers,
+    judge_requests,
+    read_stored,
+)
 from faults.injections import FAULTS, POISONS, Fault
 from faults.load import Load
+from faults.operators import Operators
 from faults.report import print_table
 from faults.system import System
 from local import ROOT, LocalError
@@ -29,7 +37,7 @@ from telemetry.verification import find_differences
 MOST_SECONDS = 285
 DRAIN_SECONDS = 60
 # Of the table, where nobody looks at a terminal.
-LEAST_WIDTH = 124
+LEAST_WIDTH = 134
 DISK_BYTES = 256 * 1024 * 1024
 # Set in the namespace in which this process may mount a small file system.
 _MAY_MOUNT = "FAULTS_MAY_MOUNT"
@@ -73,6 +81,9 @@ def _run(folder: Path, short: bool, console: Console, say: Say) -> list[str]:
         disk = _mount_small_disk(folder, undo)
         system = System(folder, disk, undo)
         load = Load(system.port)
+        operators = Operators(system, load)
+        operators.declare()
+        operators.start()
         faults = []
         for fault in FAULTS:
             if fault.needs_disk and disk is None:
@@ -80,19 +91,23 @@ def _run(folder: Path, short: bool, console: Console, say: Say) -> list[str]:
                 continue
             faults.append(fault)
             try:
-                _inject(fault, system, load, short, say)
+                operators.erase(_inject(fault, system, load, short, say))
             except LocalError as error:  # somebody waits in vain: enough was seen
                 load.complaints.append(str(error))
                 break
         say("waiting until the queues are empty")
         system.await_empty_queues(DRAIN_SECONDS)
+        operators.stop()
+        load.complaints += operators.complaints
+        say("ops: " + ", ".join(f"{count} × {what}" for what, count in operators.done.items()))
         say("reading everything back")
         return _check(system, load, faults, console)
 
 
-def _inject(fault: Fault, system: System, load: Load, short: bool, say: Say) -> None:
+def _inject(fault: Fault, system: System, load: Load, short: bool, say: Say) -> str:
+    """Return the vehicle that reported during this fault alone."""
     first = len(load.requests)
-    with load.during(fault.name):
+    with load.during(fault.name) as gone:
         try:
             fault.inject(system, load, short)
         except LocalError as error:  # it had no effect, and everything works
@@ -104,12 +119,14 @@ def _inject(fault: Fault, system: System, load: Load, short: bool, say: Say) -> 
     say(f"{fault.name}: {said}; longest {longest:.2f} s")
     if str(fault.must_see) not in statuses:
         load.complaints.append(f"{fault.name}: nothing was answered {fault.must_see}")
+    return gone
 
 
 def _check(system: System, load: Load, faults: Sequence[Fault], console: Console) -> list[str]:
     with connect(system.database.urls(system.database.port).owner) as connection:
         stored = read_stored(connection)
         differences = find_differences(connection)
+        grown = judge_registers(connection, load.registers)
     verdicts = judge([fault.name for fault in faults], load.sent, stored)
     judge_requests(verdicts, load.requests, system.handling_seconds())
     print_table(console, verdicts)
@@ -118,6 +135,7 @@ def _check(system: System, load: Load, faults: Sequence[Fault], console: Console
         *load.complaints,
         *(example for verdict in verdicts for example in verdict.examples),
         *find_strangers(load.sent, stored),
+        *grown,
         *(f"not what history says: {difference}" for difference in differences),
         *judge_queues(system.queues.depths(), letters, POISONS),
     ]

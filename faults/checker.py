@@ -14,16 +14,21 @@ from telemetry.database import Row
 
 # A device waits this long without a thought (seconds).
 SOON = 1.0
+_ENERGIES = {"meter": "kwh_consumed_ac", "vehicle": "kwh_delivered_dc"}
 # Of one kind of mistake, how many are told.
 MOST_EXAMPLES = 5
 
 
 class Stored(NamedTuple):
-    """A reading in history: its lowest and highest energy, and its receipts."""
+    """A reading in history: its lowest and highest energy, or register, and its receipts.
+
+    Where it is voided it is beside history.
+    """
 
     least_kwh: float
     most_kwh: float
     receipts: int
+    voided: bool = False
 
 
 @dataclass
@@ -36,11 +41,14 @@ class Verdict:
     queued: int = 0
     refused: int = 0
     stored: int = 0
-    # Acknowledged and not in history with its values.
+    # Acknowledged, and gone with its device.
+    erased: int = 0
+    # Acknowledged and not in history, or beside it, with its values.
     lost: int = 0
     # More receipts in history than requests that carried it.
     doubled: int = 0
-    # Refused and stored all the same, valid and refused, or not valid and acknowledged.
+    # Refused or erased and stored all the same, valid and refused, not valid and acknowledged, or
+    # voided and counted or the other way round.
     wrong: int = 0
     requests: int = 0
     soon: int = 0
@@ -51,23 +59,63 @@ class Verdict:
 
 
 def read_stored(connection: psycopg.Connection[Row]) -> dict[Key, Stored]:
-    """Return everything that is in history."""
+    """Return everything that is in history, and beside it.
+
+    A register that is stored anew, a microsecond later, because the one before it came late is no
+    receipt (migration 0011).
+    """
     statement = sql.SQL(
-        """SELECT {device}, "timestamp", min({kwh})::float, max({kwh})::float, count(*)
-           FROM {table} GROUP BY 1, 2"""
+        """SELECT {device}, "timestamp", min(told)::float, max(told)::float,
+                  count(*) FILTER (WHERE restated IS NOT TRUE)
+           FROM (
+               SELECT *, coalesce(register_kwh, {kwh}) AS told,
+                      register_kwh = lag(register_kwh) OVER reading
+                      AND received_at = lag(received_at) OVER reading + interval '1 microsecond'
+                      AS restated
+               FROM {table}
+               WINDOW reading AS (PARTITION BY {device}, "timestamp" ORDER BY received_at)
+           ) AS receipt
+           GROUP BY 1, 2"""
     )
-    stored = {}
-    for stream, kwh in (("meter", "kwh_consumed_ac"), ("vehicle", "kwh_delivered_dc")):
+    stored: dict[Key, Stored] = {}
+    for stream, kwh in _ENERGIES.items():
+        for table, voided in (("telemetry_history", False), ("void_receipt", True)):
+            rows = connection.execute(
+                statement.format(
+                    device=sql.Identifier(f"{stream}_id"),
+                    kwh=sql.Identifier(kwh),
+                    table=sql.Identifier(f"{stream}_{table}"),
+                )
+            )
+            for device, time, least, most, receipts in rows:
+                stored[Key(stream, device, time)] = Stored(least, most, receipts, voided)
+    return stored
+
+
+def judge_registers(connection: psycopg.Connection[Row], devices: Sequence[str]) -> list[str]:
+    """Return which devices have other energy in their sums than their registers have grown by."""
+    statement = sql.SQL(
+        """SELECT {device}, max(register_kwh) - min(register_kwh),
+                  (SELECT sum({kwh}) FROM {rollup} summed WHERE summed.{device} = told.{device})
+           FROM {history} told
+           WHERE {device} = ANY (%s) GROUP BY 1"""
+    )
+    wrong, told = [], set()
+    for stream, kwh in _ENERGIES.items():
         rows = connection.execute(
             statement.format(
                 device=sql.Identifier(f"{stream}_id"),
                 kwh=sql.Identifier(kwh),
-                table=sql.Identifier(f"{stream}_telemetry_history"),
-            )
+                rollup=sql.Identifier(f"{stream}_hourly_rollup"),
+                history=sql.Identifier(f"{stream}_telemetry_history"),
+            ),
+            (list(devices),),
         )
-        for device, time, *found in rows:
-            stored[Key(stream, device, time)] = Stored(*found)
-    return stored
+        for device, grown, total in rows:
+            told.add(device)
+            if grown != total:
+                wrong.append(f"{device}: its register has grown by {grown} kWh, it has {total} kWh")
+    return wrong + [f"{device} has told no register" for device in sorted({*devices} - told)]
 
 
 def judge(
@@ -83,6 +131,7 @@ def judge(
         verdict.refused += reading.answer in {400, 503}
         found = stored.get(reading.key)
         verdict.stored += found is not None
+        verdict.erased += reading.erased and reading.answer in {201, 202} and found is None
         for mistake in _mistakes(reading, found):
             setattr(verdict, mistake, getattr(verdict, mistake) + 1)
             if getattr(verdict, mistake) <= MOST_EXAMPLES:
@@ -112,11 +161,15 @@ def _mistakes(reading: Sent, found: Stored | None) -> Iterator[str]:
     acknowledged = reading.answer in {201, 202}
     if acknowledged != reading.valid and reading.answer != 503:
         yield "wrong"
+    if reading.erased:
+        if found is not None:
+            yield "wrong"
+        return
     if found is None:
         if acknowledged:
             yield "lost"
         return
-    if not acknowledged:
+    if not acknowledged or found.voided != reading.voided:
         yield "wrong"
     if (found.least_kwh, found.most_kwh) != (reading.kwh, reading.kwh):
         yield "lost"

@@ -21,6 +21,9 @@ INVALID = 20
 
 ANSWER_SECONDS = 10
 RETRY_SECONDS = 0.5
+# What devices are named by that report a running register, and that are erased after a fault.
+REGISTER = "-R"
+ERASED = "-GONE"
 # How long it may take after a fault until every reading has its answer.
 SETTLE_SECONDS = 60
 
@@ -45,6 +48,13 @@ class Sent:
     attempts: int = 0
     # 201, 202 or 400; 503 where the device gave up after that.
     answer: int | None = None
+    # By ops, who have not counted it again.
+    voided: bool = False
+
+    @property
+    def erased(self) -> bool:
+        """Whether nothing may be left of its device."""
+        return ERASED in self.key.device
 
     @property
     def body(self) -> dict[str, Any]:
@@ -98,20 +108,29 @@ class Load:
             for stream in ("meter", "vehicle")
             for number, most in enumerate((1, 1, 1, 100))
         ]
+        self.registers = [f"FAULT-{stream[0].upper()}{REGISTER}" for stream in ("meter", "vehicle")]
+        self._clients += [
+            Client(self, stream, name, 1)
+            for stream, name in zip(("meter", "vehicle"), self.registers, strict=True)
+        ]
+        self._gone = itertools.count()
 
     @contextmanager
-    def during(self, fault: str) -> Iterator[None]:
+    def during(self, fault: str) -> Iterator[str]:
         """Send until the block ends, and then until every reading has an answer.
 
-        Raises LocalError where one gets none.
+        Yields the name of a vehicle that reports during this fault alone. Raises LocalError where
+        a reading gets no answer.
         """
         self.fault = fault
         self._stopping.clear()
-        threads = [threading.Thread(target=client.run, daemon=True) for client in self._clients]
+        gone = f"FAULT{ERASED}-{next(self._gone)}"
+        clients = [*self._clients, Client(self, "vehicle", gone, 1)]
+        threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
         for thread in threads:
             thread.start()
         try:
-            yield
+            yield gone
         finally:
             self._stopping.set()
         # Not by the clock: a machine that was asleep gets its time.

@@ -14,6 +14,7 @@ _COUNTS = {
     "202": "queued",
     "refused": "refused",
     "stored": "stored",
+    "erased": "erased",
     "lost": "lost",
     "doubled": "doubled",
     "wrong": "wrong",
@@ -45,6 +46,7 @@ def print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
     console.print(
         "Readings are with the fault during which they were first sent. "
         "lost: acknowledged, and not stored as sent; doubled: more receipts than requests; "
-        "wrong: refused and stored, or the like. ≤ 1 s, longest: how long devices waited; "
+        "wrong: refused, or erased, and stored, or the like. "
+        "≤ 1 s, longest: how long devices waited; "
         "handled: of that in the API, without the wait for one of its few processes."
     )

@@ -747,12 +747,20 @@ PERFORM sum_meter_days(array_agg(meter_id), array_agg(day))
     SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
     WHERE meter_id = asked.device_id AND updated_at <= asked.asked_at
       AND last_timestamp > of_day AND last_timestamp <= until;
+    -- That may be in the archive alone.
     UPDATE meter_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh,
+        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
     FROM (
-        SELECT * FROM meter_telemetry_history
-        WHERE meter_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+        SELECT * FROM (
+            (SELECT * FROM meter_telemetry_history
+             WHERE meter_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::meter_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
     ) AS newest
     WHERE live.meter_id = asked.device_id AND live.last_timestamp = '-infinity';
 
@@ -887,12 +895,20 @@ UPDATE vehicle_live_status
     SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
     WHERE vehicle_id = asked.device_id AND updated_at <= asked.asked_at
       AND last_timestamp > of_day AND last_timestamp <= until;
+    -- That may be in the archive alone.
     UPDATE vehicle_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh,
+        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
     FROM (
-        SELECT * FROM vehicle_telemetry_history
-        WHERE vehicle_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+        SELECT * FROM (
+            (SELECT * FROM vehicle_telemetry_history
+             WHERE vehicle_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
     ) AS newest
     WHERE live.vehicle_id = asked.device_id AND live.last_timestamp = '-infinity';
 
@@ -1294,7 +1310,9 @@ CREATE FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time
     CROSS JOIN generate_series(0, 3) AS number
     CROSS JOIN LATERAL (SELECT hour + number * interval '15 minutes') AS quarter (begins)
     LEFT JOIN LATERAL tariff_at(range.tariff_id, quarter.begins) AS own ON true
-    LEFT JOIN LATERAL tariff_at('*', quarter.begins) AS fleet ON range.tariff_id != '*'
+    LEFT JOIN LATERAL tariff_at(
+        CASE WHEN range.tariff_id != '*' AND own.price_per_kwh + own.kg_co2_per_kwh IS NULL THEN '*' END,
+        quarter.begins) AS fleet ON true
     GROUP BY range.tariff_id, hour
 $$;
 
@@ -1735,20 +1753,6 @@ SELECT array_agg(ROW(w.position, sign, id, tariff_id, part_start, part_end, ceil
 RETURN QUERY
     WITH part AS MATERIALIZED (
         SELECT * FROM unnest(parts)
-    ), price AS MATERIALIZED (
-        SELECT prices.*
-        FROM (
-            SELECT array_agg(tariff_id) AS tariff_ids, array_agg(lower(hours)) AS starts,
-                   array_agg(upper(hours)) AS ends
-            FROM (
-                SELECT tariff_id, unnest(range_agg(tstzrange(
-                    date_bin('1 hour', part_start, timestamptz '2000-01-01 00:00:00+00'),
-                    ceil_hour(part_end)))) AS hours
-                FROM part
-                GROUP BY tariff_id
-            ) AS range
-        ) AS ranges
-        CROSS JOIN LATERAL hour_prices(tariff_ids, starts, ends) AS prices
     ), edge AS MATERIALIZED (
         SELECT part.position, sign, id, tariff_id, hour, edge_start, edge_end
         FROM part
@@ -1759,7 +1763,7 @@ RETURN QUERY
             SELECT last_hour, last_hour, part_end
             WHERE first_hour <= last_hour AND last_hour < part_end
         ) AS ragged (hour, edge_start, edge_end)
-    ), energy AS (
+    ), energy AS MATERIALIZED (
         SELECT part.position, sign, tariff_id, hour, kwh_consumed_ac AS kwh
         FROM part
         JOIN meter_hourly_rollup ON meter_id = id AND hour >= first_hour AND hour < last_hour
@@ -1791,6 +1795,14 @@ RETURN QUERY
             ORDER BY h."timestamp" DESC, h.received_at DESC
         ) AS counted
         WHERE sign = -1
+    ), price AS MATERIALIZED (  -- of hours with energy alone: where each meter has a tariff, they cost most
+        SELECT prices.*
+        FROM (
+            SELECT array_agg(tariff_id) AS tariff_ids, array_agg(hour) AS starts,
+                   array_agg(hour + interval '1 hour') AS ends
+            FROM (SELECT DISTINCT tariff_id, hour FROM energy WHERE kwh != 0) AS used
+        ) AS used
+        CROSS JOIN LATERAL hour_prices(tariff_ids, starts, ends) AS prices
     )
     SELECT energy.position,
            CASE WHEN bool_and(kwh = 0 OR price_per_kwh IS NOT NULL)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,7 @@ from telemetry.maintenance import Maintenance, alone
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
+from telemetry.reports import report_performance
 from telemetry.rules import Rules
 from telemetry.store import store_meter_readings, store_vehicle_readings
 from telemetry.summaries import refresh_summaries
@@ -374,6 +375,28 @@ def test_what_came_later_of_archived_days_is_kept(
         "SELECT sum(readings), trim_scale(sum(kwh_consumed_ac)) FROM meter_hourly_rollup"
     ).fetchall() == [(2, 12)]
     assert archived_mentions(s3, counted, "METER-1", tmp_path) == 2
+
+
+def test_a_vehicle_of_which_the_archive_alone_has_something_left_is_reported(
+    store: Database,
+    ops: Database,
+    by_days: DatabaseUrls,
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+    eraser: Eraser,
+) -> None:
+    old = NOON - 2 * DAY
+    receive(store, NOW, vehicle(old), vehicle(NOON))
+    archive.close_partitions(NOON.replace(hour=0))
+    archive.move_closed(always)
+    asked = ask(ops, vehicleId="VEH-1")
+    receive(store, asked + MINUTE, vehicle(old + MINUTE), vehicle(old + 2 * MINUTE))
+    LateReceipts(maintainer, archive).settle(always)
+    assert eraser.erase(always) == 1
+    receive(store, asked, vehicle(NOON + MINUTE))  # from a queue
+    with closing(Database(by_days.read)) as reader:
+        report = report_performance(reader, "VEH-1", Rules(), NOON, 3 * DAY)
+    assert report.data_points == 2
 
 
 def test_registers_are_what_they_grew_by_while_their_device_waits_to_be_erased(

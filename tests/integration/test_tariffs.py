@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -149,6 +150,17 @@ def test_summaries_follow_every_change_of_a_tariff(
                     for each in zip(*priced, strict=True)
                 )
                 assert (vehicle.loss_cost, vehicle.loss_co2_kg) == (cost, co2)
+
+
+def test_a_year_of_a_fleet_of_which_each_meter_has_a_tariff_is_answered(
+    urls: DatabaseUrls, writer: Database, reader: Database
+) -> None:
+    charge(writer, 40, 24)
+    for number in range(40):
+        put_tariff(writer, f"METER-{number}", make_tariff(0.5))
+    year = FleetSelection(end=MONDAY + 24 * HOUR, length=366 * 24 * HOUR)
+    report = report_fleet(reader, RULES, year, MONDAY)  # the reader's limit is 5 s
+    assert report.items[0].loss_cost == pytest.approx(0.5 * 24 * (1 + 39 / 4))
 
 
 def test_a_tariff_put_while_summaries_are_made_is_in_them_or_they_are_stale(

@@ -39,6 +39,26 @@ def test_what_is_right_is_not_complained_about(reading: Sent, stored: Stored | N
 
 
 @pytest.mark.parametrize(
+    ("device", "voided", "stored", "wrong"),
+    [
+        ("FAULT-M0", True, Stored(0.5, 0.5, 1, voided=True), 0),
+        ("FAULT-M0", True, RIGHT, 1),
+        ("FAULT-M0", False, Stored(0.5, 0.5, 1, voided=True), 1),
+        ("FAULT-GONE-3", False, None, 0),
+        ("FAULT-GONE-3", False, RIGHT, 1),
+        ("FAULT-GONE-3", False, Stored(0.5, 0.5, 1, voided=True), 1),
+    ],
+)
+def test_what_ops_took_away_is_where_it_should_be(
+    device: str, voided: bool, stored: Stored | None, wrong: int
+) -> None:
+    reading = Sent(KEY._replace(device=device), "storm", 0.5, True, 1, 202, voided)
+    [verdict] = judge(["storm"], [reading], {reading.key: stored} if stored else {})
+    assert (verdict.lost, verdict.doubled, verdict.wrong) == (0, 0, wrong)
+    assert verdict.erased == (stored is None)
+
+
+@pytest.mark.parametrize(
     ("mistake", "reading", "stored"),
     [
         ("lost", sent(201), None),

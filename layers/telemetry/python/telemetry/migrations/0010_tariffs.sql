@@ -54,7 +54,9 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN generate_series(0, 3) AS number
     CROSS JOIN LATERAL (SELECT hour + number * interval '15 minutes') AS quarter (begins)
     LEFT JOIN LATERAL tariff_at(range.tariff_id, quarter.begins) AS own ON true
-    LEFT JOIN LATERAL tariff_at('*', quarter.begins) AS fleet ON range.tariff_id != '*'
+    LEFT JOIN LATERAL tariff_at(
+        CASE WHEN range.tariff_id != '*' AND own.price_per_kwh + own.kg_co2_per_kwh IS NULL THEN '*' END,
+        quarter.begins) AS fleet ON true
     GROUP BY range.tariff_id, hour
 $$;
 
@@ -123,20 +125,6 @@ BEGIN
     RETURN QUERY
     WITH part AS MATERIALIZED (
         SELECT * FROM unnest(parts)
-    ), price AS MATERIALIZED (
-        SELECT prices.*
-        FROM (
-            SELECT array_agg(tariff_id) AS tariff_ids, array_agg(lower(hours)) AS starts,
-                   array_agg(upper(hours)) AS ends
-            FROM (
-                SELECT tariff_id, unnest(range_agg(tstzrange(
-                    date_bin('1 hour', part_start, timestamptz '2000-01-01 00:00:00+00'),
-                    ceil_hour(part_end)))) AS hours
-                FROM part
-                GROUP BY tariff_id
-            ) AS range
-        ) AS ranges
-        CROSS JOIN LATERAL hour_prices(tariff_ids, starts, ends) AS prices
     ), edge AS MATERIALIZED (
         SELECT part.position, sign, id, tariff_id, hour, edge_start, edge_end
         FROM part
@@ -147,7 +135,7 @@ BEGIN
             SELECT last_hour, last_hour, part_end
             WHERE first_hour <= last_hour AND last_hour < part_end
         ) AS ragged (hour, edge_start, edge_end)
-    ), energy AS (
+    ), energy AS MATERIALIZED (
         SELECT part.position, sign, tariff_id, hour, kwh_consumed_ac AS kwh
         FROM part
         JOIN meter_hourly_rollup ON meter_id = id AND hour >= first_hour AND hour < last_hour
@@ -179,6 +167,14 @@ BEGIN
             ORDER BY h."timestamp" DESC, h.received_at DESC
         ) AS counted
         WHERE sign = -1
+    ), price AS MATERIALIZED (  -- of hours with energy alone: where each meter has a tariff, they cost most
+        SELECT prices.*
+        FROM (
+            SELECT array_agg(tariff_id) AS tariff_ids, array_agg(hour) AS starts,
+                   array_agg(hour + interval '1 hour') AS ends
+            FROM (SELECT DISTINCT tariff_id, hour FROM energy WHERE kwh != 0) AS used
+        ) AS used
+        CROSS JOIN LATERAL hour_prices(tariff_ids, starts, ends) AS prices
     )
     SELECT energy.position,
            CASE WHEN bool_and(kwh = 0 OR price_per_kwh IS NOT NULL)

@@ -229,12 +229,20 @@ BEGIN
     SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
     WHERE %1$s_id = asked.device_id AND updated_at <= asked.asked_at
       AND last_timestamp > of_day AND last_timestamp <= until;
+    -- That may be in the archive alone.
     UPDATE %1$s_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, %7$s,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh,
+        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
     FROM (
-        SELECT * FROM %1$s_telemetry_history
-        WHERE %1$s_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1
+        SELECT * FROM (
+            (SELECT * FROM %1$s_telemetry_history
+             WHERE %1$s_id = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::%1$s_telemetry_history, survivors)
+        ) AS receipt
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
     ) AS newest
     WHERE live.%1$s_id = asked.device_id AND live.last_timestamp = '-infinity';
 %10$s
