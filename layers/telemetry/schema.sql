@@ -1316,6 +1316,26 @@ CREATE FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time
     GROUP BY range.tariff_id, hour
 $$;
 
+CREATE FUNCTION public.leave_out_erased_meters(ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], meters text[]) RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT array_agg(CASE WHEN erased.is_out THEN NULL ELSE item.meter END ORDER BY position)
+    FROM unnest(ids, timestamps, received_ats, meters) WITH ORDINALITY
+        AS item (id, ts, received_at, meter, position)
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM erasure
+            WHERE item.meter IS NOT NULL AND device_hash = hash_device('meter', item.meter)
+              AND asked_at >= item.received_at
+              AND (device_id IS NULL OR NOT EXISTS (
+                  SELECT FROM vehicle_telemetry_history h
+                  WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
+                    AND h.received_at = item.received_at AND h.meter_id = item.meter))
+        ) AS is_out
+    ) AS erased
+$$;
+
 SET default_tablespace = '';
 
 CREATE TABLE public.meter_telemetry_history (
@@ -3075,6 +3095,9 @@ CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zon
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 #variable_conflict use_variable
+DECLARE
+    is_plain constant boolean := meter IS NULL OR NOT EXISTS (
+        SELECT FROM public.erasure WHERE asked_at >= received_at);
 BEGIN
     UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
@@ -3083,7 +3106,7 @@ BEGIN
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
     WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
-      AND NOT reports_register AND kwh <= 10000;
+      AND NOT reports_register AND kwh <= 10000 AND is_plain;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge],
@@ -3147,7 +3170,14 @@ DECLARE
     has_voids       boolean := false;
     was_erased      boolean := false;
 BEGIN
-    -- 0. Of a register that was reported counts what it has grown by.
+    -- What waited while a meter was erased that it names comes without the name (0013).
+    IF meter_ids IS NOT NULL AND EXISTS (
+        SELECT FROM erasure
+        WHERE asked_at >= (SELECT min(received_at) FROM unnest(received_ats) AS received_at)) THEN
+        meter_ids := leave_out_erased_meters(vehicle_ids, timestamps, received_ats, meter_ids);
+    END IF;
+
+-- 0. Of a register that was reported counts what it has grown by.
     IF EXISTS (SELECT FROM devices) THEN
         SELECT * INTO kwhs, registers
         FROM convert_vehicle_registers(vehicle_ids, timestamps, received_ats, kwhs);
@@ -4717,6 +4747,8 @@ REVOKE ALL ON FUNCTION public.hold_erased(of_stream text, id text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_read;
 GRANT ALL ON FUNCTION public.hour_prices(tariff_ids text[], starts timestamp with time zone[], ends timestamp with time zone[]) TO telemetry_maintain;
+
+REVOKE ALL ON FUNCTION public.leave_out_erased_meters(ids text[], timestamps timestamp with time zone[], received_ats timestamp with time zone[], meters text[]) FROM PUBLIC;
 
 GRANT SELECT ON TABLE public.meter_telemetry_history TO telemetry_read;
 

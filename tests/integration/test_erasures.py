@@ -32,7 +32,11 @@ from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
-from telemetry.store import store_meter_readings, store_vehicle_readings
+from telemetry.store import (
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
 from tests.conftest import unpooled
@@ -276,6 +280,46 @@ def test_what_was_accepted_before_never_comes_back_and_what_comes_later_stays(
         (now, None)
     ]
     assert mentions(owner, "METER-9") == {}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_vehicles_told_of_an_erased_meter_comes_without_its_name(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    eraser: Eraser,
+    *,
+    alone: bool,
+) -> None:
+    def deliver(accepted: datetime, reading: VehicleReading) -> None:
+        if alone:
+            store_vehicle_reading(store, reading, accepted)
+        else:
+            receive(store, accepted, reading, vehicle(reading.timestamp, "VEH-2", "METER-2"))
+
+    now = datetime.now(UTC)
+    known, waited, last = (
+        vehicle(now - number * MINUTE, meter_id="METER-1") for number in (4, 3, 2)
+    )
+    deliver(now - MINUTE, known)
+    asked = ask(ops, meterId="METER-1")
+    for reading in (known, waited):  # while it is pending, one of them again
+        deliver(now - MINUTE, reading)
+    assert eraser.erase(always) == 1
+    for reading in (known, waited, last):
+        deliver(now - MINUTE, reading)
+    assert mentions(owner, "METER-1") == {}
+    assert owner.execute(
+        """SELECT "timestamp" FROM vehicle_telemetry_history
+           WHERE vehicle_id = 'VEH-1' ORDER BY 1"""
+    ).fetchall() == [(reading.timestamp,) for reading in (known, waited, last)]
+    deliver(asked + MINUTE, vehicle(now - MINUTE, meter_id="METER-1"))
+    assert mentions(owner, "METER-1") == {
+        "vehicle_telemetry_history": 1,
+        "links": 1,
+        "link_locks": 1,
+    }
+    assert find_differences(owner) == []
 
 
 def test_a_device_without_a_row_is_guarded_when_it_comes_back(

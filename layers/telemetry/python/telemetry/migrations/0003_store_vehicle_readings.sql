@@ -143,6 +143,13 @@ DECLARE
     has_voids       boolean := false;
     was_erased      boolean := false;
 BEGIN
+    -- What waited while a meter was erased that it names comes without the name (0013).
+    IF meter_ids IS NOT NULL AND EXISTS (
+        SELECT FROM erasure
+        WHERE asked_at >= (SELECT min(received_at) FROM unnest(received_ats) AS received_at)) THEN
+        meter_ids := leave_out_erased_meters(vehicle_ids, timestamps, received_ats, meter_ids);
+    END IF;
+
     -- 0. Of a register that was reported counts what it has grown by.
     IF EXISTS (SELECT FROM devices) THEN
         SELECT * INTO kwhs, registers
@@ -474,6 +481,9 @@ CREATE FUNCTION store_vehicle_reading(
     minute       bigint
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 #variable_conflict use_variable
+DECLARE
+    is_plain constant boolean := meter IS NULL OR NOT EXISTS (
+        SELECT FROM public.erasure WHERE asked_at >= received_at);
 BEGIN
     UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
@@ -482,7 +492,7 @@ BEGIN
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
     WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
-      AND NOT reports_register AND kwh <= 10000;
+      AND NOT reports_register AND kwh <= 10000 AND is_plain;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_readings(ARRAY[id], ARRAY[ts], ARRAY[received_at], ARRAY[kwh],
                                        ARRAY[battery_temp], ARRAY[charge],

@@ -271,6 +271,28 @@ $$;
 END
 $migration$;
 
+-- Leaves out the names of meters that were erased after vehicles told of them. While an erasure is pending,
+-- a receipt that history has may still come again as it was: the name will go from both.
+CREATE FUNCTION leave_out_erased_meters(
+    ids text[], timestamps timestamptz[], received_ats timestamptz[], meters text[]
+) RETURNS text[] LANGUAGE sql STABLE
+SET search_path = public, pg_temp AS $$
+    SELECT array_agg(CASE WHEN erased.is_out THEN NULL ELSE item.meter END ORDER BY position)
+    FROM unnest(ids, timestamps, received_ats, meters) WITH ORDINALITY
+        AS item (id, ts, received_at, meter, position)
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM erasure
+            WHERE item.meter IS NOT NULL AND device_hash = hash_device('meter', item.meter)
+              AND asked_at >= item.received_at
+              AND (device_id IS NULL OR NOT EXISTS (
+                  SELECT FROM vehicle_telemetry_history h
+                  WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts
+                    AND h.received_at = item.received_at AND h.meter_id = item.meter))
+        ) AS is_out
+    ) AS erased
+$$;
+
 -- Takes the name of an erased meter out of what a vehicle has told in a day, (of_day, of_day + 24 h].
 CREATE FUNCTION erase_meter_name(erasing uuid, vehicle text, of_day timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -481,7 +503,7 @@ $$;
 
 REVOKE EXECUTE ON FUNCTION
     list_unerased, hash_device, erased_devices, request_erasure, list_erasures, hold_erased, release_erased,
-    drop_erased_meter_readings, drop_erased_vehicle_readings, erase_meter_day, erase_vehicle_day,
+    drop_erased_meter_readings, drop_erased_vehicle_readings, leave_out_erased_meters, erase_meter_day, erase_vehicle_day,
     erase_meter_name, finish_erasure
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION request_erasure, list_erasures TO telemetry_correct;
