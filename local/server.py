@@ -31,14 +31,7 @@ def check_port(port: int) -> None:
 
 def start_server(port: int, environ: Mapping[str, str], show: Callable[[str], None]) -> Process:
     """Start to serve local.gateway on a port."""
-    return Process(
-        [sys.executable, "-m", "granian", "local.gateway:build_application", "--factory"]
-        + ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        + ["--workers", str(WORKERS), "--blocking-threads", "1", "--log-level", "error"]
-        + ["--respawn-failed-workers", "--workers-kill-timeout", "5"],
-        environ,
-        show,
-    )
+    return Process([sys.executable, "-m", "local.server_process", str(port)], environ, show)
 
 
 def get_health(url: str, token: str = "") -> tuple[int | None, str]:

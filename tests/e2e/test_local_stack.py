@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import time
 import urllib.request
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from local.postgres import free_port
 from local.server import get_health
 from tests.e2e.conftest import LocalSystem
 
+SECONDS = 60
 METER = {
     "meterId": "METER-001",
     "kwhConsumedAc": 5.5,
@@ -39,8 +42,8 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def worker_processes(port: int) -> list[int]:
-    """Return the processes of the server on the port that another one of them started."""
+def server_processes(port: int) -> tuple[int, list[int]]:
+    """Return the process that serves the port, and its workers."""
     parents = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -48,9 +51,10 @@ def worker_processes(port: int) -> list[int]:
             parent = parent_of(int(process.name))
         except OSError:
             continue
-        if "granian" in command and f"--port {port}" in command:
+        if command.endswith(f"local.server_process {port} "):
             parents[int(process.name)] = parent
-    return [worker for worker, parent in parents.items() if parent in parents]
+    [main] = [process for process, parent in parents.items() if parent not in parents]
+    return main, [process for process in parents if process != main]
 
 
 def parent_of(process: int) -> int:
@@ -89,6 +93,17 @@ def test_it_stops_however_often_it_is_told_to(system: LocalSystem) -> None:
     assert system.finish().endswith("Stopped.\n")
 
 
+def test_the_server_ends_however_often_it_is_told_to(system: LocalSystem) -> None:
+    system.start()
+    main, workers = server_processes(system.port)
+    with suppress(ProcessLookupError):
+        for _ in range(3000):
+            os.kill(main, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS
+    while any(Path(f"/proc/{process}").exists() for process in (main, *workers)):
+        assert time.monotonic() < deadline
+
+
 def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
     system.start()
     assert system.process is not None
@@ -97,9 +112,9 @@ def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
     assert "postgres" in postgres
     system.process.kill()
     system.finish()
-    # Ends by the test run's time limit if something stays.
-    while processes_of(system.folder) or get_health(system.url)[0] is not None:
-        pass
+    deadline = time.monotonic() + SECONDS
+    while (left := processes_of(system.folder)) or get_health(system.url)[0] is not None:
+        assert time.monotonic() < deadline, left
     system.start()
     assert system.request("GET", "/health")[0] == 200
 
@@ -118,7 +133,7 @@ def test_a_killed_database_ends_it_with_one_line(system: LocalSystem) -> None:
 
 def test_a_killed_server_takes_its_workers_along(system: LocalSystem) -> None:
     system.start()
-    [server] = {parent_of(worker) for worker in worker_processes(system.port)}
+    server, _ = server_processes(system.port)
     os.kill(server, signal.SIGKILL)
     assert "error: the server ended: see " in system.finish()
     assert get_health(system.url)[0] is None
@@ -138,7 +153,7 @@ def test_a_terminal_that_goes_away_stops_it(system: LocalSystem) -> None:
 def test_a_body_that_never_comes_holds_up_nobody_for_long(system: LocalSystem) -> None:
     system.start()
     slow = []
-    for _ in range(2 * len(worker_processes(system.port))):
+    for _ in range(2 * len(server_processes(system.port)[1])):
         connection = socket.create_connection(("127.0.0.1", system.port))
         connection.sendall(b"POST /ingest/meter HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
         slow.append(connection)
@@ -154,7 +169,7 @@ def test_a_body_that_never_comes_holds_up_nobody_for_long(system: LocalSystem) -
 
 def test_a_killed_worker_is_replaced(system: LocalSystem) -> None:
     system.start()
-    workers = worker_processes(system.port)
+    _, workers = server_processes(system.port)
     assert workers
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
