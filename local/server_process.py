@@ -28,11 +28,11 @@ def serve(port: int) -> None:
         workers_kill_timeout=5,
         factory=True,
     )
-    server.on_startup(partial(_stop_once, server.signal_handler_interrupt))
+    server.on_startup(partial(stop_once, server.signal_handler_interrupt))
     server.serve()
 
 
-def _stop_once(stop: Callable[[], None]) -> None:
+def stop_once(stop: Callable[[], None]) -> None:
     """Have the first signal end the server.
 
     Granian's own handler takes a lock. A second signal, which a process may get whose starter is

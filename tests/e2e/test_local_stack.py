@@ -5,7 +5,6 @@ import signal
 import socket
 import time
 import urllib.request
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -91,17 +90,6 @@ def test_it_stops_however_often_it_is_told_to(system: LocalSystem) -> None:
     for _ in range(300):
         system.process.send_signal(signal.SIGTERM)
     assert system.finish().endswith("Stopped.\n")
-
-
-def test_the_server_ends_however_often_it_is_told_to(system: LocalSystem) -> None:
-    system.start()
-    main, workers = server_processes(system.port)
-    with suppress(ProcessLookupError):
-        for _ in range(3000):
-            os.kill(main, signal.SIGTERM)
-    deadline = time.monotonic() + SECONDS
-    while any(Path(f"/proc/{process}").exists() for process in (main, *workers)):
-        assert time.monotonic() < deadline
 
 
 def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
