@@ -4641,7 +4641,7 @@ CREATE INDEX fault_of_charger ON public.fault USING btree (vehicle_id, meter_id,
 
 CREATE INDEX links_meter ON public.links USING btree (meter_id, valid_from, vehicle_id);
 
-CREATE INDEX meter_void_pending ON public.meter_void USING btree ("timestamp") WHERE pending;
+CREATE INDEX meter_void_pending ON public.meter_void USING btree (meter_id, "timestamp") WHERE pending;
 
 CREATE UNIQUE INDEX meter_void_standing ON public.meter_void USING btree (meter_id, "timestamp") WHERE (withdrawn_at IS NULL);
 
@@ -4653,7 +4653,7 @@ CREATE INDEX vehicle_summary_stale ON public.vehicle_summary USING btree (window
 
 CREATE INDEX vehicle_telemetry_history_meter ON ONLY public.vehicle_telemetry_history USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 
-CREATE INDEX vehicle_void_pending ON public.vehicle_void USING btree ("timestamp") WHERE pending;
+CREATE INDEX vehicle_void_pending ON public.vehicle_void USING btree (vehicle_id, "timestamp") WHERE pending;
 
 CREATE INDEX vehicle_void_receipt_vehicle_id_timestamp_idx ON public.vehicle_void_receipt USING btree (vehicle_id, "timestamp") WHERE (meter_id IS NOT NULL);
 

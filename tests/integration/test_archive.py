@@ -757,5 +757,5 @@ def test_the_archive_holds_and_counts_whatever_was_accepted_whenever(
         ArchivedDisorder.fresh = staticmethod(fresh)
         run_state_machine_as_test(
             ArchivedDisorder,
-            settings=settings(max_examples=200, stateful_step_count=15, deadline=None),
+            settings=settings(max_examples=25, stateful_step_count=15, deadline=None),
         )

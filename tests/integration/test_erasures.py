@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import psycopg
@@ -39,7 +40,7 @@ from telemetry.store import (
 )
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
-from tests.conftest import unpooled
+from tests.conftest import Server, unpooled
 from tests.integration.conftest import Api, delete_all
 
 pytestmark = unpooled  # the maintenance is direct
@@ -526,6 +527,8 @@ def test_two_runs_at_once_erase_once(
 
 
 def test_an_erasure_that_loses_a_deadlock_is_run_again(
+    server: Server,
+    by_days: DatabaseUrls,
     store: Database,
     ops: Database,
     owner: psycopg.Connection[Row],
@@ -536,17 +539,19 @@ def test_an_erasure_that_loses_a_deadlock_is_run_again(
     ask(ops, vehicleId="VEH-1")
     maintenance = Maintenance(maintainer, archive, NOON, NOON, rules=Rules(), go=always)
     process = maintainer.info.backend_pid
-    with ThreadPoolExecutor() as pool:
-        with owner.transaction():
-            owner.execute("SELECT FROM link_locks WHERE device_id = 'METER-1' FOR UPDATE")
-            erasing = pool.submit(maintenance.erase_devices)
-            # It has the vehicle and waits for the meter: it is the first to look for a deadlock.
-            while not owner.execute(
-                "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
-                (process,),
-            ).fetchall():
-                pass
-            owner.execute("SELECT FROM vehicle_live_status WHERE vehicle_id = 'VEH-1' FOR UPDATE")
+    url = server.url.rsplit("/", 1)[0] + urlsplit(by_days.owner).path
+    with ThreadPoolExecutor() as pool, psycopg.connect(url) as other:
+        # The victim is whoever looks first: make it the erasure.
+        other.execute("SET deadlock_timeout = '1h'")
+        other.execute("SELECT FROM link_locks WHERE device_id = 'METER-1' FOR UPDATE")
+        erasing = pool.submit(maintenance.erase_devices)
+        # It has the vehicle and waits for the meter.
+        while not owner.execute(
+            "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", (process,)
+        ).fetchall():
+            pass
+        other.execute("SELECT FROM vehicle_live_status WHERE vehicle_id = 'VEH-1' FOR UPDATE")
+        other.commit()
         assert erasing.result().value == 0
     assert mentions(owner, "VEH-1") == {}
 

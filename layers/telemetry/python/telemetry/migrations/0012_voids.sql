@@ -9,8 +9,8 @@
 --
 -- Faults that were raised stay: what was told stays told (0009). The two windows that are judged anew
 -- follow.
-CREATE INDEX meter_void_pending ON meter_void ("timestamp") WHERE pending;
-CREATE INDEX vehicle_void_pending ON vehicle_void ("timestamp") WHERE pending;
+CREATE INDEX meter_void_pending ON meter_void (meter_id, "timestamp") WHERE pending;
+CREATE INDEX vehicle_void_pending ON vehicle_void (vehicle_id, "timestamp") WHERE pending;
 
 -- The functions of both streams: the same but for the columns.
 DO $migration$
