@@ -3096,8 +3096,9 @@ CREATE FUNCTION public.store_vehicle_reading(id text, ts timestamp with time zon
     AS $$
 #variable_conflict use_variable
 DECLARE
-    is_plain constant boolean := meter IS NULL OR NOT EXISTS (
-        SELECT FROM public.erasure WHERE asked_at >= received_at);
+    is_plain constant boolean := meter IS NULL OR (
+        SELECT asked_at FROM public.erasure WHERE asked_at >= received_at
+        ORDER BY asked_at DESC LIMIT 1) IS NULL;
 BEGIN
     UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
