@@ -51,6 +51,10 @@ class Server:
         """How a superuser reaches it, past the pooler."""
         return self.running.url
 
+    def superuser_url(self, urls: DatabaseUrls) -> str:
+        """Return how a superuser reaches a database, past the pooler."""
+        return self.url.rsplit("/", 1)[0] + urlsplit(urls.owner).path
+
     def urls(self, name: str) -> DatabaseUrls:
         """Return how the users reach a database: the owner past the pooler, as on AWS."""
         urls = database_urls(self.running, name)
@@ -127,7 +131,7 @@ def connection(urls: DatabaseUrls) -> Iterator[psycopg.Connection[Row]]:
 @pytest.fixture
 def superuser_url(server: Server, urls: DatabaseUrls) -> str:
     """How a superuser reaches the test's database."""
-    return server.url.rsplit("/", 1)[0] + urlsplit(urls.owner).path
+    return server.superuser_url(urls)
 
 
 @pytest.fixture

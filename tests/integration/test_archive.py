@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -744,16 +744,25 @@ class ArchivedDisorder(RuleBasedStateMachine):
         assert find_differences(self.connection) == []
 
 
-def test_the_archive_holds_and_counts_whatever_was_accepted_whenever(
-    server: Server, by_days: DatabaseUrls, s3: Any
-) -> None:
+@contextmanager
+def make_fresh(
+    server: Server, template: DatabaseUrls, s3: Any
+) -> Iterator[Callable[[], tuple[DatabaseUrls, Unreliable]]]:
+    """Yield what makes a copy of a database, and a bucket; the copy before is dropped."""
     with ExitStack() as made:
 
         def fresh() -> tuple[DatabaseUrls, Unreliable]:
             made.pop_all().close()
-            template = urlsplit(by_days.owner).path[1:]
-            return made.enter_context(database(server, template)), Unreliable(make_bucket(s3))
+            name = urlsplit(template.owner).path[1:]
+            return made.enter_context(database(server, name)), Unreliable(make_bucket(s3))
 
+        yield fresh
+
+
+def test_the_archive_holds_and_counts_whatever_was_accepted_whenever(
+    server: Server, by_days: DatabaseUrls, s3: Any
+) -> None:
+    with make_fresh(server, by_days, s3) as fresh:
         ArchivedDisorder.fresh = staticmethod(fresh)
         run_state_machine_as_test(
             ArchivedDisorder,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import duckdb
 import psycopg
@@ -539,8 +538,8 @@ def test_an_erasure_that_loses_a_deadlock_is_run_again(
     ask(ops, vehicleId="VEH-1")
     maintenance = Maintenance(maintainer, archive, NOON, NOON, rules=Rules(), go=always)
     process = maintainer.info.backend_pid
-    url = server.url.rsplit("/", 1)[0] + urlsplit(by_days.owner).path
-    with ThreadPoolExecutor() as pool, psycopg.connect(url) as other:
+    superuser_url = server.superuser_url(by_days)
+    with ThreadPoolExecutor() as pool, psycopg.connect(superuser_url) as other:
         # The victim is whoever looks first: make it the erasure.
         other.execute("SET deadlock_timeout = '1h'")
         other.execute("SELECT FROM link_locks WHERE device_id = 'METER-1' FOR UPDATE")

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -48,10 +47,9 @@ from telemetry.store import (
 from telemetry.summaries import refresh_summaries
 from telemetry.tariffs import FLEET, delete_tariff, put_tariff
 from telemetry.verification import find_differences
-from tests.conftest import Server, database, unpooled
-from tests.integration.conftest import make_bucket
+from tests.conftest import Server, unpooled
 from tests.integration.prices import tariffs
-from tests.integration.test_archive import Unreliable
+from tests.integration.test_archive import Unreliable, make_fresh
 from tests.integration.test_registers import MODULUS, MOST_KW, expected_energies
 
 pytestmark = unpooled  # the maintenance is direct
@@ -605,13 +603,7 @@ def test_everything_at_once_is_what_was_accepted(
     with connect(empty_database.owner) as owner:
         apply_migrations(owner)
         make_partitions(owner, START - DAY)
-    with ExitStack() as made:
-
-        def fresh() -> tuple[DatabaseUrls, Unreliable]:
-            made.pop_all().close()
-            template = urlsplit(empty_database.owner).path[1:]
-            return made.enter_context(database(server, template)), Unreliable(make_bucket(s3))
-
+    with make_fresh(server, empty_database, s3) as fresh:
         Everything.fresh = staticmethod(fresh)
         run_state_machine_as_test(
             Everything,
