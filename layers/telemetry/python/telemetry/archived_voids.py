@@ -5,7 +5,6 @@ day are one transaction: other files take the place of the day's, the receipts a
 what was computed of them follows. A run that is killed anywhere is continued by the next.
 """
 
-import csv
 import json
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
@@ -17,7 +16,13 @@ import psycopg
 
 from telemetry.archive import Archive, Go, OpenedDay
 from telemetry.database import Row
-from telemetry.parquet import LAYOUTS, Layout, from_microseconds, to_microseconds
+from telemetry.parquet import (
+    LAYOUTS,
+    Layout,
+    from_microseconds,
+    to_microseconds,
+    write_rows,
+)
 from telemetry.replacements import Replacement, Replacements
 
 # Voids that are done together: so many devices are locked meanwhile, at the most.
@@ -92,8 +97,7 @@ class ArchivedVoids:
         shelf = _Shelf(self._archive, layout, sorted({device for device, _ in keys}))
         with self._archive.open_day(layout, day) as opened:
             leaving = opened.folder / "leaving.csv"
-            with leaving.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(keys)
+            write_rows(leaving, keys)
             replaced = self._files.write(
                 *(layout, day, opened, uuid4().hex[:12]),
                 partial(opened.workbench.keep_all_but, layout, keys=leaving),
@@ -162,8 +166,9 @@ class ArchivedVoids:
         return stuck
 
     def _run(self, statement: str, layout: Layout, values: Any) -> list[Row]:
-        names = {"stream": layout.stream, "device": layout.device, "history": layout.history}
-        return self._connection.execute(statement.format(**names).encode(), values).fetchall()
+        return self._connection.execute(
+            statement.format(**layout.names).encode(), values
+        ).fetchall()
 
 
 class _Shelf:

@@ -232,5 +232,6 @@ class Eraser:
         return found.fetchone() is not None
 
     def _run(self, statement: str, layout: Layout, values: tuple[Any, ...]) -> list[Row]:
-        names = {"stream": layout.stream, "device": layout.device, "history": layout.history}
-        return self._connection.execute(statement.format(**names).encode(), values).fetchall()
+        return self._connection.execute(
+            statement.format(**layout.names).encode(), values
+        ).fetchall()

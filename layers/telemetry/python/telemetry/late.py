@@ -7,18 +7,16 @@ it here, and their hours get the difference. Each day gets one more file; then i
 taken away.
 """
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 
 from telemetry.archive import Archive, Go, StoredFile
 from telemetry.database import Row
-from telemetry.parquet import LAYOUTS, Layout
+from telemetry.parquet import LAYOUTS, Layout, write_rows
 
 # Receipts that are held in memory at once, and whose devices are locked together.
 CHUNK = 20_000
@@ -169,7 +167,7 @@ class LateReceipts:
         for layout in LAYOUTS.values():
             if not self._archive.has_table(layout.archived):
                 continue
-            days = self._connection.execute(_DAYS.format(**_names(layout)).encode()).fetchall()
+            days = self._connection.execute(_DAYS.format(**layout.names).encode()).fetchall()
             for (day,) in days:
                 while go() and (taken := self._settle_some(layout, day)):
                     settled += taken
@@ -182,7 +180,7 @@ class LateReceipts:
         return int(found)
 
     def _settle_some(self, layout: Layout, day: date) -> int:
-        statement = _ARRIVED.format(**_names(layout), columns=layout.as_numbers)
+        statement = _ARRIVED.format(**layout.names, columns=layout.as_numbers)
         rows = self._connection.execute(statement.encode(), {"day": day, "most": CHUNK})
         arrived = [
             Receipt(device, timestamp, received_at, tuple(values), number)
@@ -198,12 +196,12 @@ class LateReceipts:
         stored = None
         with self._archive.open_day(layout, day) as opened:
             keys = opened.folder / "keys.csv"
-            _write(keys, dict.fromkeys(receipt.key for receipt in arrived))
+            write_rows(keys, dict.fromkeys(receipt.key for receipt in arrived))
             archived = opened.workbench.find_receipts(layout, opened.files, keys)
             merged = merge(archived, arrived, list(layout.columns).index("register_kwh") - 3)
             if merged.added:
                 source = opened.folder / "late.csv"
-                _write(source, merged.added)
+                write_rows(source, merged.added)
                 stored = self._archive.store_file(
                     layout, day, number, source, workbench=opened.workbench
                 )
@@ -238,7 +236,7 @@ class LateReceipts:
             sides.append([change.after[position] for change in changes])
             sides.append([change.before[position] if change.before else 0.0 for change in changes])
         statement = _COUNT.format(
-            **_names(layout),
+            **layout.names,
             columns=", ".join(layout.sums.values()),
             arrays=", ".join(["%s::float8[]"] * len(sides)),
             names=", ".join(f"after_{name}, before_{name}" for name in layout.sums),
@@ -262,19 +260,8 @@ class LateReceipts:
                 self._run(_CLAIM, layout, _columns(named, 4))
 
     def _run(self, statement: str, layout: Layout, values: Sequence[Any]) -> int:
-        return self._connection.execute(
-            statement.format(**_names(layout)).encode(), values
-        ).rowcount
-
-
-def _names(layout: Layout) -> dict[str, str]:
-    return {"stream": layout.stream, "device": layout.device, "archived": layout.archived}
+        return self._connection.execute(statement.format(**layout.names).encode(), values).rowcount
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
     return [[row[column] for row in rows] for column in range(count)]
-
-
-def _write(target: Path, rows: Iterable[tuple[Any, ...]]) -> None:
-    with target.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)

@@ -5,6 +5,7 @@ docs/archive.md has the columns and their units. Outside of files and history an
 here: microseconds since 1970.
 """
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,6 @@ _TO_DUCKDB = {
     "TIMESTAMPTZ": "epoch_us({})::VARCHAR",
     "DOUBLE": f"coalesce({{}}::VARCHAR::DECIMAL(38, {_DECIMALS})::VARCHAR, '')",
 }
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -67,6 +67,16 @@ class Layout:
     def archived(self) -> str:
         """History's partition of all that is archived, where receipts lie that came since."""
         return f"{self.history}_archived"
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What statements of both streams differ in."""
+        return {
+            "stream": self.stream,
+            "device": self.device,
+            "history": self.history,
+            "archived": self.archived,
+        }
 
     @property
     def kwh(self) -> str:
@@ -152,6 +162,12 @@ def to_microseconds(instant: datetime) -> int:
 def from_microseconds(instant: int) -> datetime:
     """Return what to_microseconds took."""
     return _EPOCH + timedelta(microseconds=instant)
+
+
+def write_rows(target: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Make a CSV file as a Workbench reads it: of keys, or of rows of Layout.as_numbers."""
+    with target.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
 
 
 class Workbench:
