@@ -42,17 +42,8 @@ def find_bridge() -> str:
     """Return this machine's address on Docker's bridge. Raises LocalError where there is none."""
     if not shutil.which("docker"):
         raise LocalError("there is no Docker: `make run` needs none")
-    done = subprocess.run(
-        ["docker", "network", "inspect", "bridge"]
-        + ["--format", "{{(index .IPAM.Config 0).Subnet}}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    if done.returncode:
-        raise LocalError(f"Docker does not answer: {done.stderr.strip()}")
-    return str(next(ip_network(done.stdout.strip()).hosts()))
+    (network,) = json.loads(_ask_docker("network", "inspect", "bridge"))
+    return str(next(ip_network(network["IPAM"]["Config"][0]["Subnet"]).hosts()))
 
 
 def start_sam(
@@ -86,6 +77,25 @@ def start_sam(
     )
 
 
+def remove_containers(folder: Path) -> None:
+    """Remove the containers that were started with ENVIRONMENT of the folder, and ENVIRONMENT.
+
+    SAM ends those it remembers. Of the functions it starts at once, each thread may make a runtime
+    of its own (`InvokeContext.lambda_runtime` of SAM CLI 1.170), of which one is remembered; and
+    none is when it is killed.
+    """
+    if not (folder / ENVIRONMENT).exists():
+        return
+    variables = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).values()
+    given = [{f"{name}={value}" for name, value in some.items()} for some in variables]
+    numbers = _ask_docker("ps", "--all", "--quiet", "--filter", "label=sam.cli.container.type")
+    found = json.loads(_ask_docker("inspect", *numbers.split())) if numbers else []
+    left = [one["Id"] for one in found if any(some <= {*one["Config"]["Env"]} for some in given)]
+    if left:
+        _ask_docker("rm", "--force", *left)
+    (folder / ENVIRONMENT).unlink()
+
+
 def invoke_function(folder: Path, name: str, event: str, environ: Mapping[str, str]) -> int:
     """Give an event to a function by `sam local invoke`; return the status that this ends with.
 
@@ -101,6 +111,16 @@ def invoke_function(folder: Path, name: str, event: str, environ: Mapping[str, s
         text=True,
         check=False,
     ).returncode
+
+
+def _ask_docker(*command: str) -> str:
+    done = subprocess.run(
+        ["docker", *command], capture_output=True, text=True, check=False, timeout=30
+    )
+    # A container may end between two questions.
+    if done.returncode and "No such" not in done.stderr:
+        raise LocalError(f"Docker does not answer: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _command(command: str, folder: Path) -> list[str]:

@@ -180,7 +180,8 @@ class Stack:
         undo.callback(workers.stop)
         if self._through_sam:
             say(f"Starting `sam local start-api` on {self.url}")
-            undo.callback((self.folder / sam.ENVIRONMENT).unlink, missing_ok=True)
+            sam.remove_containers(self.folder)  # of one that was killed
+            undo.callback(sam.remove_containers, self.folder)
             server = sam.start_sam(self.folder, self.port, environ, show)
         else:
             say(f"Starting {WORKERS} worker processes on {self.url}")

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local import ROOT
-from local.sam import host_architecture
+from local.folder import write_file
+from local.sam import ENVIRONMENT, host_architecture, remove_containers
 from telemetry import __version__
 from tests.e2e.conftest import Api, LocalSystem
 
@@ -29,6 +31,7 @@ REPORT_A = {"acEnergyConsumed": 5.5, "dcEnergyDelivered": 4.62, "efficiency": 0.
 REPORT_B = {"totalEnergyConsumedAc": 45.23, "totalEnergyDeliveredDc": 32.15, "dataPoints": 1}
 WRONG = {"statusCode": 400, "path": "/ingest/meter", "message": "Validation failed"}
 UNKNOWN = {"statusCode": 404, "message": "Vehicle not found"}
+IMAGE = f"public.ecr.aws/lambda/python:3.13-{host_architecture()}"
 MOST_TRIES = 20
 # Past its retention.
 LONG_AGO = {"timestamp": "2020-02-10T12:00:00Z"}
@@ -84,7 +87,29 @@ def test_sam_local_start_api_serves_both_contracts(system: LocalSystem) -> None:
     meter = (ROOT / "events/IngestMeterFunction.json").read_text(encoding="utf-8")
     assert invoke_in_container(system, "IngestMeterFunction", meter)["statusCode"] == 202
     assert system.command("stop").returncode == 0
-    assert containers() == before
+    assert containers() == before  # also those that SAM forgets
+
+
+def test_containers_of_a_killed_system_are_removed_and_no_others(tmp_path: Path) -> None:
+    if reason := missing_for_sam():
+        pytest.skip(reason)
+    write_file(tmp_path, ENVIRONMENT, json.dumps({"OneFunction": {"DATABASE_URL": str(tmp_path)}}))
+    command = ["docker", "create", "--label", "sam.cli.container.type=lambda"]
+    ours, other = (
+        subprocess.run(
+            [*command, "--env", f"DATABASE_URL={url}", IMAGE, "handler"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for url in (tmp_path, "another")
+    )
+    try:
+        remove_containers(tmp_path)
+        remove_containers(tmp_path)  # nothing is left to do
+        assert (ours[:12] in containers(), other[:12] in containers()) == (False, True)
+    finally:
+        subprocess.run(["docker", "rm", "--force", other.strip()], check=True, capture_output=True)
 
 
 def check_contracts(system: Api) -> None:
@@ -112,9 +137,8 @@ def missing_for_sam() -> str | None:
     """Return what `sam local` needs and this machine has not."""
     if not shutil.which("docker") or not (ROOT / ".venv-sam/bin/sam").exists():
         return "no Docker, or no SAM CLI (`make .venv/sam`)"
-    image = f"public.ecr.aws/lambda/python:3.13-{host_architecture()}"
     found = subprocess.run(
-        ["docker", "image", "inspect", image], capture_output=True, text=True, check=False
+        ["docker", "image", "inspect", IMAGE], capture_output=True, text=True, check=False
     )
     if found.returncode:
         return f"{found.stderr.strip()} (local/base_image.sh makes a stand-in)"
@@ -123,5 +147,5 @@ def missing_for_sam() -> str | None:
 
 def containers() -> str:
     return subprocess.run(
-        ["docker", "ps", "--quiet"], capture_output=True, text=True, check=True
+        ["docker", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True
     ).stdout
