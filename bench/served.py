@@ -42,7 +42,7 @@ def served(folder: Path, url: str, **variables: str) -> Iterator[str]:
             deadline = time.monotonic() + START_SECONDS
             while get_health(where)[0] != 200:
                 if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the server does not become healthy")
+                    raise RuntimeError("the server does not become healthy: see above")
                 time.sleep(0.1)
             yield where
         finally:

@@ -35,14 +35,14 @@ State = Literal["starting", "running", "stopped", "given"]
 
 @dataclass(frozen=True)
 class DatabaseUrls:
-    """How each user reaches one database; where maintain is empty, the owner maintains it."""
+    """How each user reaches one database."""
 
     owner: str
     ingest: str
     read: str
     alerts: str
     correct: str
-    maintain: str = ""
+    maintain: str
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "DatabaseUrls":
@@ -57,7 +57,7 @@ class DatabaseUrls:
             environ.get("READ_DATABASE_URL") or owner,
             environ.get("ALERTS_DATABASE_URL") or owner,
             environ.get("CORRECT_DATABASE_URL") or owner,
-            environ.get("MAINTAIN_DATABASE_URL", ""),
+            environ.get("MAINTAIN_DATABASE_URL") or owner,
         )
 
     @property
@@ -79,7 +79,7 @@ class DatabaseUrls:
             "OwnerDatabaseUrl": self.owner,
             "IngestDatabaseUrl": self.ingest,
             "ReadDatabaseUrl": self.read,
-            "MaintainDatabaseUrl": self.maintain or self.owner,
+            "MaintainDatabaseUrl": self.maintain,
             "AlertsDatabaseUrl": self.alerts,
             "CorrectDatabaseUrl": self.correct,
         }

@@ -10,6 +10,7 @@ from local.runtime import load_module
 from local.template import Template
 from telemetry import __version__
 from telemetry.access import ROUTES, Scope
+from telemetry.answers import FAULT_ID
 from telemetry.bodies import MOST_BODY_BYTES
 from telemetry.errors import (
     BodyTooLarge,
@@ -31,7 +32,6 @@ from telemetry.errors import (
     UnsupportedEncoding,
     VehicleNotFound,
 )
-from telemetry.faults import FAULT_ID
 from telemetry.tables import CSV, JSON
 
 DOCUMENT = ROOT / "docs/openapi.json"

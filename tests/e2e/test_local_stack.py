@@ -10,6 +10,7 @@ from pathlib import Path
 
 from local.postgres import free_port
 from local.server import get_health
+from tests.conftest import Server, database
 from tests.e2e.conftest import LocalSystem
 
 SECONDS = 60
@@ -171,6 +172,16 @@ def test_a_killed_worker_is_replaced(system: LocalSystem) -> None:
         answered += 1
 
 
+def test_a_server_that_is_given_is_used_by_one_user(system: LocalSystem, embedded: Server) -> None:
+    with database(embedded, "template0") as urls:
+        system.start(DATABASE_URL=urls.owner)
+        assert system.request("POST", "/ingest/meter", METER)[0] == 201
+        maintained = system.command("maintain")
+        assert (maintained.returncode, maintained.stderr) == (0, "")
+        assert system.command("verify", DATABASE_URL=urls.owner).returncode == 0
+        assert system.command("stop").returncode == 0
+
+
 def test_what_hinders_a_start_is_said_in_one_line(system: LocalSystem) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", system.port))
@@ -188,7 +199,7 @@ def test_what_hinders_a_start_is_said_in_one_line(system: LocalSystem) -> None:
     unreachable = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     refused = system.command("run", DATABASE_URL=unreachable)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.startswith("error: the migrations cannot be applied")
 
     (system.folder / "postgres").mkdir()
     refused = system.command("run")

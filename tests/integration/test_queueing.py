@@ -66,7 +66,7 @@ def workers(urls: DatabaseUrls, queues: Queues) -> Iterator[Workers]:
     opened.close()
 
 
-UNREACHABLE = DatabaseUrls(*["postgresql://telemetry_ingest:x@127.0.0.1:1/telemetry"] * 5)
+UNREACHABLE = DatabaseUrls(*["postgresql://telemetry_ingest:x@127.0.0.1:1/telemetry"] * 6)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ BROKEN = Migration("9999_broken", "ALTER TABLE meter_live_status ADD COLUMN next
 def database(empty_database: DatabaseUrls) -> DatabaseUrls:
     """An empty database of which the owner does everything: the last migration may be the roles."""
     owner = empty_database.owner
-    return DatabaseUrls(owner, owner, owner, owner, owner)
+    return DatabaseUrls(*[owner] * 6)
 
 
 @pytest.fixture
