@@ -8,6 +8,8 @@ from aws_lambda_powertools.event_handler.openapi.params import Path
 
 from telemetry import http
 from telemetry.access import Access
+from telemetry.acknowledgements import Acknowledged, Acknowledgement, acknowledge_fault
+from telemetry.answers import FAULT_ID
 from telemetry.bodies import receives
 from telemetry.database import Database
 from telemetry.errors import (
@@ -18,7 +20,6 @@ from telemetry.errors import (
     InvalidRequest,
     UnsupportedEncoding,
 )
-from telemetry.faults import FAULT_ID, Acknowledged, Acknowledgement, acknowledge_fault
 from telemetry.observability import build_logger
 from telemetry.recognition import parse_reading
 from telemetry.settings import Settings

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from local.databases import DatabaseUrls
+from telemetry.acknowledgements import acknowledge_fault
 from telemetry.alerts import Watch, count_unpublished, evaluate_fleet, publish_changes
 from telemetry.database import Connection, Database, connect
 from telemetry.errors import FaultCleared
-from telemetry.faults import Fault, FaultSelection, Notice, acknowledge_fault, list_faults
+from telemetry.faults import Fault, FaultSelection, Notice, list_faults
 from telemetry.rules import Rules
 from tests.conftest import unpooled
 from tests.integration.conftest import delete_all

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, get_args
@@ -225,7 +225,7 @@ def _check_fleet(
         # By rules that no window is summarized by, and that judge alike. It has also the vehicles
         # that were not heard of before the refresh.
         by_others, window = (
-            replace(RULES, least_coverage=1e-9),
+            RULES._replace(least_coverage=1e-9),
             FleetSelection(end=summed.time_window_end, sort=sort),
         )
         computed = report_fleet(reader, by_others, window, START).items

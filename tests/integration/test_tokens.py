@@ -19,8 +19,8 @@ from local.queues import connect
 from local.sqs import QueueServer
 from local.tokens import make_claims, note_revocation
 from telemetry.access import ROUTES, Scope
+from telemetry.answers import FAULT_ID
 from telemetry.database import Row
-from telemetry.faults import FAULT_ID
 from telemetry.tokens import Claims, name_key, sign_token
 from tests.integration.conftest import Answer, Api
 

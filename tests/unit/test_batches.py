@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from telemetry.acknowledgements import Acknowledgement
 from telemetry.batches import MOST_READINGS, parse_batch
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
-from telemetry.faults import Acknowledgement
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.recognition import parse_reading
 from telemetry.streams import METERS

@@ -39,7 +39,16 @@ OF_SOME = {
     *INGESTS,
     *WORKS,
     *REPORTS,
-    *("corrections", "devices", "erasures", "faults", "links", "pages", "parameters"),
+    *(
+        "acknowledgements",
+        "corrections",
+        "devices",
+        "erasures",
+        "faults",
+        "links",
+        "pages",
+        "parameters",
+    ),
     *("tables", "tariffs", "voids"),
 }
 LOADS: dict[str, set[str]] = {
@@ -55,7 +64,7 @@ LOADS: dict[str, set[str]] = {
     "AnalyticsFunction": {*REPORTS, "faults", "pages", "parameters", "tables"},
     "AuthorizerFunction": set(),
     "FaultMonitorFunction": {"faults", "pages"},
-    "AcknowledgeFunction": {"faults", "pages"},
+    "AcknowledgeFunction": {"acknowledgements"},
     "CorrectionsFunction": {"corrections", "erasures", "voids", "pages", "parameters"},
     "MigrateFunction": set(),
     "MaintainFunction": set(),

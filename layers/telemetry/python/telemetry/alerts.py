@@ -6,9 +6,8 @@ whatever ends a run, always with the same id.
 """
 
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from telemetry.database import TIME_LIMIT, Connection, Row
 from telemetry.errors import AlertsUnpublished
@@ -26,8 +25,7 @@ _MARK: LiteralString = "SELECT mark_fault_changes(%s, %s)"
 _COUNT: LiteralString = "SELECT count_fault_changes()"
 
 
-@dataclass(frozen=True)
-class Watch:
+class Watch(NamedTuple):
     """How far back a charger is judged, and from where on a value is a hint to the reason.
 
     low_voltage: V on average while energy is drawn; high_battery_temp: °C on average.

@@ -8,6 +8,8 @@ from pydantic.alias_generators import to_camel
 from telemetry import __version__
 from telemetry.errors import FieldError
 
+FAULT_ID = "6f1c5bd0-3c57-4d0a-9a0b-b1a1b4b9a1c2"  # an example
+
 
 class Answer(BaseModel):
     """A JSON body that the API answers with."""

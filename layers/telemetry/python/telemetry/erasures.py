@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Field
 
 from telemetry.answers import Answer
 from telemetry.corrections import ErasureRequest
 from telemetry.database import Database, Row
-from telemetry.pages import Page, encode_cursor
+from telemetry.pages import Page, Position, encode_cursor
 from telemetry.voids import Statement, Stream
 
 _REQUEST = "SELECT * FROM request_erasure(%s, %s, %s, %s, %s)"
@@ -42,7 +42,7 @@ class Erasures(Page[Erasure]):
     """Erasures, the newest first."""
 
 
-class LastErasure(BaseModel):
+class LastErasure(Position):
     """Where a page of erasures ended."""
 
     at: AwareDatetime

@@ -1,22 +1,17 @@
-"""Faults of chargers: listed with their history, and acknowledged.
+"""Faults of chargers, listed with their history.
 
 telemetry.alerts raises them; migration 0009 says when.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, field_validator
+from pydantic import AwareDatetime, Field, field_validator
 
-from telemetry.answers import Answer
+from telemetry.answers import FAULT_ID, Answer
 from telemetry.database import Database, Row
-from telemetry.errors import FaultCleared, FaultNotFound
-from telemetry.pages import Page, encode_cursor
-from telemetry.recognition import TEXT, Message
-
-FAULT_ID = "6f1c5bd0-3c57-4d0a-9a0b-b1a1b4b9a1c2"  # an example
+from telemetry.pages import Page, Position, encode_cursor
 
 FaultState = Literal["open", "acknowledged", "cleared"]
 Change = Literal["opened", "acknowledged", "cleared"]
@@ -36,22 +31,6 @@ _LIST = """
     ORDER BY opened_window DESC, fault.fault_id
     LIMIT %(most)s
 """
-_ACKNOWLEDGE = "SELECT acknowledge_fault(%s, %s, %s)"
-
-
-class Acknowledgement(Message):
-    """Who looks after a fault."""
-
-    by: str = Field(
-        min_length=1, max_length=200, pattern=TEXT, description="Who", examples=["Ada Lovelace"]
-    )
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=TEXT,
-        description="What is known, or done about it",
-        examples=["Charger is to be replaced on Friday"],
-    )
 
 
 class Evidence(Answer):
@@ -145,22 +124,14 @@ class Faults(Page[Fault]):
     """Faults, those opened last first."""
 
 
-class Acknowledged(Answer):
-    """Somebody looks after the fault."""
-
-    id: UUID = Field(examples=[FAULT_ID])
-    state: Literal["acknowledged"] = Field(default="acknowledged", examples=["acknowledged"])
-
-
-class LastFault(BaseModel):
+class LastFault(Position):
     """Where a page of faults ended."""
 
     opened_at: AwareDatetime
     id: UUID
 
 
-@dataclass(frozen=True)
-class FaultSelection:
+class FaultSelection(NamedTuple):
     """Which faults, how many, after which; None means any."""
 
     state: FaultState | None = None
@@ -190,18 +161,6 @@ def list_faults(database: Database, selection: FaultSelection) -> Faults:
         if more
         else None,
     )
-
-
-def acknowledge_fault(database: Database, fault_id: UUID, by: str, why: str) -> None:
-    """Note who looks after a fault and why; who said so first stands.
-
-    Raises FaultNotFound, FaultCleared and DatabaseUnavailable.
-    """
-    [(state,)] = database.fetch(_ACKNOWLEDGE, (fault_id, by, why))
-    if state is None:
-        raise FaultNotFound
-    if state == "cleared":
-        raise FaultCleared
 
 
 def _fault(row: Row) -> Fault:

@@ -1,12 +1,11 @@
 """The fleet: which vehicles lose most energy, or money, between the meter and the battery."""
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from telemetry.answers import Answer
 from telemetry.binary import (
@@ -32,7 +31,7 @@ from telemetry.figures import (
     rounded_energy,
     rounded_ratio,
 )
-from telemetry.pages import Page, encode_cursor
+from telemetry.pages import Page, Position, encode_cursor
 from telemetry.recognition import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 from telemetry.reports import DAY, LONGEST_WINDOW, window_bounds
 from telemetry.rules import Rules
@@ -134,7 +133,7 @@ def _check_rank(rank: Decimal) -> Decimal:
     return rank
 
 
-class LastRank(BaseModel):
+class LastRank(Position):
     """Where a page of the fleet ended: window, order, -loss (Infinity: not known), vehicle."""
 
     start: AwareDatetime = Field(ge=OLDEST_TIMESTAMP - LONGEST_WINDOW)
@@ -150,8 +149,7 @@ class LastRank(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class FleetSelection:
+class FleetSelection(NamedTuple):
     """Which window, which vehicles, how many, after which, in which order.
 
     No end is the last whole hour summed; no sort is by cost where the fleet has a tariff then.

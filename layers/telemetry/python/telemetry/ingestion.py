@@ -1,9 +1,8 @@
 """Taking readings: into PostgreSQL, or onto the queue where PostgreSQL cannot take them in time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal
+from typing import Generic, Literal, NamedTuple
 
 from aws_lambda_powertools import Logger
 
@@ -23,8 +22,7 @@ TIME_LIMIT = 0.4
 BACKFILL_TIMEOUT = 3.0
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of readings: stored, or queued, but for those at the positions not taken."""
 
     status: Literal["stored", "queued"]

@@ -4,9 +4,8 @@ Live rows are rewritten at every reading, without touching an index. So there is
 time: a filtered list goes through the devices in the order of their ids, so many for each page.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -25,8 +24,7 @@ _START, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC
 Status = Literal["online", "stale", "offline"]
 
 
-@dataclass(frozen=True)
-class Liveness:
+class Liveness(NamedTuple):
     """How old a device's newest reading may be while it is online, and while it is stale."""
 
     online_for: timedelta
@@ -143,8 +141,7 @@ _ONE_METER, _METER_PAGE = _ONE.format(**_METERS), _PAGE.format(**_METERS)
 _ONE_VEHICLE, _VEHICLE_PAGE = _ONE.format(**_VEHICLES), _PAGE.format(**_VEHICLES)
 
 
-@dataclass(frozen=True)
-class DeviceSelection:
+class DeviceSelection(NamedTuple):
     """Which devices a page is to list: those of a status, and of a cursor's place on."""
 
     status: Status | None = None

@@ -10,9 +10,8 @@ them has is left out.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -26,8 +25,7 @@ from telemetry.streams import Stream
 MOST_MESSAGE_BYTES = 1_048_576 - 8_192
 
 
-@dataclass(frozen=True)
-class Message(Generic[Reading]):
+class Message(NamedTuple, Generic[Reading]):
     """The readings of one message, in the order of their receipt; the first was at received_at."""
 
     readings: Sequence[Reading]

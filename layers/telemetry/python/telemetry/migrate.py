@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import resources
+from typing import NamedTuple
 
 import psycopg
 
@@ -21,8 +21,7 @@ _CREATE_LEDGER = """
 """
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(NamedTuple):
     """One `.sql` file of this package's `migrations` folder."""
 
     name: str

@@ -8,14 +8,13 @@ import base64
 import binascii
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from telemetry.answers import Answer
 from telemetry.recognition import DEVICE_ID
 
 Item = TypeVar("Item", bound=Answer)
-Position = TypeVar("Position", bound=BaseModel)
 
 
 class Page(Answer, Generic[Item]):
@@ -28,19 +27,28 @@ class Page(Answer, Generic[Item]):
     )
 
 
-class LastDevice(BaseModel):
+class Position(BaseModel):
+    """Where a page of a list ended."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+Ended = TypeVar("Ended", bound=Position)
+
+
+class LastDevice(Position):
     """Where a page of devices ended, which are in the order of their ids."""
 
     device_id: str = Field(pattern=DEVICE_ID)
 
 
-def encode_cursor(position: BaseModel) -> str:
+def encode_cursor(position: Position) -> str:
     """Return a position as a text for URLs."""
     encoded = base64.urlsafe_b64encode(position.model_dump_json().encode())
     return encoded.rstrip(b"=").decode()
 
 
-def decode_cursor(kind: type[Position], cursor: str) -> Position:
+def decode_cursor(kind: type[Ended], cursor: str) -> Ended:
     """Return the position that a cursor stands for; raise PydanticCustomError where it is none."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)

@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from telemetry.pages import LastDevice, Position, decode_cursor
+from telemetry.pages import Ended, LastDevice, decode_cursor
 from telemetry.recognition import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, parse_time
 
 Parsed = TypeVar("Parsed")
@@ -50,7 +50,7 @@ Limit = Annotated[
 ]
 
 
-def cursor_of(kind: type[Position]) -> tuple[Any, ...]:
+def cursor_of(kind: type[Ended]) -> tuple[Any, ...]:
     """Return what makes a parameter the cursor of a list, whose pages end at such positions."""
     return (
         read_once(partial(decode_cursor, kind)),

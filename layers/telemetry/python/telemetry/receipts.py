@@ -1,15 +1,14 @@
 """The audit trail: every receipt of a device's readings, and which of them counts."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, Generic
+from typing import Annotated, Generic, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Field
 
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import FieldError, InvalidRequest, MeterNotFound, VehicleNotFound
-from telemetry.pages import Item, Page, encode_cursor
+from telemetry.pages import Item, Page, Position, encode_cursor
 from telemetry.recognition import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 
 DEFAULT_WINDOW = timedelta(hours=24)
@@ -114,7 +113,7 @@ _Instant = Annotated[
 ]
 
 
-class LastReceipt(BaseModel):
+class LastReceipt(Position):
     """Where a page of the receipts in (start, end] ended."""
 
     start: _Instant
@@ -123,8 +122,7 @@ class LastReceipt(BaseModel):
     received_at: AwareDatetime
 
 
-@dataclass(frozen=True)
-class ReceiptSelection:
+class ReceiptSelection(NamedTuple):
     """Which receipts are asked for: those in (start, end], or those that follow a page.
 
     end is the device's latest reading where it is None, start 24 hours before the end. A cursor

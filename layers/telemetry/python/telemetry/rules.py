@@ -1,12 +1,11 @@
 """By which rules the fleet is judged; a deployment sets them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from telemetry.settings import Settings
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """How vehicles are paired with meters and when their charging can be judged.
 
     by_name: a vehicle that was never linked is fed by the meter of the same suffix. least_kwh:

@@ -6,14 +6,13 @@ botocore signs the same, at a cost of 35 to 70 ms of processor time to import.
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-@dataclass(frozen=True)
-class AccessKey:
+class AccessKey(NamedTuple):
     """The credentials of the function's role, and the region that it works in."""
 
     id: str
@@ -32,8 +31,7 @@ class AccessKey:
         )
 
 
-@dataclass(frozen=True)
-class CredentialScope:
+class CredentialScope(NamedTuple):
     """What a signature holds for: one service in the key's region, on one day from an instant."""
 
     service: str

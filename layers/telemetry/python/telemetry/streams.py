@@ -1,10 +1,9 @@
 """The two streams, meters and vehicles: what is the same to do for each, by other functions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from telemetry.database import Database
 from telemetry.readings import MeterReading, VehicleReading
@@ -19,8 +18,7 @@ from telemetry.store import (
 )
 
 
-@dataclass(frozen=True)
-class Stream(Generic[Reading]):
+class Stream(NamedTuple, Generic[Reading]):
     """A kind of reading, and how one or many of it are stored."""
 
     name: str

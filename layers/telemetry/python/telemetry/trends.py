@@ -1,9 +1,8 @@
 """How a vehicle charged, hour by hour or day by day."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -65,8 +64,7 @@ class Trend(Answer):
     items: list[TrendBucket] = Field(examples=[[]])
 
 
-@dataclass(frozen=True)
-class TrendSelection:
+class TrendSelection(NamedTuple):
     """Which buckets: how long each is, how many, the last by an instant in it, in which zone."""
 
     bucket: Bucket

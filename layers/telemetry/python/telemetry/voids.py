@@ -7,13 +7,13 @@ does not.
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Field
 
 from telemetry.answers import Answer
 from telemetry.corrections import VoidRequest
 from telemetry.database import Database, Row
 from telemetry.errors import ReadingNotFound, VoidNotFound
-from telemetry.pages import Page, encode_cursor
+from telemetry.pages import Page, Position, encode_cursor
 
 Stream = Literal["meter", "vehicle"]
 
@@ -84,7 +84,7 @@ class Voids(Page[Void]):
     """Voids, the newest first."""
 
 
-class LastVoid(BaseModel):
+class LastVoid(Position):
     """Where a page of voids ended."""
 
     at: AwareDatetime

@@ -1,8 +1,7 @@
 """Storing what waited in the queue: the other side of telemetry.ingestion."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 import psycopg
 from aws_lambda_powertools import Logger
@@ -25,8 +24,7 @@ MOST_TOGETHER = 2_500
 Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Received(Generic[Reading]):
+class Received(NamedTuple, Generic[Reading]):
     """A message as it came from the queue, and what it holds."""
 
     record: Record
