@@ -32,9 +32,17 @@ _FILL = """
 """
 _ENERGY = "(1 + floor(random() * 499)) / 1000.0"
 _VALUES = {
-    "meter": f"'MTR_' || lpad(device::text, 6, '0'), {_ENERGY}, 220 + floor(random() * 200) / 10",
-    "vehicle": f"'VEH_' || lpad(device::text, 6, '0'), {_ENERGY}, "
-    "20 + floor(random() * 200) / 10, minute % 100, NULL",
+    "meter": {
+        "meter_id": "'MTR_' || lpad(device::text, 6, '0')",
+        "kwh_consumed_ac": _ENERGY,
+        "voltage": "220 + floor(random() * 200) / 10",
+    },
+    "vehicle": {
+        "vehicle_id": "'VEH_' || lpad(device::text, 6, '0')",
+        "kwh_delivered_dc": _ENERGY,
+        "battery_temp": "20 + floor(random() * 200) / 10",
+        "soc": "minute %% 100",
+    },
 }
 
 
@@ -67,11 +75,10 @@ def _fill(connection: psycopg.Connection[Any], day: datetime) -> int:
     """Fill the day's partitions; return their bytes, keys included."""
     total = 0
     for layout in LAYOUTS.values():
-        columns = [name for name in layout.columns if name not in {"timestamp", "received_at"}]
         statement = _FILL.format(
             history=layout.history,
-            columns=", ".join(columns),
-            values=_VALUES[layout.stream].replace("%", "%%"),
+            columns=", ".join(_VALUES[layout.stream]),
+            values=", ".join(_VALUES[layout.stream].values()),
             devices=DEVICES,
         )
         connection.execute(statement.encode(), (day,))
