@@ -40,7 +40,7 @@ BY_LAMBDA = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_SESSION_TOKEN": "token",
 }
-RUNS = 7
+RUNS = 11
 GOAL = 1.15
 
 

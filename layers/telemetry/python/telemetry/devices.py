@@ -11,7 +11,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import DeviceNotDeclared
-from telemetry.pages import LastDevice, Page, encode_cursor
+from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 from telemetry.recognition import MOST_REGISTER_KWH, Message
 
 MOST_EVENTS = 100
@@ -103,8 +103,10 @@ class DeclaredDevice(Declared):
     )
 
 
-class DeclaredDevices(Page[DeclaredDevice]):
+class DeclaredDevices(Page):
     """The devices that were declared, in the order of their ids."""
+
+    items: list[DeclaredDevice] = ITEMS
 
 
 class Device(Declared):

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field
 from telemetry.answers import Answer
 from telemetry.corrections import ErasureRequest
 from telemetry.database import Database, Row
-from telemetry.pages import Page, Position, encode_cursor
+from telemetry.pages import ITEMS, Page, Position, encode_cursor
 from telemetry.voids import Statement, Stream
 
 _REQUEST = "SELECT * FROM request_erasure(%s, %s, %s, %s, %s)"
@@ -38,8 +38,10 @@ class Erasure(Answer):
     files: int = Field(description="Files of the archive that were rewritten", examples=[12])
 
 
-class Erasures(Page[Erasure]):
+class Erasures(Page):
     """Erasures, the newest first."""
+
+    items: list[Erasure] = ITEMS
 
 
 class LastErasure(Position):

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field, field_validator
 
 from telemetry.answers import FAULT_ID, Answer
 from telemetry.database import Database, Row
-from telemetry.pages import Page, Position, encode_cursor
+from telemetry.pages import ITEMS, Page, Position, encode_cursor
 
 FaultState = Literal["open", "acknowledged", "cleared"]
 Change = Literal["opened", "acknowledged", "cleared"]
@@ -120,8 +120,10 @@ class Fault(Answer):
     history: list[PastChange] = Field(description="Its changes, the oldest first", examples=[[]])
 
 
-class Faults(Page[Fault]):
+class Faults(Page):
     """Faults, those opened last first."""
+
+    items: list[Fault] = ITEMS
 
 
 class LastFault(Position):

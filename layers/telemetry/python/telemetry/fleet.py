@@ -31,7 +31,7 @@ from telemetry.figures import (
     rounded_energy,
     rounded_ratio,
 )
-from telemetry.pages import Page, Position, encode_cursor
+from telemetry.pages import ITEMS, Page, Position, encode_cursor
 from telemetry.recognition import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 from telemetry.reports import DAY, LONGEST_WINDOW, window_bounds
 from telemetry.rules import Rules
@@ -114,8 +114,10 @@ class FleetTotals(Answer):
     insufficient: int = Field(examples=[97])
 
 
-class Fleet(Page[FleetVehicle]):
+class Fleet(Page):
     """Vehicles by what they lost in the window (timeWindowStart, timeWindowEnd]."""
+
+    items: list[FleetVehicle] = ITEMS
 
     time_window_start: datetime = Field(examples=["2024-02-08T15:00:00Z"])
     time_window_end: datetime = Field(examples=["2024-02-09T15:00:00Z"])

@@ -12,7 +12,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import MeterNotFound, VehicleNotFound
-from telemetry.pages import LastDevice, Page, encode_cursor
+from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 from telemetry.receipts import MeterValues, VehicleValues
 
 # At most so many devices are looked at for a page; each takes about a microsecond.
@@ -87,18 +87,22 @@ class VehicleState(LiveState, VehicleValues):
     )
 
 
-class MeterStates(Page[MeterState]):
+class MeterStates(Page):
     """Meters in the order of their ids.
 
     A page that is filtered may hold fewer items than asked for, even none, while there are more.
     """
 
+    items: list[MeterState] = ITEMS
 
-class VehicleStates(Page[VehicleState]):
+
+class VehicleStates(Page):
     """Vehicles in the order of their ids.
 
     A page that is filtered may hold fewer items than asked for, even none, while there are more.
     """
+
+    items: list[VehicleState] = ITEMS
 
 
 _METER_COLUMNS = "meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage"

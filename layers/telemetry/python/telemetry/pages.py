@@ -6,7 +6,7 @@ to another.
 
 import base64
 import binascii
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -14,13 +14,14 @@ from pydantic_core import PydanticCustomError
 from telemetry.answers import Answer
 from telemetry.recognition import DEVICE_ID
 
-Item = TypeVar("Item", bound=Answer)
+# What a list names its items by: `items: list[Fault] = ITEMS`.
+ITEMS = Field(description="What is on this page", examples=[[]])
 
 
-class Page(Answer, Generic[Item]):
+class Page(Answer):
     """A part of a list."""
 
-    items: list[Item] = Field(description="What is on this page", examples=[[]])
+    items: list[Any] = ITEMS
     next_cursor: str | None = Field(
         description="`cursor` of the next page; null where there is nothing more",
         examples=["eyJkZXZpY2VfaWQiOiJWRUgtMDAxIn0"],

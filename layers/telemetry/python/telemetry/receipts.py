@@ -1,14 +1,14 @@
 """The audit trail: every receipt of a device's readings, and which of them counts."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, Generic, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import AwareDatetime, Field
 
 from telemetry.answers import Answer
 from telemetry.database import Database, Row
 from telemetry.errors import FieldError, InvalidRequest, MeterNotFound, VehicleNotFound
-from telemetry.pages import Item, Page, Position, encode_cursor
+from telemetry.pages import ITEMS, Page, Position, encode_cursor
 from telemetry.recognition import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 
 DEFAULT_WINDOW = timedelta(hours=24)
@@ -84,7 +84,7 @@ class VehicleReceipt(Receipt, VehicleValues):
     )
 
 
-class Receipts(Page[Item], Generic[Item]):
+class Receipts(Page):
     """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
 
     start: datetime = Field(
@@ -99,12 +99,16 @@ class Receipts(Page[Item], Generic[Item]):
     )
 
 
-class MeterReceipts(Receipts[MeterReceipt]):
+class MeterReceipts(Receipts):
     """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
 
+    items: list[MeterReceipt] = ITEMS
 
-class VehicleReceipts(Receipts[VehicleReceipt]):
+
+class VehicleReceipts(Receipts):
     """A page of the receipts in the window (from, to], by device time, then by time of receipt."""
+
+    items: list[VehicleReceipt] = ITEMS
 
 
 _Instant = Annotated[

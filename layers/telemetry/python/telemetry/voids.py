@@ -13,7 +13,7 @@ from telemetry.answers import Answer
 from telemetry.corrections import VoidRequest
 from telemetry.database import Database, Row
 from telemetry.errors import ReadingNotFound, VoidNotFound
-from telemetry.pages import Page, Position, encode_cursor
+from telemetry.pages import ITEMS, Page, Position, encode_cursor
 
 Stream = Literal["meter", "vehicle"]
 
@@ -80,8 +80,10 @@ class Void(Answer):
     )
 
 
-class Voids(Page[Void]):
+class Voids(Page):
     """Voids, the newest first."""
+
+    items: list[Void] = ITEMS
 
 
 class LastVoid(Position):
