@@ -4,15 +4,15 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from telemetry.database import connect
-from telemetry.deployment import admit_by_iam, deploy
+from telemetry.deployment import admit_by_iam, connect_owner, deploy
 from telemetry.migrate import apply_migrations
 from telemetry.observability import build_logger
 from telemetry.partitions import make_partitions
 from telemetry.settings import Settings
 
 settings = Settings(os.environ)
-database_url, password = settings.database_url, settings.database_password
+database_url, token = settings.database_url, settings.database_password
+owner_password = settings.owner_password
 logger = build_logger("migrate")
 
 
@@ -31,9 +31,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | None:
 
 def bring_up_to_date() -> dict[str, Any]:
     """Apply migrations; make partitions, so that a new database has them before its readings."""
-    with connect(database_url, password=password) as connection:
+    with connect_owner(database_url, token, owner_password) as connection:
         migrations = apply_migrations(connection)
-        if password:  # of the stack's own database, where the proxy lets in by tokens
+        if token:  # of the stack's own database, where the proxy lets in by tokens
             admit_by_iam(connection)
         partitions = make_partitions(connection, datetime.now(UTC))
     done = {"migrations": migrations, "partitions": len(partitions)}

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -13,7 +14,7 @@ from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.runtime import Environment
 from telemetry.database import connect
-from telemetry.deployment import IAM_USERS, admit_by_iam
+from telemetry.deployment import IAM_USERS, admit_by_iam, connect_owner
 from telemetry.migrate import shipped_migrations
 from tests.conftest import Server, unpooled
 
@@ -106,6 +107,26 @@ def test_deleting_the_stack_touches_no_database(
     assert found == (None,)
 
 
+@pytest.mark.parametrize("accepted", ["token", "password"])
+def test_the_owner_comes_by_a_token_or_else_by_the_password_of_a_new_database(
+    server: Server, urls: DatabaseUrls, accepted: str
+) -> None:
+    with connect(server.url) as admin:
+        admin.execute(f"CREATE ROLE new_owner LOGIN PASSWORD '{accepted}'".encode())
+    parts = urlsplit(urls.owner)
+    url = parts._replace(netloc=f"new_owner@{parts.netloc.partition('@')[2]}").geturl()
+    token, password = (lambda _: "token"), (lambda _: "password")
+    try:
+        with connect_owner(url, token, password) as connection:
+            assert connection.execute("SELECT current_user").fetchone() == ("new_owner",)
+        if accepted == "password":
+            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                connect_owner(url, token, None)
+    finally:
+        with connect(server.url) as admin:
+            admin.execute("DROP ROLE new_owner")
+
+
 def test_users_are_admitted_by_iam_where_rds_is(server: Server, urls: DatabaseUrls) -> None:
     with connect(server.url) as admin:
         admin.execute("CREATE ROLE rds_iam")
@@ -118,7 +139,7 @@ def test_users_are_admitted_by_iam_where_rds_is(server: Server, urls: DatabaseUr
                 """SELECT member::regrole::text FROM pg_auth_members
                    WHERE roleid = 'rds_iam'::regrole ORDER BY 1"""
             ).fetchall()
-            assert {name for (name,) in members} == {"telemetry_owner", *IAM_USERS}
+            assert {name for (name,) in members} == set(IAM_USERS)
         finally:
             admin.execute("REVOKE rds_iam FROM telemetry_owner CASCADE")
             admin.execute("DROP ROLE rds_iam")

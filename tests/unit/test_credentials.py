@@ -46,7 +46,7 @@ def test_the_environment_says_where_the_password_comes_from() -> None:
     assert "DBUser=telemetry_ingest" in iam(URL)
     with pytest.raises(SettingMissing, match="AWS_ACCESS_KEY_ID"):
         _ = Settings({"DATABASE_PASSWORD_FROM": "iam"}).database_password
-    with pytest.raises(SettingInvalid, match="url, iam or the ARN of a secret"):
+    with pytest.raises(SettingInvalid, match="url or iam"):
         _ = Settings({"DATABASE_PASSWORD_FROM": "vault"}).database_password
 
 

@@ -81,7 +81,7 @@ print(json.dumps(list(sys.modules)))
 def test_an_entry_point_loads_no_more_than_it_needs(name: str) -> None:
     function = FUNCTIONS[name]
     on_aws = {
-        "DATABASE_PASSWORD_FROM": "arn:secret" if name == "MigrateFunction" else "iam",
+        "DATABASE_PASSWORD_FROM": "iam",
         "AWS_ACCESS_KEY_ID": "id",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_SESSION_TOKEN": "token",

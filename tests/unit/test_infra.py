@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from cryptography.x509 import load_pem_x509_certificates
 
 from local import ROOT
 from local.configuration import TEMPLATE
@@ -121,7 +122,52 @@ def test_the_authorizer_can_ask_who_was_revoked_and_nothing_else() -> None:
 def test_the_migration_has_more_time_than_its_function() -> None:
     timeout = RESOURCES["MigrateFunction"]["Properties"]["Timeout"]
     assert RESOURCES["Schema"]["Properties"]["ServiceTimeout"] > timeout
-    assert RESOURCES["Schema"]["Properties"]["Code"] == {"Ref": "TelemetryLayer"}
+
+
+def test_migrations_run_for_new_code_and_for_another_database() -> None:
+    properties = RESOURCES["Schema"]["Properties"]
+    assert properties["Code"] == {"Ref": "TelemetryLayer"}
+    made = {"Fn::GetAtt": "Database.Outputs.ClusterResourceId"}
+    assert properties["Database"] == {"Fn::If": ["MakesDatabase", made, "existing"]}
+    assert properties["Release"] == {"Ref": "Release"}
+
+
+def test_the_database_listens_where_everybody_asks_for_it() -> None:
+    database = load_yaml(ROOT / "infra/database.yaml")["Resources"]
+    # CloudFormation's own default is MySQL's.
+    assert database["Cluster"]["Properties"]["Port"] == 5432
+    assert set(re.findall(r"Endpoint}:(\d+)/", TEMPLATE.read_text(encoding="utf-8"))) == {"5432"}
+
+
+def test_a_database_is_made_only_where_its_certificates_are_known() -> None:
+    bundle = ROOT / "layers/telemetry/python/telemetry/certificates/rds.pem"
+    named = [
+        certificate.subject.rfc4514_string()
+        for certificate in load_pem_x509_certificates(bundle.read_bytes())
+    ]
+    known = set(re.findall(r"CN=Amazon RDS ([a-z-]+-\d) Root CA", " ".join(named)))
+    rule = load_yaml(TEMPLATE)["Rules"]["SupportedRegion"]
+    [assertion] = rule["Assertions"]
+    regions, region = assertion["Assert"]["Fn::Contains"]
+    assert (set(regions), region) == (known, {"Ref": "AWS::Region"})
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_who_sends_to_its_own_queue_may_do_so_as_long_as_an_outage_lasts(name: str) -> None:
+    # Lambda stops after 16 rounds, some three hours, where nobody says that they are meant.
+    properties = RESOURCES[name]["Properties"]
+    received = [
+        event["Properties"]["Queue"]
+        for event in properties.get("Events", {}).values()
+        if event["Type"] == "SQS"
+    ]
+    assert properties.get("RecursiveLoop") == ("Allow" if received else None)
+
+
+def test_the_api_is_mapped_when_it_has_its_stage() -> None:
+    assert RESOURCES["ApiFront"]["Properties"]["Parameters"]["Stage"] == {"Ref": "Api.Stage"}
+    mapping = load_yaml(ROOT / "infra/api.yaml")["Resources"]["Mapping"]["Properties"]
+    assert mapping["Stage"] == {"Ref": "Stage"}
 
 
 def test_the_archive_is_kept_and_closed_to_the_public() -> None:
@@ -135,9 +181,12 @@ def test_the_archive_is_kept_and_closed_to_the_public() -> None:
         "ExpirationInDays" in entry for entry in properties["LifecycleConfiguration"]["Rules"]
     )
     [of_the_bucket, _] = RESOURCES["MaintainFunction"]["Properties"]["Policies"]
-    assert of_the_bucket["Statement"]["Action"] == [
-        *("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
-    ]
+    actions = [*("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")]
+    assert of_the_bucket["Statement"]["Action"] == actions
+    # The one way there, which lets nothing else through.
+    network = load_yaml(ROOT / "infra/network.yaml")["Resources"]
+    [_, allowed] = network["StorageEndpoint"]["Properties"]["PolicyDocument"]["Statement"]
+    assert allowed["Action"] == actions
 
 
 def test_a_change_is_published_before_its_transaction_is_ended() -> None:

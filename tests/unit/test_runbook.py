@@ -132,6 +132,10 @@ def test_aws_takes_what_is_typed(command: str) -> None:
     name = CLI_NAMES.get(service, service)
     model = ServiceModel(loader.load_service_model(name, "service-2"), name)
     operations = {xform_name(each, "-"): each for each in model.operation_names}
+    if operation == "wait":
+        operation = words[3]
+        waiters = loader.load_service_model(name, "waiters-2")["waiters"]
+        operations = {xform_name(each, "-"): waiters[each]["operation"] for each in waiters}
     assert operation in operations, f"{service} has no {operation}"
     taken = model.operation_model(operations[operation]).input_shape
     assert taken is not None

@@ -188,7 +188,8 @@ def test_without_a_database_the_template_makes_one() -> None:
     assert migrate["DATABASE_URL"] == (
         f"postgresql://telemetry_owner@cluster.example:5432/telemetry?{checked}/rds.pem"
     )
-    assert migrate["DATABASE_PASSWORD_FROM"] == "arn:secret"
+    assert migrate["DATABASE_PASSWORD_FROM"] == "iam"
+    assert migrate["OWNER_SECRET"] == "arn:secret"
     maintain = functions.pop("MaintainFunction").environment  # past the proxy as well
     assert maintain["DATABASE_URL"] == migrate["DATABASE_URL"].replace("_owner", "_maintain")
     assert maintain["DATABASE_PASSWORD_FROM"] == "iam"

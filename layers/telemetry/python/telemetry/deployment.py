@@ -8,10 +8,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from telemetry.database import Row
+from telemetry.credentials import Password
+from telemetry.database import Connection, Row, connect
 
-# Those whom RDS lets in by a signed token, and no longer by a password.
+# Those whom RDS lets in by a signed token, and no longer by a password. The owner is among them
+# because RDS counts it in anyway: it is a member of those that it made.
 IAM_USERS = (
+    "telemetry_owner",
     *("telemetry_ingest", "telemetry_read", "telemetry_alerts", "telemetry_correct"),
     "telemetry_maintain",
 )
@@ -51,7 +54,20 @@ def _answer(event: dict[str, Any], failure: str | None = None) -> None:
     urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT).close()  # noqa: S310
 
 
+def connect_owner(url: str, token: Password | None, password: Password | None) -> Connection:
+    """Return the owner's connection: by a token, else by the password that a new database asks for.
+
+    Raises psycopg.OperationalError, and what reading the password does.
+    """
+    try:
+        return connect(url, password=token)
+    except psycopg.OperationalError:
+        if password is None:
+            raise
+        return connect(url, password=password)
+
+
 def admit_by_iam(connection: psycopg.Connection[Row]) -> None:
-    """Have RDS let the users in who write and read, by tokens alone. Safe to repeat."""
+    """Have RDS let all users in by tokens alone. Safe to repeat."""
     for user in IAM_USERS:
         connection.execute(sql.SQL("GRANT rds_iam TO {}").format(sql.Identifier(user)))

@@ -35,18 +35,25 @@ class Settings:
     def database_password(self) -> Password | None:
         """`DATABASE_PASSWORD_FROM`: `url` (the default) where the password is in the URL: None.
 
-        `iam` signs a token for each connection with the credentials that the function runs with;
-        the ARN of a secret reads it there. Raises SettingInvalid on any other value.
+        `iam` signs a token for each connection with the credentials that the function runs with.
+        Raises SettingInvalid on any other value.
         """
         source = self._environ.get("DATABASE_PASSWORD_FROM", "url")
         if source == "url":
             return None
-        if source == "iam":
-            key = self.access_key
-            return lambda url: sign_token(url, key, datetime.now(UTC))
-        if source.startswith("arn:"):
-            return lambda _url: read_secret(source)
-        raise SettingInvalid("DATABASE_PASSWORD_FROM", source, "url, iam or the ARN of a secret")
+        if source != "iam":
+            raise SettingInvalid("DATABASE_PASSWORD_FROM", source, "url or iam")
+        key = self.access_key
+        return lambda url: sign_token(url, key, datetime.now(UTC))
+
+    @property
+    def owner_password(self) -> Password | None:
+        """`OWNER_SECRET`: the ARN of the secret with the password of a new database's owner.
+
+        None where there is none: the database is another's.
+        """
+        arn = self._environ.get("OWNER_SECRET")
+        return (lambda _url: read_secret(arn)) if arn else None
 
     @property
     def access_key(self) -> AccessKey:
