@@ -13,6 +13,7 @@ class Relay:
     """Forwards connections from a port of its own to another, as long as it shall.
 
     broken -- how many connections asked for what is forbidden
+    accepted -- how many connections came
     """
 
     def __init__(self, target_port: int) -> None:
@@ -24,7 +25,7 @@ class Relay:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.port = 0
-        self.broken = 0
+        self.broken = self.accepted = 0
         self.admit()
 
     def admit(self) -> None:
@@ -64,6 +65,7 @@ class Relay:
         with listener, suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                self.accepted += 1
                 _start(self._connect, client, listener)
 
     def _connect(self, client: socket.socket, listener: socket.socket) -> None:

@@ -10,7 +10,7 @@ from telemetry.alerts import (
     evaluate_fleet,
     publish_changes,
 )
-from telemetry.database import connect
+from telemetry.database import PATIENT_TIMEOUT, connect
 from telemetry.metrics import report_count
 from telemetry.observability import build_logger
 from telemetry.recognition import format_time
@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     one cannot judge.
     """
     logger.append_keys(request_id=context.aws_request_id)
-    with connect(database_url, password=password) as connection:
+    with connect(database_url, password=password, time_limit=PATIENT_TIMEOUT) as connection:
         try:
             until = evaluate_fleet(connection, rules, watch, datetime.now(UTC))
         finally:

@@ -32,6 +32,8 @@ from telemetry.streams import VEHICLES
 settings = Settings(os.environ)
 logger = build_logger("ingest_vehicle")
 database = Database(settings.database_url, TIME_LIMIT, settings.database_password)
+if not settings.queue_first:
+    database.open()
 ingestion = Ingestion(
     VEHICLES,
     database,

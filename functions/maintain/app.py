@@ -9,7 +9,7 @@ from typing import Any
 
 from telemetry.archive import Archive
 from telemetry.bucket import Bucket
-from telemetry.database import connect
+from telemetry.database import PATIENT_TIMEOUT, connect
 from telemetry.maintenance import Maintenance, alone
 from telemetry.metrics import report_count
 from telemetry.observability import build_logger
@@ -35,7 +35,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """
     logger.append_keys(request_id=context.aws_request_id)
     now, failure, done = datetime.now(UTC), None, {}
-    with connect(database_url, password=password) as connection:
+    with connect(database_url, password=password, time_limit=PATIENT_TIMEOUT) as connection:
         archive = Archive(connection, bucket)
         if "restore" in event:
             return archive.restore_day(date.fromisoformat(event["restore"]))

@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.errors import ConnectionTimeout
 
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.runtime import Environment
-from telemetry.database import connect
-from telemetry.deployment import IAM_USERS, admit_by_iam, connect_owner
+from telemetry.database import CONNECT_TIMEOUT, connect
+from telemetry.deployment import IAM_USERS, MOST_TRIES, admit_by_iam, connect_owner, deploy
 from telemetry.migrate import shipped_migrations
 from tests.conftest import Server, unpooled
+from tests.wire import Wire
 
 pytestmark = unpooled
 
@@ -27,6 +29,7 @@ class CloudFormation(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
         self.answers: list[tuple[str | None, dict[str, Any]]] = []
+        self.refusals = 0
 
     def event(self, request_type: str) -> dict[str, Any]:
         return {
@@ -45,7 +48,8 @@ class _Answers(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.answers.append((self.headers["Content-Type"], json.loads(body)))
-        self.send_response(200)
+        self.send_response(503 if self.server.refusals else 200)
+        self.server.refusals = max(0, self.server.refusals - 1)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -98,6 +102,25 @@ def test_a_migration_that_fails_fails_the_deployment(
     assert answer["Reason"].startswith("MigrationChanged: migration 0002_store_meter_readings")
 
 
+@pytest.mark.usefixtures("server")
+def test_an_answer_fits_and_is_given_again_where_it_is_not_taken(
+    cloudformation: CloudFormation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telemetry.deployment.PAUSE", 0)
+    cloudformation.refusals = MOST_TRIES - 1
+
+    def fail() -> None:
+        raise ValueError("é" * 5000)
+
+    with pytest.raises(ValueError, match="é"):
+        deploy(cloudformation.event("Create"), fail)
+    assert len(cloudformation.answers) == MOST_TRIES
+    assert len(json.dumps(cloudformation.answers[-1][1])) < 4096
+    cloudformation.refusals = MOST_TRIES
+    with pytest.raises(OSError, match="503"):
+        deploy(cloudformation.event("Delete"), fail)
+
+
 def test_deleting_the_stack_touches_no_database(
     empty_database: DatabaseUrls, cloudformation: CloudFormation
 ) -> None:
@@ -125,6 +148,26 @@ def test_the_owner_comes_by_a_token_or_else_by_the_password_of_a_new_database(
     finally:
         with connect(server.url) as admin:
             admin.execute("DROP ROLE new_owner")
+
+
+def test_the_owner_waits_for_a_slow_login(urls: DatabaseUrls) -> None:
+    wire = Wire(urls.owner)
+    wire.freeze()
+    threading.Timer(CONNECT_TIMEOUT + 0.5, wire.thaw).start()
+    with connect_owner(wire.url, None, None) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    wire.close()
+
+
+def test_where_a_token_is_not_answered_no_password_is_tried(
+    urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telemetry.deployment.PATIENT_TIMEOUT", 0.2)
+    wire = Wire(urls.owner)
+    wire.freeze()
+    with pytest.raises(ConnectionTimeout, match=r"no connection within 0\.2 s"):
+        connect_owner(wire.url, lambda _: "token", lambda _: pytest.fail("asked for a password"))
+    wire.close()
 
 
 def test_users_are_admitted_by_iam_where_rds_is(server: Server, urls: DatabaseUrls) -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -28,6 +29,22 @@ def test_all_migrations_on_an_empty_database_make_the_committed_schema(
     if int(version) < 180000:
         pytest.skip("schema.sql is written in the words of the embedded server's pg_dump")
     assert render_schema(empty_database.owner) == SCHEMA.read_text(encoding="utf-8"), "make schema"
+
+
+def test_users_that_another_owner_made_are_taken_as_they_are(server: Server) -> None:
+    with connect(server.url) as admin:
+        # The roles are there. From PostgreSQL 16 on only who made them can change and grant them.
+        admin.execute("CREATE ROLE other_owner LOGIN CREATEROLE PASSWORD 'other'")
+        admin.execute("CREATE DATABASE of_another OWNER other_owner")
+        admin.execute("GRANT telemetry_maintain TO other_owner")
+        try:
+            address = urlsplit(server.url).netloc.rpartition("@")[2]
+            with connect(f"postgresql://other_owner:other@{address}/of_another") as connection:
+                assert apply_migrations(connection)
+                assert make_partitions(connection, datetime.now(UTC))
+        finally:
+            admin.execute("DROP DATABASE of_another WITH (FORCE)")
+            admin.execute("DROP ROLE other_owner")
 
 
 def test_a_second_run_finds_nothing_to_do(empty_database: DatabaseUrls) -> None:

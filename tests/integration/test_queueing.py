@@ -16,7 +16,7 @@ from faults.relay import Relay
 from local.configuration import queue_url, read_local_template
 from local.databases import DatabaseUrls
 from local.runtime import Environment
-from telemetry.database import Row
+from telemetry.database import Database, Row
 from telemetry.errors import QueueUnavailable
 from telemetry.queue import Queue
 from telemetry.worker import MOST_RECEIVES
@@ -189,6 +189,29 @@ def test_a_connection_to_the_queue_that_breaks_is_replaced(
     relay.refuse()
 
 
+def test_connections_that_rested_for_long_are_opened_anew(
+    wire: Wire, urls: DatabaseUrls, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(urlsplit(queues.endpoint).port or 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{relay.port}")
+    queue, opened = Queue(queue_url(queues.endpoint, "MeterQueue")), Database(wire.url)
+    for rested, connections in ((False, 1), (False, 1), (True, 2), (True, 3)):
+        for module in ("queue", "database"):
+            monkeypatch.setattr(f"telemetry.{module}.MOST_IDLE", -1.0 if rested else 240.0)
+        queue.send("sent")
+        assert opened.fetch("SELECT 1") == [(1,)]
+        assert (relay.accepted, len(wire.startups)) == (connections, connections)
+    opened.close()
+    relay.refuse()
+
+
+def test_an_environment_connects_before_its_first_request(wire: Wire, urls: DatabaseUrls) -> None:
+    template = read_local_template(replace(urls, ingest=wire.url).environment)
+    Environment(template.functions["IngestMeterFunction"])
+    assert len(wire.startups) == 1
+    sys.modules.pop("ingest_meter_api").database.close()
+
+
 def test_storage_first_sends_everything_through_the_queue(
     urls: DatabaseUrls,
     queues: Queues,
@@ -297,6 +320,27 @@ def test_while_the_database_is_away_messages_come_again_and_are_renewed_in_time(
     new = [record for record in queues.receive() if record["messageId"] != old["messageId"]]
     assert [record["body"] for record in new if record["body"] != "noise"] == [old["body"]]
     away.close()
+
+
+def test_a_worker_that_runs_short_of_time_gives_back_what_it_cannot_store(
+    cut_off: Api,
+    queues: Queues,
+    workers: Workers,
+    connection: psycopg.Connection[Row],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut_off.post("/ingest/meter", METER)
+    [record] = queues.receive()
+    with monkeypatch.context() as late:
+        late.setattr("telemetry.worker.ENOUGH_TIME", 60_000)  # more than the function has
+        assert workers.handle([record]) == [record["messageId"]]
+        assert receipts(connection) == []
+        record["attributes"]["ApproximateReceiveCount"] = str(MOST_RECEIVES)
+        assert workers.handle([record]) == []  # it is on the queue anew
+    new = [each for each in queues.receive() if each["messageId"] != record["messageId"]]
+    assert [each["body"] for each in new] == [record["body"]]
+    assert workers.handle(new) == []
+    assert len(receipts(connection)) == 1
 
 
 def test_a_dead_letter_that_cannot_be_buried_stays(

@@ -139,6 +139,12 @@ def test_the_database_listens_where_everybody_asks_for_it() -> None:
     assert set(re.findall(r"Endpoint}:(\d+)/", TEMPLATE.read_text(encoding="utf-8"))) == {"5432"}
 
 
+def test_rules_use_what_cloudformation_takes_in_rules() -> None:
+    rules = str(load_yaml(TEMPLATE)["Rules"])
+    used = set(re.findall(r"'(Fn::\w+|Condition)'", rules))
+    assert used <= {"Fn::And", "Fn::Contains", "Fn::Equals", "Fn::Not", "Fn::Or"}
+
+
 def test_a_database_is_made_only_where_its_certificates_are_known() -> None:
     bundle = ROOT / "layers/telemetry/python/telemetry/certificates/rds.pem"
     named = [

@@ -5,6 +5,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from select import POLLIN, POLLOUT
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import (
     CheckViolation,
+    ConnectionTimeout,
     DeadlockDetected,
     ReadOnlySqlTransaction,
     SerializationFailure,
@@ -30,6 +32,13 @@ from telemetry.errors import DatabaseUnavailable
 # (statement_timeout of the roles), which leaves the connection in use.
 CONNECT_TIMEOUT = 2.0
 TIME_LIMIT = 6.0
+# Where nobody waits for an answer: RDS looks tokens up elsewhere, which may take seconds.
+PATIENT_TIMEOUT = 30.0
+# Seconds that a new execution environment may take to connect before its first request.
+OPEN_TIMEOUT = 1.0
+# Seconds after which a connection that was not used is opened anew: in AWS' networks one is
+# forgotten after 350, and neither end is told.
+MOST_IDLE = 240.0
 # Milliseconds after which a peer that acknowledges nothing counts as gone.
 TCP_USER_TIMEOUT = 3000
 # How often a statement that lost to another transaction is run again, and after how many seconds
@@ -98,7 +107,8 @@ def connect(
 ) -> Connection:
     """Open a connection that RDS Proxy can multiplex: nothing is prepared, no session state.
 
-    password is asked where the URL has none. Raises psycopg.OperationalError.
+    password is asked where the URL has none. Raises psycopg.OperationalError, and of these
+    ConnectionTimeout where the server did not answer in time.
     """
     secret = password(url) if password else None
     # As Connection.connect does, whose time limit is in whole seconds for each address.
@@ -109,7 +119,7 @@ def connect(
     except psycopg.OperationalError as error:
         if time.monotonic() - began < time_limit:
             raise
-        raise psycopg.OperationalError(f"no connection within {time_limit:.1f} s") from error
+        raise ConnectionTimeout(f"no connection within {time_limit:.1f} s") from error
     connection = Connection(pgconn)
     connection.autocommit = autocommit
     connection.prepare_threshold = None
@@ -126,6 +136,17 @@ class Database:
         self._time_limit = time_limit
         self._password = password
         self._connection: Connection | None = None
+        # By the wall clock, which goes on while an execution environment is frozen.
+        self._used_at = 0.0
+
+    def open(self) -> None:
+        """Connect before it is asked for; where that fails, the next call tries again.
+
+        While an execution environment starts: it has a whole processor then, and no request waits.
+        """
+        with suppress(psycopg.OperationalError):
+            self._connection = connect(self._url, password=self._password, time_limit=OPEN_TIMEOUT)
+            self._used_at = time.time()
 
     def fetch(self, statement: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """Run one statement in its own transaction: one round trip, and return its rows.
@@ -152,6 +173,8 @@ class Database:
     def _run(self, act: Callable[[Connection], Result], more_time: float = 0.0) -> Result:
         deadline = time.monotonic() + self._time_limit + more_time
         reopened, conflicts = False, 0
+        if time.time() - self._used_at > MOST_IDLE:
+            self.close()
         while True:
             try:
                 if self._connection is None or self._connection.closed:
@@ -162,7 +185,9 @@ class Database:
                         time_limit=min(left, CONNECT_TIMEOUT),
                     )
                 self._connection.deadline = deadline
-                return act(self._connection)
+                result = act(self._connection)
+                self._used_at = time.time()
+                return result
             except (DeadlockDetected, SerializationFailure) as error:
                 conflicts += 1
                 if conflicts > MOST_CONFLICTS:

@@ -13,6 +13,9 @@ CONNECT_TIMEOUT = READ_TIMEOUT = 0.5
 # What fails sooner than that, such as a connection that was closed while nobody used it, is tried
 # once more, at once.
 AGAIN_WITHIN = 0.05
+# Seconds after which connections that were not used are opened anew, as PostgreSQL's
+# (telemetry.database): a request would wait for an answer on one that is gone, and be refused.
+MOST_IDLE = 240.0
 
 
 class Queue:
@@ -23,6 +26,7 @@ class Queue:
         self._url = url
         self._read_timeout = read_timeout
         self._client: Any = None
+        self._used_at = 0.0
 
     def send(self, body: str, attributes: Mapping[str, str] | None = None) -> None:
         """Put a message of at most 1 MiB on the queue; when this returns, it is durable.
@@ -49,6 +53,7 @@ class Queue:
                 if time.monotonic() - began > AGAIN_WITHIN:
                     raise
                 client.send_message(**message)
+            self._used_at = time.time()
         except (BotoCoreError, ClientError) as error:
             raise QueueUnavailable from error
 
@@ -57,4 +62,6 @@ class Queue:
             self._client = open_client(
                 "sqs", connect_timeout=CONNECT_TIMEOUT, read_timeout=self._read_timeout
             )
+        elif time.time() - self._used_at > MOST_IDLE:
+            self._client.close()  # its connections: it opens others
         return self._client

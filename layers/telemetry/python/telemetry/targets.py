@@ -57,7 +57,7 @@ class Topic:
             )
         except (BotoCoreError, ClientError) as error:
             raise AlertsUnpublished from error
-        return [notices[int(entry["Id"])] for entry in answer["Successful"]]
+        return [notices[int(entry["Id"])] for entry in answer.get("Successful", [])]
 
 
 class Bus:

@@ -20,6 +20,10 @@ MOST_RECEIVES = 5
 # Readings in one transaction, which holds up whoever sends a reading of the same devices: some 50
 # ms. All of a message's 10,000 take four times as long, and a request waits 0.4 s.
 MOST_TOGETHER = 2_500
+# Milliseconds that have to be left for a transaction: 6 s of PostgreSQL, and messages put on the
+# queue anew. A worker that is ended at its timeout gives back everything, what is stored as well,
+# and each time the redrive policy counts.
+ENOUGH_TIME = 10_000
 
 Record = dict[str, Any]
 
@@ -66,7 +70,7 @@ class Worker(Generic[Reading]):
         groups = _group(received)
         for group in groups:
             try:
-                again += self._store(group)
+                again += self._store(group, context)
                 stored += sum(len(entry.message.readings) for entry in group)
             except DatabaseUnavailable as error:
                 self._logger.warning("messages stay in the queue", reason=str(error.__cause__))
@@ -75,21 +79,23 @@ class Worker(Generic[Reading]):
         self._logger.info("messages handled", stored=stored, again=len(again))
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in again]}
 
-    def _store(self, group: Sequence[Received[Reading]]) -> list[Record]:
+    def _store(self, group: Sequence[Received[Reading]], context: Any) -> list[Record]:
         """Store messages together; where their data prevent that, each by itself.
 
-        Return those that shall come again. Raises DatabaseUnavailable.
+        Return those that shall come again. Raises DatabaseUnavailable, also where time is short.
         """
         readings = [reading for entry in group for reading in entry.message.readings]
         receipts = [receipt for entry in group for receipt in entry.message.receipts]
         try:
             for first in range(0, len(readings), MOST_TOGETHER):
+                if context.get_remaining_time_in_millis() < ENOUGH_TIME:
+                    raise DatabaseUnavailable from TimeoutError("no time is left to store them in")
                 part = slice(first, first + MOST_TOGETHER)
                 self._stream.store_many(self._database, readings[part], receipts[part])
         except psycopg.DataError as error:
             if len(group) == 1:
                 return self._bury(group[0].record, f"PostgreSQL refuses it: {error}")
-            return [record for entry in group for record in self._store([entry])]
+            return [record for entry in group for record in self._store([entry], context)]
         return []
 
     def _bury(self, record: Record, reason: str) -> list[Record]:

@@ -34,12 +34,16 @@ BEGIN
         -- Without sequential scans, and over all partitions, a plan may seem dear enough to be
         -- compiled: seconds, for milliseconds of work.
         EXECUTE format('ALTER ROLE %I SET jit = off', name);
+        IF name = 'telemetry_read' THEN
+            -- For the functions that it calls (0004); a function's own SET costs more than its
+            -- statements.
+            ALTER ROLE telemetry_read SET plan_cache_mode = 'force_generic_plan';
+            ALTER ROLE telemetry_read SET enable_seqscan = 'off';
+        ELSIF name = 'telemetry_maintain' THEN
+            -- It reads and writes days as a whole; each lock that it takes has a limit of its own.
+            ALTER ROLE telemetry_maintain SET statement_timeout = 0;
+        END IF;
     END LOOP;
-    -- For the functions that it calls (0004); a function's own SET costs more than its statements.
-    ALTER ROLE telemetry_read SET plan_cache_mode = 'force_generic_plan';
-    ALTER ROLE telemetry_read SET enable_seqscan = 'off';
-    -- It reads and writes days as a whole; each lock that it takes has a limit of its own.
-    ALTER ROLE telemetry_maintain SET statement_timeout = 0;
     EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END
 $$;
@@ -67,7 +71,10 @@ DO $$
 DECLARE
     history regclass;
 BEGIN
-    EXECUTE format('GRANT telemetry_maintain TO %I', current_user);
+    -- From PostgreSQL 16 on only who made a role may grant it: where that was another, the other.
+    IF NOT pg_has_role('telemetry_maintain', 'USAGE') THEN
+        EXECUTE format('GRANT telemetry_maintain TO %I', current_user);
+    END IF;
     GRANT CREATE ON SCHEMA public TO telemetry_maintain;
     FOR history IN
         SELECT relid FROM pg_partition_tree('meter_telemetry_history')
