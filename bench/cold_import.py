@@ -51,7 +51,7 @@ def measure_cold_import(say: Callable[[str], None]) -> dict[str, float]:
     compiled, as in the layers.
     """
     say("imports of a cold start")
-    template = read_local_template({"DATABASE_URL": "postgresql://nobody@localhost/none"})
+    template = read_local_template({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
     with TemporaryDirectory() as folder:
         layer, functions = Path(folder) / "layer", Path(folder) / "functions"
         shutil.copytree(ROOT / "layers/telemetry/python", layer)

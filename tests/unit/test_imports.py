@@ -9,7 +9,7 @@ import pytest
 
 from local.configuration import read_local_template
 
-FUNCTIONS = read_local_template({"DATABASE_URL": "postgresql://nobody@localhost/none"}).functions
+FUNCTIONS = read_local_template({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}).functions
 # Powertools looks whether there is a botocore, which by itself is one small module.
 COSTLY = {
     "boto3",

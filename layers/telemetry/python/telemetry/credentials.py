@@ -24,7 +24,7 @@ def sign_token(url: str, key: AccessKey, now: datetime) -> str:
     from psycopg.conninfo import conninfo_to_dict
 
     parts = conninfo_to_dict(url)
-    host = f"{parts['host']}:{parts['port']}"
+    host = f"{parts['host']}:{parts.get('port', 5432)}"
     scope = CredentialScope("rds-db", key, now)
     query = {
         "Action": "connect",
