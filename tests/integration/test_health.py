@@ -89,6 +89,11 @@ def test_a_server_that_is_no_writer_is_not_healthy(
 ) -> None:
     [(name,)] = connection.execute("SELECT current_database()")
     connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+    # Sessions end with the writer that they had.
+    connection.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+    )
     answer = api.get("/health")
     assert (answer.status, answer.body["database"]["ok"]) == (503, False)
     reading = {
