@@ -264,7 +264,7 @@ class Archive:
             return None
         history, archived = sql.Identifier(layout.history), sql.Identifier(layout.archived)
         self._connection.execute(
-            _KEEP_REGISTERS.format(**layout.names).encode(),
+            layout.fill(_KEEP_REGISTERS),
             {"stream": layout.stream, "start": rows[0][1], "end": rows[-1][2]},
         )
         for name, start, end in rows:

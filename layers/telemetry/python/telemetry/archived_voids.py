@@ -16,13 +16,7 @@ import psycopg
 
 from telemetry.archive import Archive, Go, OpenedDay
 from telemetry.database import Row
-from telemetry.parquet import (
-    LAYOUTS,
-    Layout,
-    from_microseconds,
-    to_microseconds,
-    write_rows,
-)
+from telemetry.parquet import LAYOUTS, Layout, from_microseconds, to_microseconds, write_rows
 from telemetry.replacements import Replacement, Replacements
 
 # Voids that are done together: so many devices are locked meanwhile, at the most.
@@ -83,11 +77,12 @@ class ArchivedVoids:
     def count(self) -> int:
         """Return how many voids are pending."""
         statement = "SELECT count(*) FROM {stream}_void WHERE pending"
-        return sum(self._run(statement, layout, ())[0][0] for layout in LAYOUTS.values())
+        counts = (self._connection.execute(layout.fill(statement)) for layout in LAYOUTS.values())
+        return sum(count for [(count,)] in counts)
 
     def _find_some(self, layout: Layout, waiting: Collection[Key]) -> list[Key]:
         """Return the oldest that need not wait, of one day."""
-        rows = self._run(_PENDING, layout, {})
+        rows = self._connection.execute(layout.fill(_PENDING), {})
         keys = [key for device, at in rows if (key := (device, to_microseconds(at))) not in waiting]
         return [key for key in keys if _day(key[1]) == _day(keys[0][1])][:MOST]
 
@@ -132,8 +127,9 @@ class ArchivedVoids:
     def _hours_before(self, layout: Layout, key: Key) -> Iterator[tuple[int, bool]]:
         device, at = key
         asked = {"id": device, "ts": from_microseconds(at), "before": "infinity"}
-        while rows := self._run(_HOUR_BEFORE, layout, asked):
-            [(hour, is_in_history)] = rows
+        statement = layout.fill(_HOUR_BEFORE)
+        while row := self._connection.execute(statement, asked).fetchone():
+            hour, is_in_history = row
             yield to_microseconds(hour), is_in_history
             asked["before"] = hour
 
@@ -154,7 +150,7 @@ class ArchivedVoids:
             ),
         ]
         with self._connection.transaction():
-            [(outcomes,)] = self._run(_SETTLE, layout, columns)
+            [(outcomes,)] = self._connection.execute(layout.fill(_SETTLE), columns)
             stuck.update(
                 key
                 for key, outcome in zip(keys, outcomes, strict=True)
@@ -164,11 +160,6 @@ class ArchivedVoids:
                 raise psycopg.Rollback
             self._files.exchange(replaced)
         return stuck
-
-    def _run(self, statement: str, layout: Layout, values: Any) -> list[Row]:
-        return self._connection.execute(
-            statement.format(**layout.names).encode(), values
-        ).fetchall()
 
 
 class _Shelf:

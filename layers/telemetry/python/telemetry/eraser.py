@@ -98,9 +98,9 @@ class Eraser:
         layout = erasure.layout
         days = self._days(layout, erasure.device_id)
         present = {day for day, is_archived in days if not is_archived}
-        present.update(
-            day for (day,) in self._run(_STRAYS, layout, (erasure.device_id, erasure.asked_at))
-        )
+        erased = (erasure.device_id, erasure.asked_at)
+        strays = self._connection.execute(layout.fill(_STRAYS), erased)
+        present.update(day for (day,) in strays)
         for day in sorted(present):
             yield True
             self._erase_day(erasure, day, [])
@@ -218,7 +218,7 @@ class Eraser:
         return [name for (name,) in rows]
 
     def _days(self, layout: Layout, device_id: str) -> list[tuple[datetime, bool]]:
-        rows = self._run(_DAYS, layout, (device_id,))
+        rows = self._connection.execute(layout.fill(_DAYS), (device_id,))
         return [(day.astimezone(UTC), is_archived) for day, is_archived in rows]
 
     def _is_closed(self, layout: Layout, day: date) -> bool:
@@ -230,8 +230,3 @@ class Eraser:
             (layout.stream, start + _DAY, start),
         )
         return found.fetchone() is not None
-
-    def _run(self, statement: str, layout: Layout, values: tuple[Any, ...]) -> list[Row]:
-        return self._connection.execute(
-            statement.format(**layout.names).encode(), values
-        ).fetchall()

@@ -167,7 +167,7 @@ class LateReceipts:
         for layout in LAYOUTS.values():
             if not self._archive.has_table(layout.archived):
                 continue
-            days = self._connection.execute(_DAYS.format(**layout.names).encode()).fetchall()
+            days = self._connection.execute(layout.fill(_DAYS)).fetchall()
             for (day,) in days:
                 while go() and (taken := self._settle_some(layout, day)):
                     settled += taken
@@ -180,8 +180,8 @@ class LateReceipts:
         return int(found)
 
     def _settle_some(self, layout: Layout, day: date) -> int:
-        statement = _ARRIVED.format(**layout.names, columns=layout.as_numbers)
-        rows = self._connection.execute(statement.encode(), {"day": day, "most": CHUNK})
+        statement = layout.fill(_ARRIVED, columns=layout.as_numbers)
+        rows = self._connection.execute(statement, {"day": day, "most": CHUNK})
         arrived = [
             Receipt(device, timestamp, received_at, tuple(values), number)
             for device, timestamp, received_at, *values, number in rows
@@ -217,16 +217,18 @@ class LateReceipts:
     ) -> int:
         """Take receipts away that are in the archive, and count them; return how many."""
         devices = sorted({receipt.device for receipt in arrived})
-        self._run(_LOCK, layout, [devices])  # as writers do, before anything else
+        # As writers do, before anything else.
+        self._connection.execute(layout.fill(_LOCK), [devices])
         if stored:
             stored.register(self._connection)
         if changes:
             self._count(layout, changes)
         pending = [receipt.number for receipt in arrived if receipt.number]
         statement = "DELETE FROM {stream}_pending WHERE number = ANY (%s)"
-        taken = self._run(statement, layout, [pending])
+        taken = self._connection.execute(layout.fill(statement), [pending]).rowcount
         counted = [receipt[:3] for receipt in arrived if not receipt.number]
-        return taken + self._run(_TAKE, layout, _columns(counted, 3))
+        found = self._connection.execute(layout.fill(_TAKE), _columns(counted, 3))
+        return taken + found.rowcount
 
     def _count(self, layout: Layout, changes: Sequence[Change]) -> None:
         keys = _columns([change.key for change in changes], 2)
@@ -235,8 +237,8 @@ class LateReceipts:
         for position in positions:
             sides.append([change.after[position] for change in changes])
             sides.append([change.before[position] if change.before else 0.0 for change in changes])
-        statement = _COUNT.format(
-            **layout.names,
+        statement = layout.fill(
+            _COUNT,
             columns=", ".join(layout.sums.values()),
             arrays=", ".join(["%s::float8[]"] * len(sides)),
             names=", ".join(f"after_{name}, before_{name}" for name in layout.sums),
@@ -248,8 +250,8 @@ class LateReceipts:
             ),
         )
         are_new = [int(change.before is None) for change in changes]
-        self._connection.execute(statement.encode(), [*keys, are_new, *sides])
-        self._run(_CHANGE_DAYS, layout, keys)
+        self._connection.execute(statement, [*keys, are_new, *sides])
+        self._connection.execute(layout.fill(_CHANGE_DAYS), keys)
         if "meter_id" in list(layout.columns)[3:]:
             named = [
                 (*change.key, change.before and change.before[-1], change.after[-1])
@@ -257,10 +259,7 @@ class LateReceipts:
                 if (change.before and change.before[-1]) != change.after[-1]
             ]
             if named:
-                self._run(_CLAIM, layout, _columns(named, 4))
-
-    def _run(self, statement: str, layout: Layout, values: Sequence[Any]) -> int:
-        return self._connection.execute(statement.format(**layout.names).encode(), values).rowcount
+                self._connection.execute(layout.fill(_CLAIM), _columns(named, 4))
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:

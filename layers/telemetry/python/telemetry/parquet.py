@@ -68,15 +68,15 @@ class Layout:
         """History's partition of all that is archived, where receipts lie that came since."""
         return f"{self.history}_archived"
 
-    @property
-    def names(self) -> dict[str, str]:
-        """What statements of both streams differ in."""
-        return {
-            "stream": self.stream,
-            "device": self.device,
-            "history": self.history,
-            "archived": self.archived,
-        }
+    def fill(self, statement: str, **others: str) -> bytes:
+        """Return a statement of both streams as this one's, with others that it has names for."""
+        return statement.format(
+            stream=self.stream,
+            device=self.device,
+            history=self.history,
+            archived=self.archived,
+            **others,
+        ).encode()
 
     @property
     def kwh(self) -> str:
