@@ -8,7 +8,7 @@ from pydantic import Field
 from telemetry.answers import FAULT_ID, Answer
 from telemetry.database import Database
 from telemetry.errors import FaultCleared, FaultNotFound
-from telemetry.recognition import TEXT, Message
+from telemetry.recognition import Message, Person, Reason
 
 _ACKNOWLEDGE = "SELECT acknowledge_fault(%s, %s, %s)"
 
@@ -16,13 +16,8 @@ _ACKNOWLEDGE = "SELECT acknowledge_fault(%s, %s, %s)"
 class Acknowledgement(Message):
     """Who looks after a fault."""
 
-    by: str = Field(
-        min_length=1, max_length=200, pattern=TEXT, description="Who", examples=["Ada Lovelace"]
-    )
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=TEXT,
+    by: Person = Field(description="Who", examples=["Ada Lovelace"])
+    why: Reason = Field(
         description="What is known, or done about it",
         examples=["Charger is to be replaced on Friday"],
     )

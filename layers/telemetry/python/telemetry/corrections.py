@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from telemetry.recognition import DEVICE_ID, TEXT, Instant, Message
+from telemetry.recognition import DEVICE_ID, Instant, Message, Person, Reason
 
 
 class _Correction(Message):
@@ -19,9 +19,7 @@ class _Correction(Message):
     vehicle_id: str | None = Field(
         default=None, pattern=DEVICE_ID, description="the vehicle", examples=[None]
     )
-    by: str = Field(
-        min_length=1, max_length=200, pattern=TEXT, description="Who", examples=["Ada Lovelace"]
-    )
+    by: Person = Field(description="Who", examples=["Ada Lovelace"])
 
     @model_validator(mode="after")
     def _is_of_one_device(self) -> Self:
@@ -49,10 +47,7 @@ class VoidRequest(_Correction):
         description="The reading's device time (RFC 3339, offset required)",
         examples=["2026-02-10T10:00:00Z"],
     )
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=TEXT,
+    why: Reason = Field(
         description="What is wrong with the reading, or was with the void",
         examples=["The meter was being tested"],
     )
@@ -63,10 +58,7 @@ class ErasureRequest(_Correction):
 
     TEXTS = 4
 
-    why: str = Field(
-        min_length=1,
-        max_length=1000,
-        pattern=TEXT,
+    why: Reason = Field(
         description="On what ground; kept for good, so without the id or the name of a person",
         examples=["The driver asked for it, case 2026-117"],
     )

@@ -32,6 +32,9 @@ MOST_KWH = 10_000
 MOST_REGISTER_KWH = 1_000_000_000
 # What PostgreSQL can keep: any text without NUL.
 TEXT = r"^[^\x00]*$"
+# Who says something, and why.
+Person = Annotated[str, Field(min_length=1, max_length=200, pattern=TEXT)]
+Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=TEXT)]
 LONGEST_FIELD_NAME = 64
 
 _RFC3339 = re.compile(
