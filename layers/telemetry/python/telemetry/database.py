@@ -145,8 +145,7 @@ class Database:
         While an execution environment starts: it has a whole processor then, and no request waits.
         """
         with suppress(psycopg.OperationalError):
-            self._connection = connect(self._url, password=self._password, time_limit=OPEN_TIMEOUT)
-            self._used_at = time.time()
+            self._connect(OPEN_TIMEOUT)
 
     def fetch(self, statement: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         """Run one statement in its own transaction: one round trip, and return its rows.
@@ -178,14 +177,11 @@ class Database:
         while True:
             try:
                 if self._connection is None or self._connection.closed:
-                    left = deadline - time.monotonic()
-                    self._connection = connect(
-                        self._url,
-                        password=self._password,
-                        time_limit=min(left, CONNECT_TIMEOUT),
-                    )
-                self._connection.deadline = deadline
-                result = act(self._connection)
+                    connection = self._connect(min(deadline - time.monotonic(), CONNECT_TIMEOUT))
+                else:
+                    connection = self._connection
+                connection.deadline = deadline
+                result = act(connection)
                 self._used_at = time.time()
                 return result
             except (DeadlockDetected, SerializationFailure) as error:
@@ -207,6 +203,11 @@ class Database:
                 if reopened or too_late or not broken:
                     raise DatabaseUnavailable from error
                 reopened = True
+
+    def _connect(self, time_limit: float) -> Connection:
+        self._connection = connect(self._url, password=self._password, time_limit=time_limit)
+        self._used_at = time.time()
+        return self._connection
 
     def close(self) -> None:
         """Close the connection; the next fetch opens another."""

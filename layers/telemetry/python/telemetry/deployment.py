@@ -76,10 +76,8 @@ def connect_owner(url: str, token: Password | None, password: Password | None) -
     """
     try:
         return connect(url, password=token, time_limit=PATIENT_TIMEOUT)
-    except ConnectionTimeout:
-        raise
     except psycopg.OperationalError as refused:
-        if password is None:
+        if password is None or isinstance(refused, ConnectionTimeout):
             raise
         try:
             return connect(url, password=password, time_limit=PATIENT_TIMEOUT)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from telemetry.clients import open_client
+from telemetry.database import MOST_IDLE
 from telemetry.errors import QueueUnavailable
 
 # Seconds, each. A request comes here after 0.4 s behind a database that did not answer; it shall be
@@ -13,9 +14,6 @@ CONNECT_TIMEOUT = READ_TIMEOUT = 0.5
 # What fails sooner than that, such as a connection that was closed while nobody used it, is tried
 # once more, at once.
 AGAIN_WITHIN = 0.05
-# Seconds after which connections that were not used are opened anew, as PostgreSQL's
-# (telemetry.database): a request would wait for an answer on one that is gone, and be refused.
-MOST_IDLE = 240.0
 
 
 class Queue:
@@ -63,5 +61,7 @@ class Queue:
                 "sqs", connect_timeout=CONNECT_TIMEOUT, read_timeout=self._read_timeout
             )
         elif time.time() - self._used_at > MOST_IDLE:
-            self._client.close()  # its connections: it opens others
+            # Its connections: it opens others. On one that is gone a request would wait, and be
+            # refused.
+            self._client.close()
         return self._client
