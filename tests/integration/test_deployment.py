@@ -5,10 +5,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.errors import ConnectionTimeout
 
 from local.configuration import read_local_template
@@ -136,8 +136,7 @@ def test_the_owner_comes_by_a_token_or_else_by_the_password_of_a_new_database(
 ) -> None:
     with connect(server.url) as admin:
         admin.execute(f"CREATE ROLE new_owner LOGIN PASSWORD '{accepted}'".encode())
-    parts = urlsplit(urls.owner)
-    url = parts._replace(netloc=f"new_owner@{parts.netloc.partition('@')[2]}").geturl()
+    url = make_conninfo(urls.owner, user="new_owner")
     token, password = (lambda _: "token"), (lambda _: "password")
     try:
         with connect_owner(url, token, password) as connection:

@@ -2,10 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
@@ -38,8 +38,10 @@ def test_users_that_another_owner_made_are_taken_as_they_are(server: Server) -> 
         admin.execute("CREATE DATABASE of_another OWNER other_owner")
         admin.execute("GRANT telemetry_maintain TO other_owner")
         try:
-            address = urlsplit(server.url).netloc.rpartition("@")[2]
-            with connect(f"postgresql://other_owner:other@{address}/of_another") as connection:
+            url = make_conninfo(
+                server.url, user="other_owner", password="other", dbname="of_another"
+            )
+            with connect(url) as connection:
                 assert apply_migrations(connection)
                 assert make_partitions(connection, datetime.now(UTC))
         finally:

@@ -39,17 +39,8 @@ OF_SOME = {
     *INGESTS,
     *WORKS,
     *REPORTS,
-    *(
-        "acknowledgements",
-        "corrections",
-        "devices",
-        "erasures",
-        "faults",
-        "links",
-        "pages",
-        "parameters",
-    ),
-    *("tables", "tariffs", "voids"),
+    *("acknowledgements", "corrections", "devices", "erasures", "faults", "links"),
+    *("pages", "parameters", "tables", "tariffs", "voids"),
 }
 LOADS: dict[str, set[str]] = {
     "IngestMeterFunction": INGESTS,
