@@ -9,6 +9,7 @@ from telemetry.migrate import apply_migrations
 from telemetry.observability import build_logger
 from telemetry.partitions import make_partitions
 from telemetry.settings import Settings
+from telemetry.zones import refresh_zones
 
 settings = Settings(os.environ)
 database_url, token = settings.database_url, settings.database_password
@@ -17,7 +18,7 @@ logger = build_logger("migrate")
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | None:
-    """Return the names of the migrations applied and how many partitions were made.
+    """Return the migrations applied, the time zones refreshed and how many partitions were made.
 
     Safe to repeat, and to run twice at once. A custom resource of CloudFormation gets its answer
     where it waits for it.
@@ -30,12 +31,13 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | None:
 
 
 def bring_up_to_date() -> dict[str, Any]:
-    """Apply migrations; make partitions, so that a new database has them before its readings."""
+    """Apply migrations, refresh time zones; make partitions, which a new database needs at once."""
     with connect_owner(database_url, token, owner_password) as connection:
         migrations = apply_migrations(connection)
         if token:  # of the stack's own database, where the proxy lets in by tokens
             admit_by_iam(connection)
+        zones = refresh_zones(connection)
         partitions = make_partitions(connection, datetime.now(UTC))
-    done = {"migrations": migrations, "partitions": len(partitions)}
+    done = {"migrations": migrations, "zones": zones, "partitions": len(partitions)}
     logger.info("database is up to date", extra=done)
     return done

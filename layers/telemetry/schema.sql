@@ -1924,19 +1924,13 @@ IF last > first THEN  -- mostly there is no later reading
 END
 $$;
 
-CREATE FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) RETURNS TABLE(refused text, created boolean)
+CREATE FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer, release text, zone_starts timestamp with time zone[], utc_offsets interval[]) RETURNS TABLE(refused text, created boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     is_new boolean;
 BEGIN
-    BEGIN
-        PERFORM since AT TIME ZONE zone;
-    EXCEPTION WHEN invalid_parameter_value THEN
-        RETURN QUERY SELECT 'timeZone', false;
-        RETURN;
-    END;
     LOCK TABLE fleet_window IN EXCLUSIVE MODE;
     IF EXISTS (SELECT FROM tariff WHERE currency != in_currency AND (meter_id, valid_from) != (id, since)) THEN
         RETURN QUERY SELECT 'currency', false;
@@ -1947,6 +1941,7 @@ BEGIN
         RETURN QUERY SELECT 'versions', false;
         RETURN;
     END IF;
+    PERFORM put_zone(zone, release, zone_starts, utc_offsets);
     INSERT INTO tariff (valid_from, valid_to, meter_id, currency, time_zone, price_per_kwh, kg_co2_per_kwh,
                         periods, week_starts, week_prices)
     VALUES (since, until, id, in_currency, zone, price, kg_co2, its_periods, starts, prices)
@@ -1960,6 +1955,23 @@ BEGIN
         PERFORM mark_summaries_of_tariff(id, since);
     END IF;
     RETURN QUERY SELECT NULL::text, is_new;
+END
+$$;
+
+CREATE FUNCTION public.put_zone(zone text, in_release text, in_starts timestamp with time zone[], utc_offsets interval[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    LOCK TABLE fleet_window IN EXCLUSIVE MODE;
+    IF EXISTS (SELECT FROM zone_offset WHERE time_zone = zone AND release >= in_release) THEN
+        RETURN;
+    END IF;
+    DELETE FROM zone_offset WHERE time_zone = zone;
+    IF FOUND THEN
+        UPDATE vehicle_summary SET stale = true WHERE NOT stale;
+    END IF;
+    INSERT INTO zone_offset (starts, utc_offset, time_zone, release)
+    SELECT *, zone, in_release FROM unnest(in_starts, utc_offsets);
 END
 $$;
 
@@ -3662,7 +3674,13 @@ CREATE FUNCTION public.tariff_at(tariff_id text, instant timestamp with time zon
         ORDER BY valid_from DESC
         LIMIT 1
     ) AS newest
-    CROSS JOIN LATERAL (SELECT instant AT TIME ZONE time_zone) AS clock (local_time)
+    CROSS JOIN LATERAL (
+        SELECT instant AT TIME ZONE 'UTC' + utc_offset
+        FROM zone_offset
+        WHERE zone_offset.time_zone = newest.time_zone AND starts <= instant
+        ORDER BY starts DESC
+        LIMIT 1
+    ) AS clock (local_time)
     WHERE valid_to > instant IS NOT FALSE
 $$;
 
@@ -4527,6 +4545,13 @@ COMMENT ON COLUMN public.vehicle_void_receipt.meter_id IS 'The meter that fed th
 
 COMMENT ON COLUMN public.vehicle_void_receipt.register_kwh IS 'What the device reported, where that is a running register; the energy is then what it grew by.';
 
+CREATE TABLE public.zone_offset (
+    starts timestamp with time zone NOT NULL,
+    utc_offset interval NOT NULL,
+    time_zone text NOT NULL COLLATE pg_catalog."C",
+    release text NOT NULL COLLATE pg_catalog."C"
+);
+
 ALTER TABLE ONLY public.archive_closed
     ADD CONSTRAINT archive_closed_pkey PRIMARY KEY (name);
 
@@ -4625,6 +4650,9 @@ ALTER TABLE ONLY public.vehicle_void
 
 ALTER TABLE ONLY public.vehicle_void_receipt
     ADD CONSTRAINT vehicle_void_receipt_pkey PRIMARY KEY (vehicle_id, "timestamp", received_at);
+
+ALTER TABLE ONLY public.zone_offset
+    ADD CONSTRAINT zone_offset_pkey PRIMARY KEY (time_zone, starts);
 
 CREATE INDEX erasure_newest ON public.erasure USING btree (asked_at DESC, erasure_id);
 
@@ -4799,8 +4827,10 @@ REVOKE ALL ON FUNCTION public.mark_summaries_of_tariff(tariff_id text, since tim
 REVOKE ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.next_claim(id text, after timestamp with time zone, OUT valid_from timestamp with time zone, OUT meter_id text) TO telemetry_maintain;
 
-REVOKE ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer) TO telemetry_ingest;
+REVOKE ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer, release text, zone_starts timestamp with time zone[], utc_offsets interval[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.put_tariff(id text, since timestamp with time zone, until timestamp with time zone, in_currency text, zone text, price numeric, kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer, release text, zone_starts timestamp with time zone[], utc_offsets interval[]) TO telemetry_ingest;
+
+REVOKE ALL ON FUNCTION public.put_zone(zone text, in_release text, in_starts timestamp with time zone[], utc_offsets interval[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.release_erased(of_stream text, id text) FROM PUBLIC;
 
@@ -4988,3 +5018,6 @@ GRANT SELECT ON TABLE public.vehicle_void TO telemetry_maintain;
 
 GRANT SELECT ON TABLE public.vehicle_void_receipt TO telemetry_read;
 GRANT SELECT ON TABLE public.vehicle_void_receipt TO telemetry_maintain;
+
+GRANT SELECT ON TABLE public.zone_offset TO telemetry_read;
+GRANT SELECT ON TABLE public.zone_offset TO telemetry_maintain;

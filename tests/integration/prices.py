@@ -1,15 +1,15 @@
-"""What a kWh costs by any tariffs at any time, computed in plain Python by zoneinfo."""
+"""What a kWh costs by any tariffs at any time, computed in plain Python by zoneinfo's zones."""
 
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
 from telemetry.tariffs import DAYS, FLEET, Day, Period, Tariff
+from telemetry.zones import parse_zone
 
 QUARTER = timedelta(minutes=15)
 # Offsets of quarters and halves of hours, clocks that change by an hour, by half of one, south of
@@ -55,7 +55,7 @@ class PriceBook:
 
 
 def _price(tariff: Tariff, instant: datetime) -> Decimal:
-    local = instant.astimezone(ZoneInfo(tariff.time_zone))
+    local = instant.astimezone(parse_zone(tariff.time_zone))
     clock, today, yesterday = f"{local:%H:%M}", DAYS[local.weekday()], DAYS[local.weekday() - 1]
     for period in tariff.periods:
         if period.begins < period.ends:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,6 +15,7 @@ from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 from telemetry.trends import bucket_bounds
 from telemetry.verification import find_differences
+from telemetry.zones import parse_zone
 from tests.integration.conftest import Api
 
 END = datetime(2026, 2, 10, 12, tzinfo=UTC)
@@ -184,7 +184,7 @@ def test_days_are_those_of_the_zone(fleet: Api) -> None:
 
 
 def test_days_change_their_length_with_the_clocks() -> None:
-    berlin = ZoneInfo("Europe/Berlin")
+    berlin = parse_zone("Europe/Berlin")
     end = datetime.combine(date(2026, 3, 30), datetime.min.time(), berlin)
     bounds = bucket_bounds("day", 2, end, berlin)
     lengths = [(b - a) // timedelta(hours=1) for a, b in pairwise(bounds)]

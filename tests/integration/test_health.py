@@ -16,7 +16,9 @@ from tests.integration.conftest import Api
 def test_a_migrated_database_is_healthy(api: Api) -> None:
     answer = api.get("/health")
     assert (answer.status, answer.body["status"]) == (200, "ok")
-    assert all(answer.body[check]["ok"] for check in ("database", "migrations", "partitions"))
+    assert all(
+        answer.body[check]["ok"] for check in ("database", "migrations", "partitions", "timeZones")
+    )
 
 
 def test_an_empty_database_is_not(empty_database: DatabaseUrls) -> None:

@@ -84,7 +84,7 @@ OVERSTEPS_OF_INGEST = [
     "SELECT count(*) FROM fault_change",
 ]
 OVERSTEPS_OF_READ = [
-    "SELECT put_tariff('*', now(), NULL, 'EUR', 'UTC', 1, 1, '[]', '{0}', '{1}', 1)",
+    "SELECT put_tariff('*', now(), NULL, '', 'UTC', 1, 1, '[]', '{0}', '{1}', 1, '', '{}', '{}')",
     "SELECT delete_tariff('*', now())",
     "SELECT list_tariff('*')",
     "SELECT store_meter_reading('METER-1', now(), now(), 1, 1, now(), 1)",

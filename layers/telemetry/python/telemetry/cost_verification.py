@@ -5,6 +5,11 @@ tariff as they were sent; it shares nothing with the stored functions of migrati
 that reach into what is archived are left out.
 """
 
+import psycopg
+
+from telemetry.database import Row
+from telemetry.zones import RELEASE, utc_offsets
+
 COSTS = """
     WITH fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
@@ -53,6 +58,9 @@ COSTS = """
     ), quarters AS (
         SELECT DISTINCT meter_id, hour, hour + number * interval '15 minutes' AS quarter
         FROM hours, generate_series(0, 3) AS number
+    ), clock AS (
+        SELECT *, lead(starts) OVER (PARTITION BY time_zone ORDER BY starts) AS stops
+        FROM zone_offset
     ), version AS (
         SELECT *, least(valid_to, lead(valid_from) OVER (
                    PARTITION BY meter_id ORDER BY valid_from)) AS ends
@@ -74,7 +82,9 @@ COSTS = """
         FROM quarters
         JOIN version ON version.meter_id IN ('*', quarters.meter_id)
              AND valid_from <= quarter AND (ends > quarter) IS NOT FALSE
-        CROSS JOIN LATERAL (SELECT quarter AT TIME ZONE time_zone) AS clocks (local_time)
+        JOIN clock ON clock.time_zone = version.time_zone
+             AND starts <= quarter AND (stops > quarter) IS NOT FALSE
+        CROSS JOIN LATERAL (SELECT quarter AT TIME ZONE 'UTC' + utc_offset) AS here (local_time)
     ), priced AS (
         SELECT meter_id, hour, quarter,
                coalesce(max(price) FILTER (WHERE own), max(price) FILTER (WHERE NOT own)) AS price,
@@ -102,3 +112,21 @@ COSTS = """
         FROM fresh
     )
 """
+
+
+def find_wrong_zones(connection: psycopg.Connection[Row]) -> list[str]:
+    """Return the zones whose offsets are not those of the release that they are said to be of.
+
+    Those of other releases than this version's are left out: /health tells of them.
+    """
+    kept = connection.execute(
+        """SELECT time_zone, array_agg(starts ORDER BY starts),
+                  array_agg(utc_offset ORDER BY starts)
+           FROM zone_offset WHERE release = %s GROUP BY 1 ORDER BY 1""",
+        (RELEASE,),
+    )
+    return [
+        zone
+        for zone, starts, offsets in kept
+        if list(zip(starts, offsets, strict=True)) != utc_offsets(zone)
+    ]

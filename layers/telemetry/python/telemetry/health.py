@@ -11,6 +11,7 @@ from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable
 from telemetry.migrate import shipped_migrations
 from telemetry.partitions import END_OF_PARTITIONS, HISTORIES
+from telemetry.zones import OUTDATED, RELEASE
 
 LEAST_AHEAD = timedelta(days=1)
 
@@ -35,6 +36,10 @@ class Health(Answer):
     database: Check = Field(description="PostgreSQL answers")
     migrations: Check = Field(description="The schema is the one this version needs")
     partitions: Check = Field(description="History has partitions ahead of the readings to come")
+    time_zones: Check = Field(
+        description="Tariffs go by the release of the IANA time zone database that this version "
+        "has: it decides all local times"
+    )
 
 
 def check_health(database: Database, now: datetime) -> Health:
@@ -44,11 +49,13 @@ def check_health(database: Database, now: datetime) -> Health:
             "database": _database(database),
             "migrations": _migrations(database),
             "partitions": _partitions(database, now),
+            "time_zones": _time_zones(database),
         }
     except DatabaseUnavailable:
         unknown = Check(ok=False, detail="unknown while the database cannot be reached")
         unreachable = Check(ok=False, detail="unreachable")
-        checks = {"database": unreachable, "migrations": unknown, "partitions": unknown}
+        checks = {"database": unreachable}
+        checks |= dict.fromkeys(("migrations", "partitions", "time_zones"), unknown)
     well = all(check.ok for check in checks.values())
     return Health(status="ok" if well else "unavailable", **checks)
 
@@ -82,3 +89,14 @@ def _partitions(database: Database, now: datetime) -> Check:
     if beyond:
         detail += ", and readings beyond: invoke the migration function"
     return Check(ok=end >= now + LEAST_AHEAD and not beyond, detail=detail)
+
+
+def _time_zones(database: Database) -> Check:
+    try:
+        outdated = [name for (name,) in database.fetch(OUTDATED, (RELEASE,))]
+    except UndefinedTable:
+        outdated = []  # as the check of migrations says
+    detail = f"IANA {RELEASE}"
+    if outdated:
+        detail += f", not for {', '.join(outdated)}: invoke the migration function"
+    return Check(ok=not outdated, detail=detail)

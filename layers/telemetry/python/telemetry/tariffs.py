@@ -30,7 +30,7 @@ from telemetry.recognition import (
     parse_time,
 )
 from telemetry.repetition import Repetition, read_json
-from telemetry.zones import parse_zone
+from telemetry.zones import RELEASE, parse_zone, utc_offsets
 
 FLEET = "*"  # where the id of a meter stands otherwise, none of which is this
 MOST_VERSIONS = 100
@@ -39,7 +39,7 @@ QUARTER = timedelta(minutes=15)
 DAY_QUARTERS = timedelta(days=1) // QUARTER
 WEEK_QUARTERS = 7 * DAY_QUARTERS
 
-_PUT = "SELECT * FROM put_tariff(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_PUT = "SELECT * FROM put_tariff(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _DELETE = "SELECT delete_tariff(%s, %s)"
 _LIST = "SELECT * FROM list_tariff(%s)"
 
@@ -201,11 +201,11 @@ def parse_tariff(kind: type[Kind], body: str | bytes) -> Kind:
 def put_tariff(database: Database, tariff_id: str, tariff: Tariff) -> bool:
     """Keep a version of the tariff of a meter or of FLEET; one of the same validFrom is replaced.
 
-    Return whether it is new. Raises InvalidRequest where the database does not know the time zone,
-    TariffRefused where tariffs have another currency or there are too many versions, and
-    DatabaseUnavailable.
+    Return whether it is new. Raises TariffRefused where tariffs have another currency or there are
+    too many versions, and DatabaseUnavailable.
     """
     starts, prices = zip(*tariff.week, strict=True)
+    zone_starts, offsets = zip(*utc_offsets(tariff.time_zone), strict=True)
     co2 = tariff.kg_co2_per_kwh
     [(refused, created)] = database.fetch(
         _PUT,
@@ -214,11 +214,9 @@ def put_tariff(database: Database, tariff_id: str, tariff: Tariff) -> bool:
             *(Decimal(str(tariff.price_per_kwh)), None if co2 is None else Decimal(str(co2))),
             json.dumps([period.model_dump(by_alias=True) for period in tariff.periods]),
             *(list(starts), list(prices), MOST_VERSIONS),
+            *(RELEASE, list(zone_starts), list(offsets)),
         ),
     )
-    if refused == "timeZone":
-        message = "The database does not know this time zone"
-        raise InvalidRequest([FieldError("timeZone", message)])
     if refused:
         raise TariffRefused(
             "All tariffs should have one currency"

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import psycopg
 
-from telemetry.cost_verification import COSTS
+from telemetry.cost_verification import COSTS, find_wrong_zones
 from telemetry.database import Row
+from telemetry.zones import RELEASE
 
 _ARCHIVED_TO = """coalesce(
             (SELECT archived_to FROM archive_horizon WHERE stream = '{stream}'), '-infinity')"""
@@ -323,7 +324,8 @@ class Difference:
     """A row that is not what history says; None stands for a row that is not there.
 
     hour is that of a rollup; of a link, where it begins; of history, the time of a register's
-    reading, and of a void, that of its reading. Of fleet_totals, device is a status.
+    reading, and of a void, that of its reading. Of fleet_totals, device is a status; of zone_offset
+    it is a time zone.
     """
 
     table: str
@@ -352,8 +354,13 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
     with connection.transaction():
         # One snapshot for all: a write between two statements is no difference.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return [
+        found = [
             Difference(table, *row)
             for table, statement in statements
             for row in connection.execute(statement.encode(), (most,))
         ]
+        found += [
+            Difference("zone_offset", zone, None, f"as in {RELEASE}", "other offsets")
+            for zone in find_wrong_zones(connection)
+        ]
+    return found

@@ -25,6 +25,17 @@ COMMENT ON COLUMN tariff.periods IS 'As they were sent; outside of them the pric
 COMMENT ON COLUMN tariff.week_starts IS
     'The same for a local week, from Monday 00:00 on: where a price begins that holds until the next.';
 
+-- How far the clocks of a time zone are ahead of UTC, from each change to the next, by a release of the
+-- IANA database: the code's (telemetry.zones). PostgreSQL has zones of its own, which may be of another
+-- year than those that the code reads; local times come from one source.
+CREATE TABLE zone_offset (
+    starts     timestamptz NOT NULL,
+    utc_offset interval    NOT NULL,
+    time_zone  text        COLLATE "C" NOT NULL,
+    release    text        COLLATE "C" NOT NULL,
+    PRIMARY KEY (time_zone, starts)
+);
+
 -- The price and the CO2 of a kWh by one tariff at an instant; no row where none is in force. Inlined.
 CREATE FUNCTION tariff_at(tariff_id text, instant timestamptz)
 RETURNS TABLE (price_per_kwh numeric, kg_co2_per_kwh numeric) LANGUAGE sql STABLE AS $$
@@ -36,7 +47,13 @@ RETURNS TABLE (price_per_kwh numeric, kg_co2_per_kwh numeric) LANGUAGE sql STABL
         ORDER BY valid_from DESC
         LIMIT 1
     ) AS newest
-    CROSS JOIN LATERAL (SELECT instant AT TIME ZONE time_zone) AS clock (local_time)
+    CROSS JOIN LATERAL (
+        SELECT instant AT TIME ZONE 'UTC' + utc_offset
+        FROM zone_offset
+        WHERE zone_offset.time_zone = newest.time_zone AND starts <= instant
+        ORDER BY starts DESC
+        LIMIT 1
+    ) AS clock (local_time)
     WHERE valid_to > instant IS NOT FALSE
 $$;
 
@@ -197,23 +214,37 @@ LANGUAGE sql AS $$
       AND (tariff_id = '*' OR tariff_id = ANY (meter_ids))
 $$;
 
+-- Keeps a zone's offsets, unless they are known by this release or a newer one: old code that runs on
+-- for a while after a deployment takes nothing back. Where they replace others, every summary is made
+-- anew; the lock lets none be written by those.
+CREATE FUNCTION put_zone(zone text, in_release text, in_starts timestamptz[], utc_offsets interval[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE fleet_window IN EXCLUSIVE MODE;
+    IF EXISTS (SELECT FROM zone_offset WHERE time_zone = zone AND release >= in_release) THEN
+        RETURN;
+    END IF;
+    DELETE FROM zone_offset WHERE time_zone = zone;
+    IF FOUND THEN
+        UPDATE vehicle_summary SET stale = true WHERE NOT stale;
+    END IF;
+    INSERT INTO zone_offset (starts, utc_offset, time_zone, release)
+    SELECT *, zone, in_release FROM unnest(in_starts, utc_offsets);
+END
+$$;
+
 -- Keeps a version; one that begins at the same instant is replaced. Returns what was refused, and
 -- whether the version is new. The lock lets no summary be written by prices that are about to change,
 -- and no two tariffs of different currencies in.
 CREATE FUNCTION put_tariff(
     id text, since timestamptz, until timestamptz, in_currency text, zone text, price numeric,
-    kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer
+    kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer,
+    release text, zone_starts timestamptz[], utc_offsets interval[]
 ) RETURNS TABLE (refused text, created boolean) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
 DECLARE
     is_new boolean;
 BEGIN
-    BEGIN
-        PERFORM since AT TIME ZONE zone;
-    EXCEPTION WHEN invalid_parameter_value THEN
-        RETURN QUERY SELECT 'timeZone', false;
-        RETURN;
-    END;
     LOCK TABLE fleet_window IN EXCLUSIVE MODE;
     IF EXISTS (SELECT FROM tariff WHERE currency != in_currency AND (meter_id, valid_from) != (id, since)) THEN
         RETURN QUERY SELECT 'currency', false;
@@ -224,6 +255,7 @@ BEGIN
         RETURN QUERY SELECT 'versions', false;
         RETURN;
     END IF;
+    PERFORM put_zone(zone, release, zone_starts, utc_offsets);
     INSERT INTO tariff (valid_from, valid_to, meter_id, currency, time_zone, price_per_kwh, kg_co2_per_kwh,
                         periods, week_starts, week_prices)
     VALUES (since, until, id, in_currency, zone, price, kg_co2, its_periods, starts, prices)
@@ -267,8 +299,9 @@ SET search_path = public, pg_temp AS $$
 $$;
 
 REVOKE EXECUTE ON FUNCTION
-    tariff_at, hour_prices, loss_costs, mark_summaries_of_tariff, put_tariff, delete_tariff, list_tariff
+    tariff_at, hour_prices, loss_costs, mark_summaries_of_tariff, put_zone, put_tariff, delete_tariff,
+    list_tariff
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION put_tariff, delete_tariff, list_tariff TO telemetry_ingest;
 GRANT EXECUTE ON FUNCTION tariff_at, hour_prices, loss_costs TO telemetry_read, telemetry_maintain;
-GRANT SELECT ON tariff TO telemetry_read, telemetry_maintain;
+GRANT SELECT ON tariff, zone_offset TO telemetry_read, telemetry_maintain;
