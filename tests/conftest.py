@@ -1,5 +1,6 @@
 """Real PostgreSQL servers, started here: the embedded one, 15 and PgBouncer where installed."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from local.databases import (
@@ -37,6 +39,23 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"]
 
 _numbers = count()
+
+# Prints how to make the failing example again also where its database is gone with the machine.
+settings.register_profile("repeatable", parent=settings(), print_blob=True)
+settings.load_profile("repeatable")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print, for each test that failed, the command that repeats it alone."""
+    failed = [
+        report.nodeid
+        for outcome in ("failed", "error")
+        for report in terminalreporter.getreports(outcome)
+    ]
+    if failed:
+        terminalreporter.section("to repeat a failure alone")
+    for name in dict.fromkeys(failed):
+        terminalreporter.write_line(f'make test ARGS="{shlex.quote(name)}"')
 
 
 @dataclass(frozen=True)
