@@ -38,8 +38,9 @@ def find_scans(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
     if plan.get("Relation Name") in {"archive_horizon", "tariff"}:
         return  # a row a stream, or a few a tariff, whatever there is
     if index := plan.get("Index Name"):
-        # Not told which device, or since when it was erased, it reads the index from end to end.
-        is_told = any(told in plan.get("Index Cond", "") for told in ("_id = ", "asked_at >= "))
+        # Not told which device or zone, or since when it was erased, it reads the index from end to end.
+        told = ("_id = ", "asked_at >= ", "time_zone = ")
+        is_told = any(condition in plan.get("Index Cond", "") for condition in told)
         yield (index if is_told else f"all of {index}"), touched
     elif plan["Node Type"] == "Seq Scan":
         yield f"all of {plan['Relation Name']}", touched

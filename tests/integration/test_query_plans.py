@@ -342,6 +342,7 @@ def test_a_priced_report_touches_hours_and_edges_once_more(
         delete_tariff(explained.ingest, FLEET, TARIFF.valid_from)
     for index in ("links_pkey", "links_meter"):
         assert touched.pop(index) <= 3
+    assert touched.pop("zone_offset_pkey") <= 4 * 25  # of each quarter of the hours with energy
     check(touched, {LIVE: 3, ROLLUP: 75, DAYS: 1} | edges, *STORES)
 
 
@@ -434,6 +435,7 @@ def test_the_fleet_is_read_in_its_order(
             assert (len(page.items), page.totals.vehicles) == (10, len(IDLE_DEVICES))
             assert touched.keys() >= bounds.keys()
             # What computes the one that was marked looks up few rows, of links there are none.
+            assert touched.pop("zone_offset_pkey", 0) <= 4 * 2  # quarters of hours with energy
             assert all(rows <= bounds.get(index, 4) for index, rows in touched.items())
     finally:
         explained.close()
