@@ -16,7 +16,7 @@ CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
 ENDS_REQUEST = "QS"  # Query and Sync: the server's answer to them ends with ReadyForQuery
 READY_FOR_QUERY = b"Z\0\0\0\5"  # and one byte more
 PASSWORD = "p"
-MOST_SECONDS = 30
+MOST_SECONDS = 120  # ends what hangs
 
 
 class Statement(NamedTuple):
@@ -46,6 +46,7 @@ class Wire:
         self._flowing.set()
         self._forwarded = 0
         self._traps: dict[int, tuple[Callable[[], None], bool]] = {}
+        self._holds: dict[str, threading.Event] = {}
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -77,6 +78,10 @@ class Wire:
         after the server has answered it, of which the client has seen nothing yet.
         """
         self._traps[self._forwarded + message] = (act, delivered)
+
+    def hold(self, words: str) -> threading.Event:
+        """Freeze before the server has the next statement with these words; return what tells."""
+        return self._holds.setdefault(words, threading.Event())
 
     def close(self) -> None:
         _shut(self._listener)
@@ -171,10 +176,16 @@ class Wire:
         self._forwarded += 1
         self.messages.append(kind)
         if kind == "Q":
-            self.statements.append(Statement(body[:-1].decode()))
+            self._note(Statement(body[:-1].decode()))
         elif kind == "P":
             name, text, _ = body.split(b"\0", 2)
-            self.statements.append(Statement(text.decode(), name.decode()))
+            self._note(Statement(text.decode(), name.decode()))
+
+    def _note(self, statement: Statement) -> None:
+        self.statements.append(statement)
+        for words in [words for words in self._holds if words in statement.text]:
+            self.freeze()
+            self._holds.pop(words).set()
 
 
 def at_port(url: str, port: int) -> str:

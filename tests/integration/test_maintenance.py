@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +21,7 @@ from telemetry.maintenance import alone
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_readings
 from tests.conftest import unpooled
+from tests.wire import MOST_SECONDS, Wire
 
 pytestmark = unpooled  # the maintenance is direct
 
@@ -38,6 +37,21 @@ STEPS = {
     "refresh_statistics": "PartitionsToVacuum",
 }
 LONG_AGO = datetime(2025, 5, 5, 5, tzinfo=UTC)
+# In the order in which a run comes to them: each is of a step that the runs before have not done.
+KILLED_BEFORE = (
+    "finish_fleet_window(",
+    "DETACH PARTITION",
+    "UPDATE archive_horizon",
+    "FROM archive_closed ORDER BY",  # all is detached, nothing is moved
+    "COPY (",
+    "INSERT INTO archive_files",  # the file is in the bucket
+    'DROP TABLE "meter_telemetry_history_2024"',  # its days are in the archive
+    "pg_stat_user_tables",
+)
+RUNNING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = 'telemetry_maintain'
+"""
 
 
 @pytest.fixture
@@ -129,29 +143,32 @@ def test_a_second_run_does_nothing_while_one_is_at_work(
 
 
 def test_runs_that_are_killed_lose_nothing(
-    urls: DatabaseUrls, environ: dict[str, str], connection: psycopg.Connection[Row]
+    urls: DatabaseUrls, environ: dict[str, str], connection: psycopg.Connection[Row], wire: Wire
 ) -> None:
     days = [LONG_AGO - number * timedelta(days=30) for number in range(6)]
     store(urls, *days)
-    killed = 0
-    for hundredths in range(60, 200, 20):
+    for statement in KILLED_BEFORE:
+        reached = wire.hold(statement)
         run = subprocess.Popen(
             [sys.executable, "-m", "local", "invoke", "MaintainFunction"],
-            env={**environ, "DATABASE_URL": urls.owner},
+            env={
+                **environ,
+                "DATABASE_URL": urls.owner,
+                "MAINTAIN_DATABASE_URL": wire.lead(urls.maintain),
+            },
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
-            run.wait(hundredths / 100)
-        except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGKILL)
+            assert reached.wait(MOST_SECONDS), statement
+        finally:
+            run.kill()
             run.wait()
-            killed += 1
-    assert killed > 1
-    deadline = time.monotonic() + 30
-    while "running" in maintain(environ):  # until the server has noticed
-        assert time.monotonic() < deadline
+        wire.cut()
+        while connection.execute(RUNNING).fetchone() != (0,):  # until the server has noticed
+            pass
+    assert "running" not in maintain(environ)
     assert connection.execute("SELECT count(*) FROM archive_closed").fetchone() == (0,)
     [(readings,)] = connection.execute("SELECT sum(readings) FROM archive_files")
     assert readings == 3 * len(days)

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import pytest
 
 from telemetry.database import connect
 from tests.conftest import Server
-from tests.wire import SSL, Statement, Wire
+from tests.wire import MOST_SECONDS, SSL, Statement, Wire
 
 pytestmark = pytest.mark.parametrize("server", ["embedded"], indirect=True, scope="session")
 
@@ -27,7 +28,7 @@ def test_it_tells_what_was_sent(wire: Wire) -> None:
     with psycopg.connect(wire.url, autocommit=True, options="-c x.y=1") as connection:
         connection.execute("SELECT 'ü'")
         connection.execute("SELECT %s::text", ("z" * 100_000,), prepare=True)
-        connection.cancel_safe(timeout=5)
+        connection.cancel_safe(timeout=MOST_SECONDS)
     simple, prepared = wire.statements
     assert simple == Statement("SELECT 'ü'")
     assert prepared.text == "SELECT $1::text"
@@ -58,13 +59,28 @@ def test_it_takes_messages_in_any_pieces(wire: Wire) -> None:
 @pytest.mark.parametrize("delivered", [False, True])
 def test_frozen_it_holds_back_until_thawed(wire: Wire, delivered: bool) -> None:
     with connect(wire.url) as connection, ThreadPoolExecutor(1) as pool:
-        wire.trap(1, wire.freeze, delivered=delivered)
+        held = threading.Event()
+        wire.trap(1, held.set, delivered=delivered)
         answer = pool.submit(connection.execute, "SELECT 1")
+        assert held.wait(MOST_SECONDS)
         with pytest.raises(TimeoutError):
             answer.result(0.2)
         assert wire.statements == [Statement("SELECT 1")]
         wire.thaw()
         assert answer.result().fetchone() == (1,)
+
+
+def test_it_holds_a_statement_by_its_words_and_others_pass(wire: Wire) -> None:
+    with connect(wire.url) as connection, ThreadPoolExecutor(1) as pool:
+        held = wire.hold("2")
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert not held.is_set()
+        answer = pool.submit(connection.execute, "SELECT %s + 2", (1,))
+        assert held.wait(MOST_SECONDS)
+        assert wire.messages[-1] == "P"
+        wire.thaw()
+        assert answer.result().fetchone() == (3,)
+        assert connection.execute("SELECT 2").fetchone() == (2,)
 
 
 def test_cut_it_breaks_sessions_and_lets_new_ones_pass(wire: Wire) -> None:
