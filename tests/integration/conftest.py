@@ -28,7 +28,31 @@ from telemetry.database import Database, Row
 from telemetry.recognition import LONGEST_FIELD_NAME
 from tests.wire import Wire
 
+# What the product waits for, in seconds, is for its clients: a machine that is busy takes longer now
+# and then, and would change what is answered.
+PATIENCE = 60.0
+LIMITS = (
+    "database.OPEN_TIMEOUT",
+    "database.CONNECT_TIMEOUT",
+    "ingestion.TIME_LIMIT",
+    "ingestion.BACKFILL_TIMEOUT",
+    "queue.CONNECT_TIMEOUT",
+    "queue.AGAIN_WITHIN",
+    "revocations.CONNECT_TIMEOUT",
+    "revocations.READ_TIMEOUT",
+)
+
 _buckets = count()
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[pytest.MonkeyPatch]:
+    """Have functions that are loaded from now on wait; who tests their limits undoes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in LIMITS:
+            patch.setattr(f"telemetry.{limit}", PATIENCE)
+        patch.setattr("telemetry.queue.Queue.__init__.__defaults__", (PATIENCE,))
+        yield patch
 
 
 @dataclass(frozen=True)
