@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from local.folder import stop
 from local.postgres import free_port
 from local.queues import Queues, connect
 from local.server import get_health
+
+# Ends what hangs.
+SECONDS = 120
 
 
 class Api(Protocol):
@@ -36,10 +40,25 @@ def send_request(
         headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url + path, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as answer:
         return answer.code, json.loads(answer.read())
+
+
+def request_until(
+    wanted: int, send: Callable[..., tuple[int, Any]], *request: Any
+) -> tuple[int, Any]:
+    """Send a request until it is answered so, or otherwise than by 202 and 503; return the answer.
+
+    Both say that something took longer than a request waits: an execution environment started, or
+    the machine has other work.
+    """
+    deadline = time.monotonic() + SECONDS
+    while (answered := send(*request))[0] in {202, 503} - {wanted}:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)  # the circuit may be open
+    return answered
 
 
 @dataclass
@@ -92,7 +111,7 @@ class LocalSystem:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=SECONDS,
         )
 
     @property
@@ -120,7 +139,7 @@ class LocalSystem:
     def finish(self) -> str:
         """Wait for the end of a system that was told to stop; return the rest of what it said."""
         assert self.process is not None
-        said, _ = self.process.communicate(timeout=60)
+        said, _ = self.process.communicate(timeout=SECONDS)
         return said
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:

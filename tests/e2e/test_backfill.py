@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
+from faults.relay import Relay
 from local import ROOT
 from tests.e2e.conftest import LocalSystem
 from tests.e2e.test_local_stack import METER
@@ -61,9 +62,12 @@ def test_a_killed_backfill_goes_on_while_live_readings_are_stored_at_once(
 ) -> None:
     system.start()
     path = write_file(tmp_path / "january.csv")
+    relay = Relay(system.port)
+    backfill = ("backfill", str(path), "--url", f"http://127.0.0.1:{relay.port}")
+    relay.forbid(b"2026-01-10T18:")  # the second window does not get through, however fast it is
     with devices_sending(system) as statuses:
         first = subprocess.Popen(
-            [sys.executable, "-m", "local", "backfill", str(path)],
+            [sys.executable, "-m", "local", *backfill],
             cwd=ROOT,
             env=system.environ(),
             stdout=subprocess.PIPE,
@@ -73,7 +77,8 @@ def test_a_killed_backfill_goes_on_while_live_readings_are_stored_at_once(
         assert "100,000 rows of some 120,002" in first.stdout.readline()
         first.send_signal(signal.SIGKILL)
         first.communicate()
-        done = system.command("backfill", str(path))
+        relay.forbid(None)
+        done = system.command(*backfill)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("Going on after row 100,000\n")
         assert "120,000 readings accepted, 1 rows refused" in done.stdout
@@ -91,7 +96,8 @@ def test_a_killed_backfill_goes_on_while_live_readings_are_stored_at_once(
     assert len(refused) == 2
     assert refused[1].startswith('2,"timestamp: Input should be an RFC 3339 time')
 
-    assert "was sent there before" in system.command("backfill", str(path)).stdout
+    assert "was sent there before" in system.command(*backfill).stdout
+    relay.refuse()
 
 
 def backfills_waiting(system: LocalSystem) -> int:

@@ -13,7 +13,7 @@ from local import ROOT
 from local.folder import write_file
 from local.sam import ENVIRONMENT, host_architecture, remove_containers
 from telemetry import __version__
-from tests.e2e.conftest import Api, LocalSystem
+from tests.e2e.conftest import Api, LocalSystem, request_until
 
 METER_A = {"meterId": "MTR_001", "kwhConsumedAc": 5.5, "voltage": 220}
 VEHICLE_A = {"vehicleId": "VEH_001", "kwhDeliveredDc": 4.62, "batteryTemp": 32}
@@ -32,7 +32,6 @@ REPORT_B = {"totalEnergyConsumedAc": 45.23, "totalEnergyDeliveredDc": 32.15, "da
 WRONG = {"statusCode": 400, "path": "/ingest/meter", "message": "Validation failed"}
 UNKNOWN = {"statusCode": 404, "message": "Vehicle not found"}
 IMAGE = f"public.ecr.aws/lambda/python:3.13-{host_architecture()}"
-MOST_TRIES = 20
 # Past its retention.
 LONG_AGO = {"timestamp": "2020-02-10T12:00:00Z"}
 # method, path, body, status, some of the answer; in this order
@@ -82,7 +81,7 @@ def test_sam_local_start_api_serves_both_contracts(system: LocalSystem) -> None:
     assert returned["MigrateFunction"]["migrations"] == []
     assert returned["FaultMonitorFunction"]["published"] == 0
     # From within a container, history goes to the archive, and comes back.
-    assert request_until_stored(system, "POST", "/ingest/meter", METER_A | LONG_AGO)[0] == 201
+    assert request_until(201, system.request, "POST", "/ingest/meter", METER_A | LONG_AGO)[0] == 201
     invoke_in_container(system, "MaintainFunction", "{}")
     restored = invoke_in_container(system, "MaintainFunction", '{"restore": "2020-02-10"}')
     assert sum(restored.values()) > 0
@@ -90,9 +89,8 @@ def test_sam_local_start_api_serves_both_contracts(system: LocalSystem) -> None:
     assert system.command("db-stop").returncode == 0
     status, answer = system.request("POST", "/ingest/meter", METER_A | {"timestamp": "2026-02-10Z"})
     assert status == 400
-    status, answer = system.request(
-        "POST", "/ingest/meter", METER_A | {"timestamp": "2026-02-10T13:00:00Z"}
-    )
+    later = METER_A | {"timestamp": "2026-02-10T13:00:00Z"}
+    status, answer = request_until(202, system.request, "POST", "/ingest/meter", later)
     assert (status, answer["status"]) == (202, "queued")
     meter = (ROOT / "events/IngestMeterFunction.json").read_text(encoding="utf-8")
     assert invoke_in_container(system, "IngestMeterFunction", meter)["statusCode"] == 202
@@ -124,16 +122,8 @@ def test_containers_of_a_killed_system_are_removed_and_no_others(tmp_path: Path)
 
 def check_contracts(system: Api) -> None:
     for method, path, body, status, part in CONTRACTS:
-        answered, answer = request_until_stored(system, method, path, body)
+        answered, answer = request_until(status, system.request, method, path, body)
         assert (answered, {name: answer.get(name) for name in part}) == (status, part), path
-
-
-def request_until_stored(system: Api, method: str, path: str, body: object) -> tuple[int, Any]:
-    for _ in range(MOST_TRIES):
-        answered, answer = system.request(method, path, body)
-        if answered != 202:
-            break  # the queue took it while an execution environment started
-    return answered, answer
 
 
 def invoke_in_container(system: LocalSystem, function: str, event: str) -> dict[str, Any]:

@@ -44,14 +44,13 @@ from telemetry.readings import MeterReading
 from telemetry.streams import METERS
 from telemetry.tokens import name_key, sign_token
 from tests.conftest import FAST, Server
-from tests.e2e.conftest import send_request
-from tests.e2e.test_contract import LONG_AGO, METER_A, check_contracts, request_until_stored
+from tests.e2e.conftest import SECONDS, request_until, send_request
+from tests.e2e.test_contract import LONG_AGO, METER_A, check_contracts
 from tests.e2e.test_local_stack import processes_of
 from tests.pgbouncer import PGBOUNCER, start_pgbouncer
 
 pytestmark = pytest.mark.emulator
 
-SECONDS = 120
 MINISTACK = ROOT / ".venv-ministack/bin/python"
 
 
@@ -248,7 +247,7 @@ def test_of_a_batch_from_the_queue_only_what_was_not_stored_comes_again(
     deployment.stop_database()
     for meter in ("QUEUED-1", "QUEUED-2"):
         body = METER_A | {"meterId": meter, "timestamp": "2026-02-10T12:00:00Z"}
-        status, answer = deployment.request("POST", "/ingest/meter", body)
+        status, answer = request_until(202, deployment.request, "POST", "/ingest/meter", body)
         assert (status, answer.get("status")) == (202, "queued")
     deployment.send("MeterQueueUrl", "noise")
     [depth] = deployment.queues.depths()
@@ -286,12 +285,15 @@ def test_dead_letters_are_sent_back_and_stored_where_they_can_be(deployment: Dep
 def test_backfills_go_through_a_queue_of_their_own(deployment: Deployment) -> None:
     body = [METER_A | {"meterId": "PAST-1", "timestamp": "2026-01-10T12:00:00Z"}]
     path = "/v1/ingestion/meter/batch?mode=backfill"
-    assert deployment.request("POST", path, body)[0] == 202
+    assert request_until(202, deployment.request, "POST", path, body)[0] == 202
     await_true(lambda: deployment.count("PAST-1") == 1)
 
 
 def test_what_a_schedule_starts_works_here(deployment: Deployment) -> None:
-    assert request_until_stored(deployment, "POST", "/ingest/meter", METER_A | LONG_AGO)[0] == 201
+    assert (
+        request_until(201, deployment.request, "POST", "/ingest/meter", METER_A | LONG_AGO)[0]
+        == 201
+    )
     deployment.invoke("MaintainFunctionName", "{}")
     restored = deployment.invoke("MaintainFunctionName", '{"restore": "2020-02-10"}')
     assert sum(restored.values()) > 0
@@ -301,7 +303,7 @@ def test_what_a_schedule_starts_works_here(deployment: Deployment) -> None:
 def test_another_deployment_changes_what_runs(deployment: Deployment) -> None:
     deployment.deploy("IngestMode=queue", "Release=next")
     body = METER_A | {"meterId": "AFTER-1", "timestamp": "2026-02-10T12:00:00Z"}
-    assert deployment.request("POST", "/ingest/meter", body)[0] == 202
+    assert request_until(202, deployment.request, "POST", "/ingest/meter", body)[0] == 202
     await_true(lambda: deployment.count("AFTER-1") == 1)
 
 

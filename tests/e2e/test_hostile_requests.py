@@ -6,7 +6,7 @@ import socket
 import struct
 
 from local.server import get_health
-from tests.e2e.conftest import LocalSystem
+from tests.e2e.conftest import SECONDS, LocalSystem
 from tests.integration.hostile import LEAK
 from tests.integration.test_validation import METER
 
@@ -97,10 +97,13 @@ def test_whatever_comes_on_a_socket_the_system_goes_on(system: LocalSystem) -> N
     stored = 0
     for sent, expected in REQUESTS:
         status, text = exchange(system.port, sent, finish=None in expected)
-        assert status in expected, (sent[:200], text[:500])
+        taken = status in {201, 202}  # 202 where the machine had other work: it is stored soon
+        assert (201 if taken else status) in expected, (sent[:200], text[:500])
         assert not LEAK.search(text), text
-        stored += status == 201
+        stored += taken
         assert get_health(system.url)[0] == 200
+    while any(depth.waiting or depth.in_flight for depth in system.queues.depths()):
+        pass  # ends by the test run's time limit if they stay
     counted = system.command("psql", "SELECT 'rows:' || count(*) FROM meter_telemetry_history")
     assert f"rows:{stored}" in counted.stdout
     assert system.command("verify").returncode == 0
@@ -115,7 +118,7 @@ def exchange(port: int, sent: bytes, *, finish: bool) -> tuple[int | None, str]:
     finish says that nothing more comes: else the server may wait for the rest.
     """
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
         try:
             client.sendall(sent)
             if finish:

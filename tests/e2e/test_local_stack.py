@@ -11,9 +11,8 @@ from pathlib import Path
 from local.postgres import free_port
 from local.server import get_health
 from tests.conftest import Server, database
-from tests.e2e.conftest import LocalSystem
+from tests.e2e.conftest import SECONDS, LocalSystem, request_until
 
-SECONDS = 60
 METER = {
     "meterId": "METER-001",
     "kwhConsumedAc": 5.5,
@@ -63,8 +62,9 @@ def parent_of(process: int) -> int:
 
 def test_data_survive_a_restart(system: LocalSystem) -> None:
     system.start()
-    assert system.request("POST", "/v1/ingestion/meter", METER)[0] == 201
-    assert system.request("POST", "/v1/ingestion/vehicle", VEHICLE)[0] == 201
+    for path, reading in (("meter", METER), ("vehicle", VEHICLE)):
+        sent = ("POST", f"/v1/ingestion/{path}", reading)
+        assert request_until(201, system.request, *sent)[0] == 201
     assert system.command("status").returncode == 0
     assert "METER-001" in system.command("psql", "SELECT * FROM meter_live_status").stdout
     assert (system.folder / "database-url").stat().st_mode & 0o077 == 0
@@ -136,7 +136,7 @@ def test_a_terminal_that_goes_away_stops_it(system: LocalSystem) -> None:
     system.process.stdout.close()  # as a closed terminal: what is printed fails
     while get_health(system.url)[0] is not None:
         pass
-    system.process.wait(60)
+    system.process.wait(SECONDS)
     system.process = None
 
 
@@ -176,7 +176,7 @@ def test_a_killed_worker_is_replaced(system: LocalSystem) -> None:
 def test_a_server_that_is_given_is_used_by_one_user(system: LocalSystem, embedded: Server) -> None:
     with database(embedded, "template0") as urls:
         system.start(DATABASE_URL=urls.owner)
-        assert system.request("POST", "/ingest/meter", METER)[0] == 201
+        assert request_until(201, system.request, "POST", "/ingest/meter", METER)[0] == 201
         maintained = system.command("maintain")
         assert (maintained.returncode, maintained.stderr) == (0, "")
         assert system.command("verify", DATABASE_URL=urls.owner).returncode == 0
@@ -251,7 +251,8 @@ def test_faults_are_raised_and_shown_once(system: LocalSystem) -> None:
     times = [(now - timedelta(minutes=minute)).isoformat() for minute in range(1560)]
     for path, reading in (("meter", METER), ("vehicle", VEHICLE | {"kwhDeliveredDc": 4.4})):
         batch = [reading | {"timestamp": time} for time in times]
-        assert system.request("POST", f"/v1/ingestion/{path}/batch", batch)[0] == 201
+        sent = ("POST", f"/v1/ingestion/{path}/batch", batch)
+        assert request_until(201, system.request, *sent)[0] == 201
     raised = system.command("alerts").stdout
     assert raised.startswith("opened: VEH-001 METER-001, 80.0 %\n")
     assert raised.endswith("; published: 1\n")

@@ -11,7 +11,7 @@ from local import LocalError
 from local.databases import switch_database, write_state
 from local.folder import lock_folder
 from local.queues import DeadLetter, Depth
-from tests.e2e.conftest import LocalSystem
+from tests.e2e.conftest import LocalSystem, request_until
 from tests.e2e.test_local_stack import METER, parent_of
 
 
@@ -36,7 +36,7 @@ def test_readings_wait_in_the_queue_while_the_database_is_stopped(system: LocalS
     assert system.command("db-stop").stdout == (
         "The database is stopped: readings wait in the queues until `make db-start`.\n"
     )
-    status, answer = system.request("POST", "/v1/ingestion/meter", METER)
+    status, answer = request_until(202, system.request, "POST", "/v1/ingestion/meter", METER)
     assert (status, answer["status"]) == (202, "queued")
     said = system.command("status")
     assert said.returncode == 1
@@ -81,7 +81,7 @@ def test_the_api_serves_while_the_queues_and_their_workers_are_replaced(
         pass
     for name in names:
         os.kill(before[name], signal.SIGKILL)
-    assert system.request("POST", "/v1/ingestion/meter", METER)[0] == 201
+    assert request_until(201, system.request, "POST", "/v1/ingestion/meter", METER)[0] == 201
     while not is_replaced(before, children_of(system.process.pid), names):
         pass
     while True:

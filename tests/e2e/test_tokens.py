@@ -7,10 +7,8 @@ import time
 from typing import Any
 
 from local.server import get_health
-from tests.e2e.conftest import LocalSystem
+from tests.e2e.conftest import SECONDS, LocalSystem, request_until
 from tests.e2e.test_local_stack import METER
-
-SECONDS = 30
 
 
 def ask(
@@ -45,7 +43,8 @@ def test_a_token_is_issued_used_and_revoked_while_the_database_is_away(system: L
     assert get_health(system.url)[0] == 401
 
     token, token_id = issue(system, "--scope", "ingest:meter", "--meters", "METER-001,DEPOT7-*")
-    assert ask(system, token, "POST", "/v1/ingestion/meter", METER)[0] == 201
+    sent = (system, token, "POST", "/v1/ingestion/meter", METER)
+    assert request_until(201, ask, *sent)[0] == 201
     status, answer = ask(
         system, token, "POST", "/v1/ingestion/meter", METER | {"meterId": "METER-002"}
     )
@@ -61,10 +60,10 @@ def test_a_token_is_issued_used_and_revoked_while_the_database_is_away(system: L
     assert system.command("simulate", "--vehicles", "2", "--minutes", "5").returncode == 0
 
     assert system.command("db-stop").returncode == 0
-    assert ask(system, token, "POST", "/v1/ingestion/meter", METER)[0] == 202
+    assert request_until(202, ask, *sent)[0] == 202
     assert system.command("token", "revoke", token_id).returncode == 0
     deadline = time.monotonic() + SECONDS
-    while (found := ask(system, token, "POST", "/v1/ingestion/meter", METER))[0] != 403:
+    while (found := request_until(202, ask, *sent))[0] != 403:
         assert found[0] == 202
         assert time.monotonic() < deadline
     assert found[1] == {"message": "Forbidden"}
