@@ -38,6 +38,10 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 # Durability is not what these servers are for; they die with the test run.
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"]
 
+# No example is wrong because the machine was slow.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
+
 _numbers = count()
 
 # Prints how to make the failing example again also where its database is gone with the machine.

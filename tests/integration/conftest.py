@@ -28,8 +28,8 @@ from telemetry.database import Database, Row
 from telemetry.recognition import LONGEST_FIELD_NAME
 from tests.wire import Wire
 
-# What the product waits for, in seconds, is for its clients: a machine that is busy takes longer now
-# and then, and would change what is answered.
+# Seconds. What the product waits is for its clients: a machine that is busy takes longer now and
+# then, and would change what is answered.
 PATIENCE = 60.0
 LIMITS = (
     "database.OPEN_TIMEOUT",
