@@ -145,7 +145,7 @@ def _await_connections(running: RunningPostgres, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            psycopg.connect(running.url, connect_timeout=2).close()
+            psycopg.connect(running.url, connect_timeout=START_SECONDS).close()
             return
         except psycopg.OperationalError as error:
             reason = " ".join(str(error).split())

@@ -20,7 +20,7 @@ from local.postgres import free_port
 from local.processes import KeptProcess, Process
 from local.template import Queue, Table
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class QueueServer:

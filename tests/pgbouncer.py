@@ -15,7 +15,7 @@ from tests.wire import at_port
 
 # Debian installs it where only root's PATH leads.
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-START_SECONDS = 30
+START_SECONDS = 120
 
 # Few connections, so that clients meet in them. It knows no `options` at startup, no named
 # prepared statement and no session state, as RDS Proxy should not.
@@ -74,7 +74,7 @@ def _await_connections(process: subprocess.Popen[bytes], url: str, log: Path) ->
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            psycopg.connect(url, connect_timeout=2).close()
+            psycopg.connect(url, connect_timeout=START_SECONDS).close()
             return
         except psycopg.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline:
