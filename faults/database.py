@@ -24,7 +24,7 @@ from telemetry.partitions import make_partitions
 
 # How the workers' sessions call themselves.
 WORKER = "worker"
-LOCKED_SECONDS = 20
+LOCKED_SECONDS = 60
 # A worker that is stopped at this table is in the middle of a write.
 _LOCK = "LOCK TABLE meter_live_status, vehicle_live_status IN ACCESS EXCLUSIVE MODE"
 _WAITING_WORKERS = """

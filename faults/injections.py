@@ -15,6 +15,9 @@ MOST_RECEIVES = 10
 SHORT_VISIBILITY = 2
 # Of the short form. Beyond the five receives after which a worker puts a message on the queue anew.
 FEW_RECEIVES = 6
+# Seconds. How long a fault is given to have its effect, on a machine that has other work.
+EFFECT_SECONDS = 60
+FULL = "No space left on device"
 
 Inject = Callable[[System, Load, bool], None]
 
@@ -65,15 +68,25 @@ POISONS = (
 )
 
 
+def _last(seconds: float, until: Callable[[], bool]) -> None:
+    """Let a fault last so long, and until it has had its effect."""
+    time.sleep(seconds)
+    # Not by the clock: a machine that was asleep gets its time.
+    for _ in range(EFFECT_SECONDS * 10):
+        if until():
+            return
+        time.sleep(0.1)
+
+
 def _do_nothing(_system: System, _load: Load, short: bool) -> None:
     time.sleep(1 if short else 5)
 
 
-def _kill_database(system: System, _load: Load, short: bool) -> None:
+def _kill_database(system: System, load: Load, short: bool) -> None:
     for _ in range(1 if short else 3):
         time.sleep(1)
         system.database.kill()
-        time.sleep(1)
+        _last(1, lambda: load.saw(202))
         system.database.start()
         # Until the circuits close that opened: so that it is killed in the midst of writes.
         time.sleep(1.5)
@@ -88,10 +101,10 @@ def _cut_connections(system: System, _load: Load, short: bool) -> None:
         raise LocalError("there were no connections to cut")
 
 
-def _freeze_database(system: System, _load: Load, short: bool) -> None:
+def _freeze_database(system: System, load: Load, short: bool) -> None:
     time.sleep(1)
     system.database.freeze()
-    time.sleep(6 if short else 20)
+    _last(6 if short else 20, lambda: load.saw(202))
     system.database.thaw()
     time.sleep(1)
 
@@ -133,48 +146,48 @@ def _refuse_everything(system: System, load: Load, short: bool) -> None:
     system.database_relay.refuse()
     # From now on, what is answered 503 was offered to nobody.
     load.gives_up = True
-    time.sleep(3 if short else 6)
+    _last(3 if short else 6, lambda: load.saw(503))
     load.gives_up = False
     system.queue_relay.admit()
     system.database_relay.admit()
 
 
-def _swallow_everything(system: System, _load: Load, short: bool) -> None:
+def _swallow_everything(system: System, load: Load, short: bool) -> None:
     system.queue_relay.swallow()
     system.database.freeze()
-    time.sleep(3 if short else 6)
+    _last(3 if short else 6, lambda: load.saw(503))
     system.database.thaw()
     system.queue_relay.admit()
 
 
-def _deliver_twice(system: System, _load: Load, short: bool) -> None:
+def _deliver_twice(system: System, load: Load, short: bool) -> None:
     system.set_queues(SHORT_VISIBILITY, MOST_RECEIVES)
     system.database_relay.refuse()
-    time.sleep(1)
+    _last(1, lambda: load.saw(202))
     # What the workers have stored they cannot delete: all of it comes again.
     system.queue_relay.forbid(b"AmazonSQS.DeleteMessage")
     system.database_relay.admit()
-    time.sleep(5 if short else 8)
+    _last(5 if short else 8, lambda: system.queue_relay.broken > 0)
     system.queue_relay.forbid(None)
     if not system.queue_relay.broken:
         raise LocalError("no message was stored that could come again")
     system.set_queues(VISIBILITY, MOST_RECEIVES)
 
 
-def _fill_disk(system: System, _load: Load, short: bool) -> None:
+def _fill_disk(system: System, load: Load, short: bool) -> None:
     system.database.fill_disk()
-    time.sleep(3 if short else 6)
+    _last(3 if short else 6, lambda: FULL in system.database.log() and load.saw(202))
     system.database.free_disk()
-    if "No space left on device" not in system.database.log():
+    if FULL not in system.database.log():
         raise LocalError("the disk did not become full")
 
 
-def _send_poison(system: System, _load: Load, short: bool) -> None:
+def _send_poison(system: System, load: Load, short: bool) -> None:
     system.database.refuse_vehicle(REFUSED_VEHICLE)
     system.set_queues(SHORT_VISIBILITY, MOST_RECEIVES)
     # Among others, so that they come in one event.
     system.database_relay.refuse()
-    time.sleep(1)
+    _last(1, lambda: load.saw(202))
     for poison in POISONS:
         system.send(poison.queue, poison.body)
     time.sleep(1)

@@ -144,6 +144,10 @@ class Load:
         """Wait; return whether nothing new is to be sent any more."""
         return self._stopping.wait(seconds)
 
+    def saw(self, status: int) -> bool:
+        """Return whether a request was answered so since what happens now began."""
+        return any((one.fault, one.status) == (self.fault, status) for one in self.requests)
+
     def make(self, stream: str, device: str) -> Sent:
         """Return the next reading of a device."""
         number = next(self._numbers)
