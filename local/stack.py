@@ -22,7 +22,7 @@ from local.server import WORKERS, check_port, get_health, start_server
 from local.sqs import QueueServer
 from telemetry.access import Scope
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 HOUR_SECONDS = 3600
 
 EXAMPLES = """\
