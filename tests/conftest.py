@@ -38,15 +38,12 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 # Durability is not what these servers are for; they die with the test run.
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"]
 
-# No example is wrong because the machine was slow.
-settings.register_profile("patient", settings(), deadline=None)
-settings.load_profile("patient")
+# No example is wrong because the machine was slow. One that is wrong is printed with what makes it
+# again, for the database of examples may be gone with the machine.
+settings.register_profile("tests", settings(), deadline=None, print_blob=True)
+settings.load_profile("tests")
 
 _numbers = count()
-
-# Prints how to make the failing example again also where its database is gone with the machine.
-settings.register_profile("repeatable", parent=settings(), print_blob=True)
-settings.load_profile("repeatable")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
