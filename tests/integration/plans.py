@@ -38,7 +38,7 @@ def find_scans(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
     if plan.get("Relation Name") in {"archive_horizon", "tariff"}:
         return  # a row a stream, or a few a tariff, whatever there is
     if index := plan.get("Index Name"):
-        # Not told which device or zone, or since when it was erased, it reads the index from end to end.
+        # Not told which device or zone, or since when it was erased, it reads all of the index.
         told = ("_id = ", "asked_at >= ", "time_zone = ")
         is_told = any(condition in plan.get("Index Cond", "") for condition in told)
         yield (index if is_told else f"all of {index}"), touched
