@@ -41,7 +41,12 @@ from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
-from telemetry.store import store_meter_reading, store_meter_readings, store_vehicle_reading
+from telemetry.store import (
+    store_meter_reading,
+    store_meter_readings,
+    store_vehicle_reading,
+    store_vehicle_readings,
+)
 from telemetry.verification import find_differences
 from tests.conftest import Server, database, unpooled
 from tests.integration.conftest import make_bucket
@@ -80,6 +85,13 @@ def archive(maintainer: psycopg.Connection[Row], bucket: Bucket) -> Archive:
 @pytest.fixture
 def store(by_days: DatabaseUrls) -> Iterator[Database]:
     opened = Database(by_days.ingest)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def corrections(by_days: DatabaseUrls) -> Iterator[Database]:
+    opened = Database(by_days.correct)
     yield opened
     opened.close()
 
@@ -492,12 +504,12 @@ def test_late_claims_of_meters_become_links(
 
 
 def test_a_voided_reading_of_an_archived_day_leaves_its_files_and_every_number(
-    by_days: DatabaseUrls,
     maintainer: psycopg.Connection[Row],
     archive: Archive,
     store: Database,
+    corrections: Database,
 ) -> None:
-    corrections, voids = Database(by_days.correct), ArchivedVoids(maintainer, archive)
+    voids = ArchivedVoids(maintainer, archive)
     archived, kept = TENTH + timedelta(hours=1, seconds=20), TENTH + 2 * DAY
     for time in (archived, archived + timedelta(seconds=10), archived + DAY / 2, kept):
         store_meter_reading(store, meter(time), time)
@@ -553,7 +565,28 @@ def test_a_voided_reading_of_an_archived_day_leaves_its_files_and_every_number(
     assert (changed[2], others) == (before[0][2] + 1, before[1:])
     assert live()[0] == kept
     assert find_differences(maintainer) == []
-    corrections.close()
+
+
+def test_a_void_that_never_took_effect_leaves_nothing_behind(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database, corrections: Database
+) -> None:
+    """It was withdrawn before it was settled, or there turned out to be no such reading."""
+    voids = ArchivedVoids(maintainer, archive)
+    midnight = TENTH + DAY
+    older, newest = vehicle(midnight), vehicle(midnight + timedelta(minutes=1))
+    store_vehicle_readings(store, [older, newest], midnight)
+    archive.close_partitions(midnight + DAY)
+    before = rollup(maintainer, "vehicle")
+    assert void(corrections, ("VEH-1", newest.timestamp)) == "pending"
+    withdraw(corrections, ("VEH-1", newest.timestamp))
+    assert find_differences(maintainer) == []
+    archive.move_closed(always)
+    assert void(corrections, ("VEH-1", midnight + timedelta(seconds=30))) == "pending"
+    assert (voids.settle(always), voids.count()) == (1, 0)
+    assert find_differences(maintainer) == []
+    store_vehicle_readings(store, [older, newest], midnight)
+    LateReceipts(maintainer, archive).settle(always)
+    assert rollup(maintainer, "vehicle") == before
 
 
 def test_writers_never_wait_for_a_second(

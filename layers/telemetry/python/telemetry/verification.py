@@ -255,6 +255,7 @@ _OVERLAPS = """
 """
 
 # A reading is in history or beside it; voided_to of its live row keeps one that is sent again out.
+# A void that does not stand needs no guard: its reading counts as any other, or there is none.
 _VOIDS = """
     SELECT {device}, "timestamp"::text, expected, stored
     FROM (
@@ -275,7 +276,7 @@ _VOIDS = """
         UNION
         SELECT {device}, "timestamp", 'guarded', 'up to ' || voided_to
         FROM {stream}_void JOIN {live} USING ({device})
-        WHERE "timestamp" > voided_to AND NOT pending
+        WHERE "timestamp" > voided_to AND withdrawn_at IS NULL AND NOT pending
     ) AS wrong
     ORDER BY 1, 2
     LIMIT %s
