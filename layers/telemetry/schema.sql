@@ -2956,14 +2956,16 @@ IF late_ids IS NOT NULL THEN
         ) AS counted;
 
 -- Of a day that is archived the receipts are no longer here. A reading is new all the same where
-        -- its device was not heard from in its minute; any other waits until the maintenance has
-        -- compared it with the archive. The look-up holds a lock on history until this transaction
-        -- ends: no day is archived between the two.
+        -- its device was not heard from in its minute, and where it is newer than what the live row shows,
+        -- so that only voided_to made it late (of a device that was erased the archive may have newer ones).
+        -- Any other waits until the maintenance has compared it with the archive. The look-up holds a
+        -- lock on history until this transaction ends: no day is archived between the two.
         archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE stream = 'meter');
         IF first_late < archived_to THEN
             WITH item AS (
                 SELECT item.*,
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND (item.ts <= live.last_timestamp OR was_erased)
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
                 FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, registers)
                     AS item (id, ts, received_at, kwh, voltage, register)
@@ -2971,6 +2973,7 @@ IF late_ids IS NOT NULL THEN
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
                     ON old.id = item.id AND old.ts = item.ts
+                JOIN meter_live_status live ON live.meter_id = item.id
                 LEFT JOIN meter_hourly_rollup hourly
                     ON hourly.meter_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (
@@ -3326,6 +3329,7 @@ archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE st
             WITH item AS (
                 SELECT item.*,
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND (item.ts <= live.last_timestamp OR was_erased)
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
                 FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
                             meter_ids, registers)
@@ -3334,6 +3338,7 @@ archived_to := (SELECT horizon.archived_to FROM archive_horizon horizon WHERE st
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
                     ON old.id = item.id AND old.ts = item.ts
+                JOIN vehicle_live_status live ON live.vehicle_id = item.id
                 LEFT JOIN vehicle_hourly_rollup hourly
                     ON hourly.vehicle_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (

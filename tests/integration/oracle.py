@@ -90,7 +90,7 @@ Held = dict[tuple[str, datetime, datetime], tuple[Any, ...]]
 
 def void(database: Database, reading: tuple[str, datetime]) -> Any:
     """Void a reading, as ops do; return what came of it."""
-    stream = "meter" if reading[0].startswith("MTR") else "vehicle"
+    stream = "vehicle" if reading[0].startswith("VEH") else "meter"
     statement = f"SELECT void_{stream}_reading(%s, %s, 'Ada', 'a test', NULL)"
     [(outcome,)] = database.fetch(statement, reading)
     return outcome
@@ -98,7 +98,7 @@ def void(database: Database, reading: tuple[str, datetime]) -> Any:
 
 def withdraw(database: Database, reading: tuple[str, datetime]) -> None:
     """Take a void back."""
-    stream = "meter" if reading[0].startswith("MTR") else "vehicle"
+    stream = "vehicle" if reading[0].startswith("VEH") else "meter"
     statement = f"SELECT withdraw_{stream}_void(%s, %s, 'Ada', 'a test', NULL)"
     assert database.fetch(statement, reading) == [(True,)]
 

@@ -589,6 +589,41 @@ def test_a_void_that_never_took_effect_leaves_nothing_behind(
     assert rollup(maintainer, "vehicle") == before
 
 
+@pytest.mark.parametrize("stream", ["meter", "vehicle"])
+def test_a_withdrawn_void_shows_its_reading_again_beside_others_of_its_minute(
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+    store: Database,
+    corrections: Database,
+    stream: str,
+) -> None:
+    voids = ArchivedVoids(maintainer, archive)
+    older, newest = (TENTH + timedelta(hours=1, seconds=seconds) for seconds in (10, 40))
+    reading = ("METER-1" if stream == "meter" else "VEH-1", newest)
+
+    def send(time: datetime) -> None:
+        if stream == "meter":
+            store_meter_reading(store, meter(time), time)
+        else:
+            store_vehicle_reading(store, vehicle(time), time)
+
+    send(older)
+    send(newest)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    before = rollup(maintainer, stream)
+    assert void(corrections, reading) == "pending"
+    assert voids.settle(always) == 1
+    withdraw(corrections, reading)
+    for _ in range(2):
+        assert rollup(maintainer, stream) == before
+        shown = maintainer.execute(f"SELECT last_timestamp FROM {stream}_live_status".encode())
+        assert shown.fetchall() == [(newest,)]
+        send(newest)
+        LateReceipts(maintainer, archive).settle(always)
+    assert rollup(maintainer, stream) == before
+
+
 def test_writers_never_wait_for_a_second(
     by_days: DatabaseUrls, maintainer: psycopg.Connection[Row], archive: Archive
 ) -> None:

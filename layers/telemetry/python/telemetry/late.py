@@ -1,10 +1,10 @@
 """Receipts that come for days which are archived: put into the archive, and counted right.
 
 Some are in history's partition of archived days, and count already: no reading of their device
-ended in their minute, so that the archive has none of theirs. The others wait in `…_pending`
-(migration 0002 tells them apart). They may be of readings in the archive, so they are compared with
-it here, and their hours get the difference. Each day gets one more file; then its receipts are
-taken away.
+ended in their minute, or it showed none so late, so that the archive has none of theirs. The others
+wait in `…_pending` (migration 0002 tells them apart). They may be of readings in the archive, so
+they are compared with it here, and their hours get the difference. Each day gets one more file;
+then its receipts are taken away.
 """
 
 from collections.abc import Sequence

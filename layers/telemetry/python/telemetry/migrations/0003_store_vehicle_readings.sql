@@ -286,6 +286,7 @@ BEGIN
             WITH item AS (
                 SELECT item.*,
                        late.id IS NOT NULL AND item.ts < archived_to AND old.id IS NULL
+                       AND (item.ts <= live.last_timestamp OR was_erased)
                        AND hourly.minutes & minute_bit(item.ts, hourly.hour) != 0 IS TRUE AS unclear
                 FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs,
                             meter_ids, registers)
@@ -294,6 +295,7 @@ BEGIN
                     ON late.id = item.id AND late.ts = item.ts
                 LEFT JOIN unnest(old_ids, old_timestamps) AS old (id, ts)
                     ON old.id = item.id AND old.ts = item.ts
+                JOIN vehicle_live_status live ON live.vehicle_id = item.id
                 LEFT JOIN vehicle_hourly_rollup hourly
                     ON hourly.vehicle_id = item.id AND hourly.hour = rollup_hour(item.ts)
             ), pending AS (
