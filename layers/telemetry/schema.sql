@@ -750,8 +750,7 @@ PERFORM sum_meter_days(array_agg(meter_id), array_agg(day))
     -- That may be in the archive alone.
     UPDATE meter_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
-        last_register_kwh = newest.register_kwh,
-        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
+        last_register_kwh = newest.register_kwh
     FROM (
         SELECT * FROM (
             (SELECT * FROM meter_telemetry_history
@@ -898,8 +897,7 @@ UPDATE vehicle_live_status
     -- That may be in the archive alone.
     UPDATE vehicle_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
-        last_register_kwh = newest.register_kwh,
-        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
+        last_register_kwh = newest.register_kwh
     FROM (
         SELECT * FROM (
             (SELECT * FROM vehicle_telemetry_history
@@ -1280,18 +1278,22 @@ CREATE FUNCTION public.hold_erased(of_stream text, id text) RETURNS void
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
-    guard constant timestamptz := clock_timestamp() + interval '1 hour';
+    guard       constant timestamptz := clock_timestamp() + interval '1 hour';
+    is_register boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    is_register := EXISTS (SELECT FROM devices WHERE device_id = id AND NOT isempty(registers));
     IF of_stream = 'meter' THEN
         INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-        VALUES (id, '-infinity', '-infinity', 0, 0)
+            (meter_id, last_timestamp, updated_at, voided_to, reports_register,
+             last_kwh_consumed_ac, last_voltage)
+        VALUES (id, '-infinity', '-infinity', guard, is_register, 0, 0)
         ON CONFLICT (meter_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
     ELSE
         INSERT INTO vehicle_live_status AS live
-            (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
-        VALUES (id, '-infinity', '-infinity', 0, 0)
+            (vehicle_id, last_timestamp, updated_at, voided_to, reports_register,
+             last_kwh_delivered_dc, last_battery_temp)
+        VALUES (id, '-infinity', '-infinity', guard, is_register, 0, 0)
         ON CONFLICT (vehicle_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
     END IF;
 END

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from local.databases import DatabaseUrls
 from telemetry.archive import Archive
+from telemetry.archived_voids import ArchivedVoids
 from telemetry.bucket import Bucket
 from telemetry.corrections import ErasureRequest
 from telemetry.database import Database, Row, connect
@@ -33,6 +34,7 @@ from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
 from telemetry.store import (
+    store_meter_reading,
     store_meter_readings,
     store_vehicle_reading,
     store_vehicle_readings,
@@ -41,6 +43,7 @@ from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
 from tests.conftest import Server, unpooled
 from tests.integration.conftest import Api, delete_all
+from tests.integration.oracle import void
 
 pytestmark = unpooled  # the maintenance is direct
 
@@ -421,6 +424,35 @@ def test_what_came_later_of_archived_days_is_kept(
     assert archived_mentions(s3, counted, "METER-1", tmp_path) == 2
 
 
+def test_a_void_stands_while_the_live_row_goes_with_an_erasure_and_comes_back(
+    owner: psycopg.Connection[Row],
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+    eraser: Eraser,
+    store: Database,
+    ops: Database,
+) -> None:
+    store_meter_readings(store, [meter(NOON - 2 * DAY)], NOW)
+    archive.close_partitions(NOON.replace(hour=0))
+    archive.move_closed(always)
+    ask(ops, meterId="METER-1")
+    owner.execute("UPDATE erasure SET asked_at = asked_at - interval '1 day'")
+    now = datetime.now(UTC)
+    for time in (NOON - 4 * DAY, now):
+        store_meter_readings(store, [meter(time)], now)
+    LateReceipts(maintainer, archive).settle(always)
+    assert void(ops, ("METER-1", now)) == "pending"
+    assert ArchivedVoids(maintainer, archive).settle(always) == 1
+
+    def goes_on() -> bool:
+        store_meter_readings(store, [meter(now)], now)
+        return find_differences(maintainer) == []
+
+    assert eraser.erase(goes_on) == 1
+    shown = maintainer.execute("SELECT last_timestamp FROM meter_live_status").fetchall()
+    assert shown == [(NOON - 4 * DAY,)]
+
+
 def test_a_vehicle_of_which_the_archive_alone_has_something_left_is_reported(
     store: Database,
     ops: Database,
@@ -485,6 +517,27 @@ def test_a_register_that_is_told_after_an_erasure_does_not_go_on_from_the_archiv
     assert owner.execute(
         "SELECT sum(readings), sum(kwh_consumed_ac) FROM meter_hourly_rollup"
     ).fetchall() == [(2, Decimal("0.5"))]
+
+
+def test_a_register_is_none_of_an_interval_where_an_erasure_left_the_archive_alone(
+    store: Database,
+    ops: Database,
+    maintainer: psycopg.Connection[Row],
+    archive: Archive,
+    eraser: Eraser,
+) -> None:
+    declare_register(store, "METER-1")
+    receive(store, NOW, meter(NOON - 2 * DAY, 5000.0))
+    archive.close_partitions(NOON.replace(hour=0))
+    archive.move_closed(always)
+    asked = ask(ops, meterId="METER-1")
+    receive(store, asked + MINUTE, meter(NOON - 4 * DAY, 4000.0))
+    LateReceipts(maintainer, archive).settle(always)
+    assert eraser.erase(always) == 1
+    later = asked + DAY
+    store_meter_reading(store, meter(later, 5010.0), later)
+    [(total,)] = maintainer.execute("SELECT sum(kwh_consumed_ac) FROM meter_hourly_rollup")
+    assert total == 1010
 
 
 def test_verification_finds_what_should_have_been_erased(

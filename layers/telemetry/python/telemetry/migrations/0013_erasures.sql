@@ -54,23 +54,28 @@ SET search_path = public, pg_temp AS $$
 $$;
 
 -- Locks the device as its writers do. A live row is made where there is none: whoever stores the first
--- reading of the device in this moment waits, and then sees what was done.
+-- reading of the device in this moment waits, and then sees what was done. Such a row may stay, to show what
+-- the archive has left: so it has what the store goes by. guard is after whatever is voided by now as well.
 CREATE FUNCTION hold_erased(of_stream text, id text) RETURNS void LANGUAGE plpgsql
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    guard constant timestamptz := clock_timestamp() + interval '1 hour';
+    guard       constant timestamptz := clock_timestamp() + interval '1 hour';
+    is_register boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    is_register := EXISTS (SELECT FROM devices WHERE device_id = id AND NOT isempty(registers));
     IF of_stream = 'meter' THEN
         INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-        VALUES (id, '-infinity', '-infinity', 0, 0)
+            (meter_id, last_timestamp, updated_at, voided_to, reports_register,
+             last_kwh_consumed_ac, last_voltage)
+        VALUES (id, '-infinity', '-infinity', guard, is_register, 0, 0)
         ON CONFLICT (meter_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
     ELSE
         INSERT INTO vehicle_live_status AS live
-            (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
-        VALUES (id, '-infinity', '-infinity', 0, 0)
+            (vehicle_id, last_timestamp, updated_at, voided_to, reports_register,
+             last_kwh_delivered_dc, last_battery_temp)
+        VALUES (id, '-infinity', '-infinity', guard, is_register, 0, 0)
         ON CONFLICT (vehicle_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
     END IF;
 END
@@ -232,8 +237,7 @@ BEGIN
     -- That may be in the archive alone.
     UPDATE %1$s_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at, %7$s,
-        last_register_kwh = newest.register_kwh,
-        voided_to = greatest(live.voided_to, asked.asked_at + interval '1 hour')
+        last_register_kwh = newest.register_kwh
     FROM (
         SELECT * FROM (
             (SELECT * FROM %1$s_telemetry_history
