@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -311,7 +312,7 @@ Environment(read_local_template(os.environ).functions["FaultMonitorFunction"]).i
 def test_a_process_killed_after_publishing_publishes_the_same_again(
     failing: Api, monitor: Monitor, inbox: Inbox, cloud: QueueServer
 ) -> None:
-    environ = {"PATH": "", **cloud.environment, **monitor.urls.environment}
+    environ = {**os.environ, **cloud.environment, **monitor.urls.environment}
     layer = ROOT / "layers/telemetry/python"
     killed = subprocess.run(
         [sys.executable, "-c", KILLED],
