@@ -18,6 +18,7 @@ from local.runtime import Environment
 from local.sqs import QueueServer
 from telemetry.database import Database, Row, connect
 from telemetry.maintenance import alone
+from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_readings
 from tests.conftest import unpooled
@@ -88,11 +89,14 @@ def metrics(capsys: pytest.CaptureFixture[str]) -> list[Any]:
 
 def test_each_step_has_a_line_in_the_log_and_a_metric(
     urls: DatabaseUrls,
+    connection: psycopg.Connection[Row],
     environ: dict[str, str],
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = datetime.now(UTC)
+    # A day further ahead than the maintenance makes them, which has none to make after midnight.
+    make_partitions(connection, now + timedelta(days=1))
     store(urls, LONG_AGO, now - timedelta(days=2), now)
     expected = dict.fromkeys(STEPS.values(), 0)
     assert maintain(environ) == expected
