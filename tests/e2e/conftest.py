@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +80,8 @@ class LocalSystem:
         kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         return {
             **kept,
+            # Whatever the year is, history keeps what tests send of 2026, and nothing of 2020.
+            "HISTORY_RETENTION": str((datetime.now(UTC) - datetime(2025, 1, 1, tzinfo=UTC)).days),
             "LOCAL_DIR": str(self.folder),
             "PORT": str(self.port),
             "DATABASE_PORT": str(self.database_port),
