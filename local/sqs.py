@@ -97,7 +97,12 @@ class QueueServer:
         }
         return Process(
             [sys.executable, "-m", "ministack"],
-            {"PATH": os.environ.get("PATH", os.defpath), **settings},
+            # What is loaded into every process may be a clock, as the tests have it: one for all.
+            {
+                "PATH": os.environ.get("PATH", os.defpath),
+                "LD_PRELOAD": os.environ.get("LD_PRELOAD", ""),
+                **settings,
+            },
             self._folder / "sqs.log",
         )
 
