@@ -1,5 +1,6 @@
 """Writes layers/telemetry/schema.sql: what all migrations together make of an empty database."""
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ def render_schema(url: str) -> str:
     dumped = subprocess.run(
         [str(embedded_binaries() / "pg_dump"), "--schema-only", "--no-owner", "--dbname", url]
         + ["--exclude-table=*_history_2*", "--exclude-table=*_history_default"],
+        env={**os.environ, "PGTZ": "UTC"},  # instants are written in the zone of the machine else
         capture_output=True,
         text=True,
         check=True,
