@@ -35,6 +35,8 @@ pytestmark = unpooled
 HOUR = timedelta(hours=1)
 RULES = Rules(least_kwh=1, least_coverage=0)
 WATCH = Watch(length=2 * HOUR)
+# As far as a clock may be: an hour that ends in a test's midst has all its readings.
+AHEAD = timedelta(minutes=4)
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +234,7 @@ def send(api: Api, meters: list[dict[str, Any]], vehicles: list[dict[str, Any]])
 @pytest.fixture
 def failing(api: Api) -> Api:
     """Two chargers with a fault, and one that is well, for 30 hours until now."""
-    # As far ahead as a clock may be: an hour that ends during the test has all its readings.
-    end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=4)
+    end = datetime.now(UTC).replace(second=0, microsecond=0) + AHEAD
     for suffix, ratio in (("1", 0.8), ("2", 0.7), ("3", 0.9)):
         ids = f"VEH-{suffix}", f"METER-{suffix}"
         send(api, *charged(*ids, ratio, end - 30 * HOUR, end))
@@ -288,8 +289,11 @@ def test_each_fault_is_published_once_with_its_evidence(
 
 def test_the_charger_is_told_that_is_at_fault(api: Api, monitor: Monitor, inbox: Inbox) -> None:
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    for meter, ratio, hours in (("A", 0.95, (30, 10)), ("B", 0.7, (10, 0))):
-        start, end = (now - ago * HOUR for ago in hours)
+    since = now - 10 * HOUR
+    for meter, ratio, start, end in (
+        ("A", 0.95, now - 30 * HOUR, since),
+        ("B", 0.7, since, now + AHEAD),
+    ):
         send(api, *charged("VEH-1", f"METER-{meter}", ratio, start, end, meterId=f"METER-{meter}"))
     monitor.run()
     [notice] = inbox.read()
