@@ -8,7 +8,7 @@ from telemetry.database import Row
 REFERENCE_TABLES = {
     *("links", "link_locks", "fleet_window", "fleet_totals", "schema_migrations"),
     *("archive_horizon", "archive_closed", "archive_files", "fault", "fault_change", "tariff"),
-    *("erasure", "erasure_key", "archive_leftover"),
+    *("erasure", "erasure_key", "archive_leftover", "zone_offset"),
 }
 # On the coordinator, where the maintenance is at work: what comes for archived days.
 LOCAL_TABLES = {"meter_pending", "vehicle_pending"}
