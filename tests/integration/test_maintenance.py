@@ -37,7 +37,7 @@ STEPS = {
     "erase_devices": "ErasuresPending",
     "refresh_statistics": "PartitionsToVacuum",
 }
-LONG_AGO = datetime(2025, 5, 5, 5, tzinfo=UTC)
+LONG_AGO = datetime(2024, 5, 5, 5, tzinfo=UTC)
 # In the order in which a run comes to them: each is of a step that the runs before have not done.
 KILLED_BEFORE = (
     "finish_fleet_window(",
@@ -112,8 +112,8 @@ def test_each_step_has_a_line_in_the_log_and_a_metric(
     assert vars(archived)["receipts"] == 3
     assert maintain(environ) == expected
 
-    table = "meter_telemetry_history_2025_05_05_restored"
-    assert maintain(environ, {"restore": "2025-05-05"}) == {table: 3}
+    table = "meter_telemetry_history_2024_05_05_restored"
+    assert maintain(environ, {"restore": "2024-05-05"}) == {table: 3}
 
 
 def test_readings_without_a_partition_are_counted_and_one_step_does_not_hinder_another(

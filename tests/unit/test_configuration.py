@@ -16,7 +16,7 @@ IN_MAKE = re.compile(r"^([A-Z_]+) \?=", re.MULTILINE)
 SCRIPTS = ("local", "layers", "localstack")
 # Of WSGI, not of the process; and of every process or execution environment.
 NOT_OURS = {"event.py", "gateway.py"}
-OF_THE_SYSTEM = {"PATH", "HOME", "_HANDLER"}
+OF_THE_SYSTEM = {"PATH", "HOME", "LD_PRELOAD", "_HANDLER"}
 
 
 def read_by_the_code() -> Iterator[str]:
