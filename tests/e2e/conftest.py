@@ -80,7 +80,7 @@ class LocalSystem:
         kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         return {
             **kept,
-            # Whatever the year is, history keeps what tests send of 2024 and later, and nothing of 2020.
+            # Whatever the year is, history keeps what tests send of 2024, and nothing of 2020.
             "HISTORY_RETENTION": str((datetime.now(UTC) - datetime(2024, 1, 1, tzinfo=UTC)).days),
             "LOCAL_DIR": str(self.folder),
             "PORT": str(self.port),
