@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -116,7 +117,7 @@ def test_a_reading_that_the_database_refuses_is_queued_and_stored_later(
     assert workers.handle(queues.receive("VehicleQueue"), "Vehicle") == []
     [(meter_id, _, received_at)] = receipts(connection)
     assert meter_id == "METER-001"
-    assert f"{received_at:%Y-%m-%dT%H:%M:%S}" == message["receivedAt"][:19]
+    assert f"{received_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" == message["receivedAt"][:19]
     vehicles = connection.execute("SELECT vehicle_id, soc FROM vehicle_live_status").fetchall()
     assert vehicles == [("VEH-001", None)]
 
