@@ -48,6 +48,7 @@ print([ZoneInfo(name).utcoffset(datetime(2026, 7, 1)) for name in names], file=s
 database = Database(ingest)
 ends = [datetime(2026, month, 15, tzinfo=UTC) for month in (3, 4, 11)]
 with connect(owner) as connection:
+    connection.execute("SET timezone = 'UTC'")
     for name in names:
         tariff = Tariff.model_validate_json(json.dumps(json.loads(body) | {"timeZone": name}))
         put_tariff(database, "METER-1", tariff)
