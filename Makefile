@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore alerts db-stop db-start \
   dead-letters redrive backfill stop reset token simulate test e2e hostile faults bench lint audit sbom format cost openapi \
-  schema build lock
+  tables build lock
 
 PORT ?= 3000
 export PORT
@@ -130,8 +130,8 @@ cost: .venv/run ## What a fleet costs on AWS: DEVICES=20000 INTERVAL=60 BATCH=1;
 openapi: .venv/run ## Write docs/openapi.json from the handlers
 	@$(BIN)/python -m local openapi
 
-schema: .venv/run ## Write layers/telemetry/schema.sql from the migrations
-	@$(BIN)/python -m local schema
+tables: .venv/run ## Write docs/tables.md from the migrations
+	@$(BIN)/python -m local tables
 
 build: .venv/dev .venv/sam ## Build what `sam deploy` ships; ARCHITECTURE=x86_64 for other processors
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)

@@ -14,12 +14,12 @@ from types import SimpleNamespace
 
 from bench.workload import BATCH, make_readings, split
 from telemetry.database import Database
+from telemetry.intake import METERS
 from telemetry.messages import pack
 from telemetry.observability import build_logger
 from telemetry.queue import Queue
 from telemetry.readings import MeterReading
 from telemetry.store import store_meter_readings
-from telemetry.streams import METERS
 from telemetry.worker import Worker
 
 ROUNDS = 5

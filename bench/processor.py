@@ -10,8 +10,8 @@ from typing import Any
 from bench.workload import BATCH, format_meter, make_readings
 from telemetry.batches import parse_batch
 from telemetry.database import Database
+from telemetry.intake import METERS, VEHICLES, Intake
 from telemetry.recognition import Reading
-from telemetry.streams import METERS, VEHICLES, Stream
 
 ROUNDS = 15
 
@@ -40,7 +40,7 @@ def measure_processor() -> dict[str, float]:
     return _measure(METERS, json.dumps(meters)) | _measure(VEHICLES, json.dumps(vehicles))
 
 
-def _measure(stream: Stream[Reading], body: str) -> dict[str, float]:
+def _measure(stream: Intake[Reading], body: str) -> dict[str, float]:
     database, times = _Nowhere(""), []
     for _ in range(ROUNDS):
         began = time.process_time()

@@ -23,8 +23,8 @@ from bench.workload import METERS, format_meter, make_readings
 from local.folder import read_file
 from local.queues import MOST_MESSAGES, connect
 from telemetry.database import connect as connect_database
+from telemetry.intake import METERS as STREAM
 from telemetry.messages import pack
-from telemetry.streams import METERS as STREAM
 
 # 20,000 devices that send once a minute.
 ARRIVAL = 20_000 / 60

@@ -11,10 +11,11 @@ from faults.injections import Poison
 from faults.load import Key, Request, Sent
 from local.queues import DeadLetter, Depth
 from telemetry.database import Row
+from telemetry.streams import STREAMS
 
 # A device waits this long without a thought (seconds).
 SOON = 1.0
-_ENERGIES = {"meter": "kwh_consumed_ac", "vehicle": "kwh_delivered_dc"}
+_ENERGIES = {stream.name: stream.energy.name for stream in STREAMS.values()}
 # Of one kind of mistake, how many are told.
 MOST_EXAMPLES = 5
 
@@ -62,7 +63,7 @@ def read_stored(connection: psycopg.Connection[Row]) -> dict[Key, Stored]:
     """Return everything that is in history, and beside it.
 
     A register that is stored anew, a microsecond later, because the one before it came late is no
-    receipt (migration 0011).
+    receipt.
     """
     statement = sql.SQL(
         """SELECT {device}, "timestamp", min(told)::float, max(told)::float,

@@ -69,7 +69,7 @@ def main() -> None:
     cost.add_argument("--history-days", type=int, default=90)
     cost.add_argument("--queue-first", action="store_true", help="as INGEST_MODE=queue")
     add("openapi", _write_openapi, "write docs/openapi.json")
-    add("schema", _write_schema, "write layers/telemetry/schema.sql")
+    add("tables", _write_tables, "write docs/tables.md")
     simulator.add_options(add("simulate", _simulate, "send telemetry to what is running"))
     add("poll", _poll, "handle the messages of the queues; `run` starts this")
     add("alerts", invocations.raise_alerts, "judge the chargers now, and publish what has changed")
@@ -208,10 +208,10 @@ def _write_openapi(_folder: Path, _options: Options) -> None:
     write_document()
 
 
-def _write_schema(_folder: Path, _options: Options) -> None:
-    from local.schema import write_schema
+def _write_tables(_folder: Path, _options: Options) -> None:
+    from local.tables import write_tables
 
-    write_schema()
+    write_tables()
 
 
 def _port(variable: str = "PORT") -> int:

@@ -51,8 +51,7 @@ def declare(device_id: str, declaration: DeviceDeclaration) -> Response[Device]:
     readings come. Sent again with other limits, what was odd about the register is judged anew.
     """
     device = check_id(device_id, "deviceId")
-    first = devices.declare_device(database, device, declaration, datetime.now(UTC))
-    found = devices.find_device(database, device)
+    found, first = devices.declare_device(database, device, declaration, datetime.now(UTC))
     return Response(201 if first else 200, "application/json", found)
 
 

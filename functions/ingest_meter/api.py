@@ -12,6 +12,7 @@ from telemetry.bodies import receives, receives_batch
 from telemetry.database import Database
 from telemetry.http import build_handler, build_resolver
 from telemetry.ingestion import BACKFILL_TIMEOUT, TIME_LIMIT, Ingestion
+from telemetry.intake import METERS
 from telemetry.limits import DeviceLimit
 from telemetry.observability import build_logger
 from telemetry.outcomes import (
@@ -27,7 +28,6 @@ from telemetry.queue import Queue
 from telemetry.readings import MeterReading
 from telemetry.recognition import parse_reading
 from telemetry.settings import Settings
-from telemetry.streams import METERS
 
 settings = Settings(os.environ)
 logger = build_logger("ingest_meter")

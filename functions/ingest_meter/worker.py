@@ -3,10 +3,10 @@
 import os
 
 from telemetry.database import Database
+from telemetry.intake import METERS
 from telemetry.observability import build_logger
 from telemetry.queue import Queue
 from telemetry.settings import Settings
-from telemetry.streams import METERS
 from telemetry.worker import Worker
 
 settings = Settings(os.environ)

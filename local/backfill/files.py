@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from local import LocalError
-from telemetry.streams import METERS, VEHICLES, Stream
+from telemetry.intake import METERS, VEHICLES, Intake
 
 # What the API's own CSV has beside the fields of a reading, the tables, and files of refused rows.
 NOT_OF_A_READING = {"receivedAt", "received_at", "counts", "line", "reason"}
@@ -51,7 +51,7 @@ class ReadingFile:
     is_parquet: bool
 
     @cached_property
-    def stream(self) -> Stream[Any]:
+    def stream(self) -> Intake[Any]:
         """What the readings are of."""
         return VEHICLES if {"vehicleId", "vehicle_id"} & set(self.columns) else METERS
 

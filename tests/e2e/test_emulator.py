@@ -39,9 +39,9 @@ from local.processes import Process
 from local.queues import Queues, connect
 from local.tokens import make_claims, note_revocation
 from telemetry.access import Scope
+from telemetry.intake import METERS
 from telemetry.messages import pack
 from telemetry.readings import MeterReading
-from telemetry.streams import METERS
 from telemetry.tokens import name_key, sign_token
 from tests.conftest import FAST, Server
 from tests.e2e.conftest import SECONDS, request_until, send_request

@@ -182,7 +182,8 @@ def delete_all(connection: psycopg.Connection[Row]) -> None:
     rows = connection.execute(
         """SELECT relname FROM pg_class
            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-             AND NOT relispartition AND relname NOT IN ('schema_migrations', 'archive_horizon')"""
+             AND NOT relispartition AND relname != 'archive_horizon'
+             AND relname NOT IN ('schema_migrations', 'schema_functions')"""
     ).fetchall()
     for (table,) in rows:
         connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))

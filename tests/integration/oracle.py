@@ -91,7 +91,7 @@ Held = dict[tuple[str, datetime, datetime], tuple[Any, ...]]
 def void(database: Database, reading: tuple[str, datetime]) -> Any:
     """Void a reading, as ops do; return what came of it."""
     stream = "vehicle" if reading[0].startswith("VEH") else "meter"
-    statement = f"SELECT void_{stream}_reading(%s, %s, 'Ada', 'a test', NULL)"
+    statement = f"SELECT outcome FROM void_{stream}_reading(%s, %s, 'Ada', 'a test', NULL)"
     [(outcome,)] = database.fetch(statement, reading)
     return outcome
 
@@ -99,8 +99,8 @@ def void(database: Database, reading: tuple[str, datetime]) -> Any:
 def withdraw(database: Database, reading: tuple[str, datetime]) -> None:
     """Take a void back."""
     stream = "vehicle" if reading[0].startswith("VEH") else "meter"
-    statement = f"SELECT withdraw_{stream}_void(%s, %s, 'Ada', 'a test', NULL)"
-    assert database.fetch(statement, reading) == [(True,)]
+    statement = f"SELECT stream FROM withdraw_{stream}_void(%s, %s, 'Ada', 'a test', NULL)"
+    assert database.fetch(statement, reading) == [(stream,)]
 
 
 class Oracle:

@@ -518,7 +518,7 @@ def test_a_voided_reading_of_an_archived_day_leaves_its_files_and_every_number(
     assert void(corrections, ("MTR", archived)) is None  # of another device
 
     def void_meter(time: datetime) -> str:
-        statement = "SELECT void_meter_reading('METER-1', %s, 'Ada', 'a test', NULL)"
+        statement = "SELECT outcome FROM void_meter_reading('METER-1', %s, 'Ada', 'a test', NULL)"
         [(outcome,)] = corrections.fetch(statement, (time,))
         assert isinstance(outcome, str)
         return outcome
@@ -557,9 +557,9 @@ def test_a_voided_reading_of_an_archived_day_leaves_its_files_and_every_number(
     # What is sent of it again is kept aside; withdrawn it is as if it had never been voided.
     store_meter_reading(store, meter(archived, 4), kept + DAY)
     assert count_rows(maintainer, "meter_void_receipt") == 4
-    statement = "SELECT withdraw_meter_void('METER-1', %s, 'Ada', 'it was right', NULL)"
+    statement = "SELECT stream FROM withdraw_meter_void('METER-1', %s, 'Ada', 'it was right', NULL)"
     for time in (archived, kept):
-        assert corrections.fetch(statement, (time,)) == [(True,)]
+        assert corrections.fetch(statement, (time,)) == [("meter",)]
     LateReceipts(maintainer, archive).settle(always)
     [changed, *others] = rollup(maintainer)
     assert (changed[2], others) == (before[0][2] + 1, before[1:])

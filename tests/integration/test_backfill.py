@@ -30,9 +30,9 @@ from local.queues import make_queues
 from local.runtime import Environment
 from local.simulator.sender import Client, System
 from telemetry.database import Row, connect
+from telemetry.intake import METERS
 from telemetry.messages import pack
 from telemetry.readings import MeterReading
-from telemetry.streams import METERS
 from telemetry.verification import find_differences
 from tests.conftest import unpooled
 from tests.integration.conftest import Api, Queues, delete_all

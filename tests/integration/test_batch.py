@@ -14,10 +14,10 @@ from telemetry.batches import parse_batch
 from telemetry.bodies import MOST_BODY_BYTES
 from telemetry.database import Database, Row
 from telemetry.ingestion import Ingestion
+from telemetry.intake import METERS
 from telemetry.observability import build_logger
 from telemetry.queue import Queue
 from telemetry.readings import MeterReading
-from telemetry.streams import METERS
 from tests.integration.conftest import Answer, Api
 from tests.integration.test_validation import METER, VEHICLE
 

@@ -95,11 +95,11 @@ def test_a_migration_that_fails_fails_the_deployment(
 ) -> None:
     connection.execute("UPDATE schema_migrations SET checksum = 'x' WHERE name LIKE '0002%'")
     function = migrate(urls)
-    with pytest.raises(Exception, match="0002_store_meter_readings was changed"):
+    with pytest.raises(Exception, match="0002_streams was changed"):
         function.invoke(cloudformation.event("Update"), "request")
     [(_, answer)] = cloudformation.answers
     assert answer["Status"] == "FAILED"
-    assert answer["Reason"].startswith("MigrationChanged: migration 0002_store_meter_readings")
+    assert answer["Reason"].startswith("MigrationChanged: migration 0002_streams")
 
 
 @pytest.mark.usefixtures("server")

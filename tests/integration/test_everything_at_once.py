@@ -345,7 +345,7 @@ class Everything(RuleBasedStateMachine):
         asked = (*reading, "Ada", "a test", None)
         if reading in self.known.aside:
             shown = self.shown(device)
-            statement = f"SELECT withdraw_{stream}_void(%s, %s, %s, %s, %s)"
+            statement = f"SELECT stream FROM withdraw_{stream}_void(%s, %s, %s, %s, %s)"
             [(found,)] = self.ops.fetch(statement, asked)
             assert found or device in self.pending
             receipts = self.known.aside.pop(reading)
@@ -357,11 +357,11 @@ class Everything(RuleBasedStateMachine):
             else:
                 self.known.take(receipts.values(), None)
         elif reading in self.voiding:
-            statement = f"SELECT withdraw_{stream}_void(%s, %s, %s, %s, %s)"
-            assert self.ops.fetch(statement, asked) == [(True,)] or device in self.pending
+            statement = f"SELECT stream FROM withdraw_{stream}_void(%s, %s, %s, %s, %s)"
+            assert self.ops.fetch(statement, asked) == [(stream,)] or device in self.pending
             self.voiding.remove(reading)
         else:
-            statement = f"SELECT void_{stream}_reading(%s, %s, %s, %s, %s)"
+            statement = f"SELECT outcome FROM void_{stream}_reading(%s, %s, %s, %s, %s)"
             [(outcome,)] = self.ops.fetch(statement, asked)
             assert outcome in {"voided", "pending"} or device in self.pending
             if outcome == "voided":

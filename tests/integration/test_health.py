@@ -27,7 +27,7 @@ def test_an_empty_database_is_not(empty_database: DatabaseUrls) -> None:
     api.close()
     assert (answer.status, answer.body["status"]) == (503, "unavailable")
     assert answer.body["database"]["ok"]
-    assert "0001_telemetry" in answer.body["migrations"]["detail"]
+    assert "0001_roles" in answer.body["migrations"]["detail"]
     assert not answer.body["partitions"]["ok"]
 
 
@@ -35,14 +35,24 @@ def test_a_missing_migration_is_named(api: Api, connection: psycopg.Connection[R
     connection.execute("DELETE FROM schema_migrations WHERE name LIKE '0002%'")
     answer = api.get("/health")
     assert answer.status == 503
-    assert answer.body["migrations"] == {
-        "ok": False,
-        "detail": "not applied: 0002_store_meter_readings",
-    }
+    assert answer.body["migrations"] == {"ok": False, "detail": "not applied: 0002_streams"}
+
+
+def test_functions_of_another_version_are_named(
+    api: Api, connection: psycopg.Connection[Row]
+) -> None:
+    connection.execute("UPDATE schema_functions SET checksum = 'older' WHERE name = 'links'")
+    answer = api.get("/health")
+    assert answer.status == 503
+    assert answer.body["migrations"] == {"ok": False, "detail": "not applied: links.sql"}
 
 
 def test_a_newer_schema_is_no_fault(api: Api, connection: psycopg.Connection[Row]) -> None:
     connection.execute("INSERT INTO schema_migrations (name, checksum) VALUES ('9999_next', '')")
+    connection.execute(
+        """INSERT INTO schema_functions (name, checksum, applied_at, signatures)
+           SELECT name, 'newer', now(), signatures FROM schema_functions"""
+    )
     assert api.get("/health").status == 200
 
 

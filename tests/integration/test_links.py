@@ -26,11 +26,11 @@ from hypothesis.stateful import (
 from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
 from telemetry.errors import LinkNotFound
+from telemetry.intake import VEHICLES
 from telemetry.links import link_vehicle, unlink_vehicle
 from telemetry.messages import pack, unpack
 from telemetry.readings import VehicleReading
 from telemetry.store import store_vehicle_reading, store_vehicle_readings
-from telemetry.streams import VEHICLES
 from telemetry.verification import find_differences
 from tests.integration.conftest import delete_all
 from tests.integration.oracle import void, withdraw

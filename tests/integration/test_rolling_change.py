@@ -7,11 +7,15 @@ import psycopg
 import pytest
 
 from local.databases import DatabaseUrls
-from telemetry.database import connect
-from telemetry.migrate import Migration, _apply, shipped_migrations
+from local.tables import render_tables
+from telemetry.database import Row, connect
+from telemetry.migrate import Migration, _apply, apply_migrations, shipped_migrations
 from telemetry.partitions import make_partitions
-from tests.conftest import unpooled
+from telemetry.stored_functions import FunctionFile, apply_functions
+from tests.conftest import Server, unpooled
+from tests.conftest import database as template_database
 from tests.integration.conftest import Api
+from tests.integration.released import RELEASES, released_functions, released_migrations
 
 pytestmark = unpooled  # the owner is direct
 
@@ -40,33 +44,89 @@ def database(empty_database: DatabaseUrls) -> DatabaseUrls:
 
 
 @pytest.fixture
-def owner(database: DatabaseUrls) -> Iterator[psycopg.Connection]:
+def owner(database: DatabaseUrls) -> Iterator[psycopg.Connection[Row]]:
     with connect(database.owner) as connection:
         yield connection
 
 
-# Links and faults: what the code before does without, each alone or both in one release.
-@pytest.mark.parametrize("count", [1, 2])
-def test_new_code_serves_on_the_schema_before(
-    database: DatabaseUrls, owner: psycopg.Connection, count: int
-) -> None:
-    migrations = shipped_migrations()
-    before, held_back = migrations[:-count], migrations[-count:]
-    list(_apply(owner, before))
+def bring_to_release(owner: psycopg.Connection[Row], release: str) -> None:
+    list(_apply(owner, released_migrations(release), released_functions(release)))
     make_partitions(owner, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_new_code_serves_on_the_schema_before(
+    database: DatabaseUrls, owner: psycopg.Connection[Row], release: str
+) -> None:
+    bring_to_release(owner, release)
     api = Api(database)
     serve(api, "10:00")
-    names = ", ".join(migration.name for migration in held_back)
-    assert api.get("/health").body["migrations"]["detail"] == f"not applied: {names}"
-    list(_apply(owner, held_back))
+    apply_migrations(owner)
     serve(api, "11:00")
+    assert api.get("/health").status == 200
     api.close()
 
 
-def test_old_code_serves_on_a_schema_that_has_more(
-    database: DatabaseUrls, owner: psycopg.Connection
+# What code of the release calls, by name and by the types of its arguments.
+CALLED = """
+    SELECT grantee::regrole::text, pg_proc.oid::regprocedure::text,
+           pg_get_function_result(pg_proc.oid)
+    FROM pg_proc CROSS JOIN aclexplode(proacl)
+    WHERE pronamespace = 'public'::regnamespace AND grantee != proowner
+    ORDER BY 1, 2
+"""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_functions_that_the_code_before_calls_stay(
+    owner: psycopg.Connection[Row], release: str
 ) -> None:
+    bring_to_release(owner, release)
+    called = owner.execute(CALLED).fetchall()
+    assert ("telemetry_ingest", "store_meter_reading") in {
+        (role, signature.partition("(")[0]) for role, signature, _ in called
+    }
+    apply_migrations(owner)
+    assert set(called) <= set(owner.execute(CALLED))
+
+
+DEFINED = """
+    SELECT oid::regprocedure::text, pg_get_functiondef(oid), proacl::text
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1
+"""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_database_brought_up_to_date_is_as_a_new_one(
+    server: Server, owner: psycopg.Connection[Row], release: str
+) -> None:
+    bring_to_release(owner, release)
+    apply_migrations(owner)
+    with template_database(server, "migrated") as urls, connect(urls.owner) as new:
+        assert render_tables(owner) == render_tables(new)
+        assert owner.execute(DEFINED).fetchall() == new.execute(DEFINED).fetchall()
+
+
+def test_a_function_whose_file_is_gone_is_dropped_and_no_others(
+    owner: psycopg.Connection[Row],
+) -> None:
+    made = "CREATE OR REPLACE FUNCTION {}() RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+    owner.execute(b"CREATE FUNCTION of_somebody() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
     list(_apply(owner, shipped_migrations()))
+    for names in (["one", "two"], ["two", "three"]):
+        files = [FunctionFile(name, made.format(name)) for name in names]
+        with owner.transaction():
+            apply_functions(owner, files)
+        found = owner.execute(
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        )
+        assert {name for (name,) in found} == {*names, "of_somebody"}
+
+
+def test_old_code_serves_on_a_schema_that_has_more(
+    database: DatabaseUrls, owner: psycopg.Connection[Row]
+) -> None:
+    apply_migrations(owner)
     make_partitions(owner, datetime.now(UTC))
     api = Api(database)
     serve(api, "10:00")
@@ -80,9 +140,9 @@ def test_old_code_serves_on_a_schema_that_has_more(
 
 
 def test_a_migration_that_fails_leaves_what_there_was(
-    database: DatabaseUrls, owner: psycopg.Connection
+    database: DatabaseUrls, owner: psycopg.Connection[Row]
 ) -> None:
-    list(_apply(owner, shipped_migrations()))
+    apply_migrations(owner)
     make_partitions(owner, datetime.now(UTC))
     api = Api(database)
     with pytest.raises(psycopg.errors.DivisionByZero):

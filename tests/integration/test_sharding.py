@@ -7,6 +7,7 @@ from telemetry.database import Row
 # Copied to every shard: small, and of no one device.
 REFERENCE_TABLES = {
     *("links", "link_locks", "fleet_window", "fleet_totals", "schema_migrations"),
+    "schema_functions",
     *("archive_horizon", "archive_closed", "archive_files", "fault", "fault_change", "tariff"),
     *("erasure", "erasure_key", "archive_leftover", "zone_offset"),
 }

@@ -9,9 +9,9 @@ import pytest
 from telemetry.acknowledgements import Acknowledgement
 from telemetry.batches import MOST_READINGS, parse_batch
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
+from telemetry.intake import METERS
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.recognition import parse_reading
-from telemetry.streams import METERS
 from tests.integration.test_validation import METER, VEHICLE, WRONG_VALUES
 
 

@@ -12,7 +12,7 @@ from local.configuration import TEMPLATE
 from local.template import load_yaml
 from telemetry.targets import PUBLISH_SECONDS
 
-MIGRATIONS = ROOT / "layers/telemetry/python/telemetry/migrations"
+MIGRATIONS = ROOT / "layers/telemetry/python/telemetry/sql/migrations"
 RESOURCES = load_yaml(TEMPLATE)["Resources"]
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SERVING = [
@@ -196,7 +196,7 @@ def test_the_archive_is_kept_and_closed_to_the_public() -> None:
 
 
 def test_a_change_is_published_before_its_transaction_is_ended() -> None:
-    roles = (MIGRATIONS / "0005_roles.sql").read_text(encoding="utf-8")
+    roles = (MIGRATIONS / "0001_roles.sql").read_text(encoding="utf-8")
     [allowed] = re.findall(r"idle_in_transaction_session_timeout = ''(\d+)s''", roles)
     assert int(allowed) > PUBLISH_SECONDS
 

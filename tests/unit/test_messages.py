@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.errors import MessageUnusable
+from telemetry.intake import METERS, VEHICLES
 from telemetry.messages import MOST_MESSAGE_BYTES, pack, unpack
 from telemetry.readings import MeterReading, VehicleReading
-from telemetry.streams import METERS, VEHICLES
 
 ACCEPTED = datetime(2026, 2, 10, 12, 0, 0, 999_999, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -1,6 +1,6 @@
 """Faults of chargers raised and published, each change once.
 
-The fleet's last closed hours are judged by a stored function (migration 0009), which writes each
+The fleet's last closed hours are judged by a stored function (faults.sql), which writes each
 change of a fault's state together with it. What is written is published from there, at least once
 whatever ends a run, always with the same id.
 """

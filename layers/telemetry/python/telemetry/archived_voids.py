@@ -1,6 +1,6 @@
 """Does what voids of archived readings say: takes the readings out of files and out of all sums.
 
-A void is pending where it takes the archive to do that (migration 0012). All that are pending of a
+A void is pending where it takes the archive to do that (voids.sql). All that are pending of a
 day are one transaction: other files take the place of the day's, the receipts are set aside, and
 what was computed of them follows. A run that is killed anywhere is continued by the next.
 """

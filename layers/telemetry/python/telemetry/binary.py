@@ -34,7 +34,7 @@ def encode_time(time: datetime) -> bytes:
 def encode_rollup_place(time: datetime) -> tuple[bytes, bytes]:
     """Encode the rollup's hour (timestamptz) and the minute's bit in it (int8) of a device time.
 
-    They are those of rollup_hour and minute_bit in migration 0001.
+    They are those of rollup_hour and minute_bit in hours.sql.
     """
     hour, within = divmod((time - _EPOCH) // _MICROSECOND - 1, _HOUR)
     return _pack_int8(hour * _HOUR), _pack_int8(1 << within // _MINUTE)

@@ -1,7 +1,7 @@
 """What the energy lost in summarized windows cost, computed anew: a part of telemetry.verification.
 
 Each reading that counts has the mean price of the four quarters of its hour, by the periods of the
-tariff as they were sent; it shares nothing with the stored functions of migration 0010. Windows
+tariff as they were sent; it shares nothing with the stored functions of tariffs.sql. Windows
 that reach into what is archived are left out.
 """
 

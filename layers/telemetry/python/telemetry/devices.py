@@ -1,35 +1,31 @@
 """What devices report: the energy of each interval, or a running register.
 
-The work is done by the stored functions of migration 0011, which also says what a register counts.
+The work is done by the stored functions of devices.sql, which also says what a register counts.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
 from telemetry.answers import Answer
-from telemetry.database import Database, Row
+from telemetry.database import Database
 from telemetry.errors import DeviceNotDeclared
 from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 from telemetry.recognition import MOST_REGISTER_KWH, Message
 
 MOST_EVENTS = 100
 
-_DECLARE = "SELECT declare_device(%s, %s, %s, %s, %s)"
-_DECLARED = """
+_DECLARE = "SELECT * FROM declare_device(%s, %s, %s, %s, %s, %s)"
+_FIND = "SELECT * FROM find_device(%s, %s)"
+_LIST = """
     SELECT device_id, upper_inf(registers), register_modulus, max_power_kw, declared_at
-    FROM devices
+    FROM devices WHERE device_id > %s ORDER BY device_id LIMIT %s
 """
-_FIND = _DECLARED + "WHERE device_id = %s"
-_LIST = _DECLARED + "WHERE device_id > %s ORDER BY device_id LIMIT %s"
 _JUMPS = """
     SELECT device_id, count(*) FROM register_events
     WHERE device_id = ANY (%s) AND event = 'jump' GROUP BY device_id
-"""
-_EVENTS = """
-    SELECT stream, "timestamp", event, register_kwh, previous_kwh FROM register_events
-    WHERE device_id = %s ORDER BY "timestamp" DESC LIMIT %s
 """
 
 
@@ -120,12 +116,12 @@ class Device(Declared):
 
 def declare_device(
     database: Database, device_id: str, declaration: DeviceDeclaration, at: datetime
-) -> bool:
-    """Say what a device reports in what is accepted after an instant; return whether it is new.
+) -> tuple[Device, bool]:
+    """Say what a device reports in what is accepted after an instant.
 
-    Raises DatabaseUnavailable.
+    Return what is known of it now, and whether it is new. Raises DatabaseUnavailable.
     """
-    [(first,)] = database.fetch(
+    [(first, *row)] = database.fetch(
         _DECLARE,
         (
             device_id,
@@ -133,9 +129,10 @@ def declare_device(
             at,
             declaration.register_modulus,
             declaration.max_power_kw,
+            MOST_EVENTS,
         ),
     )
-    return bool(first)
+    return _device(row), first
 
 
 def find_device(database: Database, device_id: str) -> Device:
@@ -143,24 +140,10 @@ def find_device(database: Database, device_id: str) -> Device:
 
     Raises DeviceNotDeclared and DatabaseUnavailable.
     """
-    rows = database.fetch(_FIND, (device_id,))
+    rows = database.fetch(_FIND, (device_id, MOST_EVENTS))
     if not rows:
         raise DeviceNotDeclared
-    return Device(
-        **_declared(rows[0]),
-        events=[
-            RegisterEvent(
-                stream=stream,
-                timestamp=timestamp.astimezone(UTC),
-                event=event,
-                register_kwh=register,
-                previous_kwh=previous,
-            )
-            for stream, timestamp, event, register, previous in database.fetch(
-                _EVENTS, (device_id, MOST_EVENTS)
-            )
-        ],
-    )
+    return _device(rows[0])
 
 
 def list_devices(
@@ -178,7 +161,13 @@ def list_devices(
     )
 
 
-def _declared(row: Row) -> dict[str, Any]:
+def _device(row: Sequence[Any]) -> Device:
+    *declared, events = row
+    noted = [RegisterEvent.model_validate(event) for event in events or ()]
+    return Device(**_declared(declared), events=noted)
+
+
+def _declared(row: Sequence[Any]) -> dict[str, Any]:
     device_id, is_register, modulus, max_power, declared_at = row
     return {
         "device_id": device_id,

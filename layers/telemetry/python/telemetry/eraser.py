@@ -1,4 +1,4 @@
-"""Does what erasures ask for (migration 0013): in history day by day, in the archive file by file.
+"""Does what erasures ask for (erasures.sql): in history day by day, in the archive file by file.
 
 Each step is a transaction that leaves every number as history says, and is safe to repeat: a run
 that is killed anywhere is continued by the next. First history, the oldest day first, so that a

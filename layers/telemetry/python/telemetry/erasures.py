@@ -1,18 +1,19 @@
 """Devices erased by ops, with every number that is made of them; and the trace of it.
 
-Asking only notes it: the maintenance does the work (telemetry.eraser). Migration 0013 says what
-goes, and what a device's later readings become.
+Asking only notes it: the maintenance does the work (telemetry.eraser). erasures.sql says what goes,
+and what a device's later readings become.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
 from telemetry.answers import Answer
 from telemetry.corrections import ErasureRequest
-from telemetry.database import Database, Row
+from telemetry.database import Database
 from telemetry.pages import ITEMS, Page, Position, encode_cursor
 from telemetry.voids import Statement, Stream
 
@@ -59,8 +60,7 @@ def request_erasure(
     Safe to repeat. Raises DatabaseUnavailable.
     """
     said = (request.by, request.why, token_id)
-    [(erasure_id, is_new)] = database.fetch(_REQUEST, (request.stream, request.device_id, *said))
-    [row] = database.fetch(_LIST, (erasure_id, None, None, 1))
+    [(is_new, *row)] = database.fetch(_REQUEST, (request.stream, request.device_id, *said))
     return _erasure(row), is_new
 
 
@@ -77,7 +77,7 @@ def list_erasures(
     return Erasures(items=[_erasure(row) for row in rows[:limit]], next_cursor=cursor)
 
 
-def _erasure(row: Row) -> Erasure:
+def _erasure(row: Sequence[Any]) -> Erasure:
     erasure_id, stream, device_id, at, by, why, token_id, finished_at, receipts, files = row
     return Erasure(
         erasure_id=erasure_id,

@@ -1,6 +1,6 @@
 """Faults of chargers, listed with their history.
 
-telemetry.alerts raises them; migration 0009 says when.
+telemetry.alerts raises them; faults.sql says when.
 """
 
 from datetime import UTC, datetime

@@ -11,6 +11,7 @@ from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable
 from telemetry.migrate import shipped_migrations
 from telemetry.partitions import END_OF_PARTITIONS, HISTORIES
+from telemetry.stored_functions import shipped_functions
 from telemetry.zones import OUTDATED, RELEASE
 
 LEAST_AHEAD = timedelta(days=1)
@@ -75,6 +76,13 @@ def _migrations(database: Database) -> Check:
     except UndefinedTable:
         applied = set()
     missing = [entry.name for entry in shipped_migrations() if entry.name not in applied]
+    if applied:
+        known = set(database.fetch("SELECT name, checksum FROM schema_functions"))
+        missing += [
+            f"{file.name}.sql"
+            for file in shipped_functions()
+            if (file.name, file.checksum) not in known
+        ]
     if missing:
         return Check(ok=False, detail=f"not applied: {', '.join(missing)}")
     return Check(ok=True, detail=f"{len(applied)} applied")

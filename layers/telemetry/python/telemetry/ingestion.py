@@ -10,11 +10,11 @@ from telemetry.batches import Batch, BatchMode
 from telemetry.breaker import CircuitBreaker
 from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable, NothingTaken, QueueUnavailable
+from telemetry.intake import Intake
 from telemetry.messages import pack
 from telemetry.queue import Queue
 from telemetry.recognition import Reading
 from telemetry.store import Resent
-from telemetry.streams import Stream
 
 # Seconds that a request waits for PostgreSQL, before its readings go to the queue.
 TIME_LIMIT = 0.4
@@ -35,7 +35,7 @@ class Ingestion(Generic[Reading]):
 
     def __init__(
         self,
-        stream: Stream[Reading],
+        intake: Intake[Reading],
         database: Database,
         queue: Queue,
         backfill_queue: Queue,
@@ -43,7 +43,7 @@ class Ingestion(Generic[Reading]):
         *,
         queue_first: bool = False,
     ) -> None:
-        self._stream = stream
+        self._intake = intake
         self._database = database
         self._queue = queue
         self._backfill_queue = backfill_queue
@@ -56,7 +56,7 @@ class Ingestion(Generic[Reading]):
         return self._take(
             [reading],
             received_at,
-            lambda: self._stream.store_one(self._database, reading, received_at),
+            lambda: self._intake.store_one(self._database, reading, received_at),
         )
 
     def take_batch(
@@ -71,13 +71,13 @@ class Ingestion(Generic[Reading]):
         if not batch.readings:
             return None
         if mode == "backfill":
-            batch.sort(self._stream.order)
+            batch.sort(self._intake.order)
             return self._enqueue(self._backfill_queue, batch.readings, received_at)
         readings = batch.readings
         return self._take(
             readings,
             received_at,
-            lambda: self._stream.store_many(self._database, readings, received_at),
+            lambda: self._intake.store_many(self._database, readings, received_at),
         )
 
     def _take(
@@ -113,7 +113,7 @@ class Ingestion(Generic[Reading]):
 
     def _enqueue(self, queue: Queue, readings: Sequence[Reading], received_at: datetime) -> Taken:
         queued = 0
-        for count, body in pack(self._stream, readings, received_at):
+        for count, body in pack(self._intake, readings, received_at):
             try:
                 queue.send(body)
             except QueueUnavailable as error:

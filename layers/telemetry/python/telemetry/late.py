@@ -2,9 +2,9 @@
 
 Some are in history's partition of archived days, and count already: no reading of their device
 ended in their minute, or it showed none so late, so that the archive has none of theirs. The others
-wait in `…_pending` (migration 0002 tells them apart). They may be of readings in the archive, so
-they are compared with it here, and their hours get the difference. Each day gets one more file;
-then its receipts are taken away.
+wait in `…_pending` (store.sql tells them apart). They may be of readings in the archive, so they
+are compared with it here, and their hours get the difference. Each day gets one more file; then its
+receipts are taken away.
 """
 
 from collections.abc import Sequence
@@ -76,12 +76,12 @@ _COUNT = f"""
         minutes = rollup.minutes | excluded.minutes, {{updates}}
 """
 _CHANGE_DAYS = f"""
-    SELECT change_{{stream}}_summaries(array_agg(id), array_agg({_INSTANT.format("ts")}))
+    SELECT mark_{{stream}}_summaries(sum_{{stream}}_days(
+        array_agg(ROW(id, {_INSTANT.format("ts")})::reading_key)))
     FROM unnest(%s::text[], %s::bigint[]) AS changed (id, ts)
 """
 _CLAIM = f"""
-    SELECT claim_meters(array_agg(id), array_agg({_INSTANT.format("ts")}),
-                        array_agg(old), array_agg(new))
+    SELECT claim_meters(array_agg(ROW(id, {_INSTANT.format("ts")}, old, new)::link_claim))
     FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[]) AS changed (id, ts, old, new)
 """
 
@@ -243,7 +243,8 @@ class LateReceipts:
             arrays=", ".join(["%s::float8[]"] * len(sides)),
             names=", ".join(f"after_{name}, before_{name}" for name in layout.sums),
             sums=", ".join(
-                f"sum(after_{name}::numeric - before_{name}::numeric)" for name in layout.sums
+                f"sum(coalesce(after_{name}, 0)::numeric - coalesce(before_{name}, 0)::numeric)"
+                for name in layout.sums
             ),
             updates=", ".join(
                 f"{name} = rollup.{name} + excluded.{name}" for name in layout.sums.values()

@@ -1,6 +1,6 @@
 """Which meter feeds which vehicle: links made, ended and listed.
 
-The work is done by the stored functions of migration 0008, which also says what a link is.
+The work is done by the stored functions of links.sql, which also says what a link is.
 """
 
 from datetime import UTC, datetime

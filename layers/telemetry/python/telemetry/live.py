@@ -4,8 +4,9 @@ Live rows are rewritten at every reading, without touching an index. So there is
 time: a filtered list goes through the devices in the order of their ids, so many for each page.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from telemetry.database import Database, Row
 from telemetry.errors import MeterNotFound, VehicleNotFound
 from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 from telemetry.receipts import MeterValues, VehicleValues
+from telemetry.streams import METERS, REGISTER, VEHICLES, Stream
 
 # At most so many devices are looked at for a page; each takes about a microsecond.
 MOST_SCANNED = 10_000
@@ -105,9 +107,12 @@ class VehicleStates(Page):
     items: list[VehicleState] = ITEMS
 
 
-_METER_COLUMNS = "meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage"
-_VEHICLE_COLUMNS = """vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc,
-    last_battery_temp, soc, nullif(soc_timestamp, '-infinity')"""
+# What a state shows beside its device, when it was told, and when it came: name and column.
+_METER_VALUES = {value.name: value.live for value in METERS.shown if value != REGISTER}
+_VEHICLE_VALUES = {value.name: value.live for value in VEHICLES.shown if value != REGISTER} | {
+    "soc": "soc",
+    "soc_timestamp": "nullif(soc_timestamp, '-infinity')",
+}
 
 _ONE = "SELECT {columns} FROM {table} WHERE {key} = %s"
 
@@ -126,21 +131,22 @@ _PAGE = """
     ORDER BY {key}
     LIMIT %(limit)s + 1
 """
-_IS_CHARGING = """(%(charging)s::boolean IS NULL
-    OR last_timestamp >= %(online)s AND (last_kwh_delivered_dc > 0) = %(charging)s)"""
+_IS_CHARGING = f"""(%(charging)s::boolean IS NULL
+    OR last_timestamp >= %(online)s AND ({VEHICLES.energy.live} > 0) = %(charging)s)"""
 
-_METERS = {
-    "columns": _METER_COLUMNS,
-    "table": "meter_live_status",
-    "key": "meter_id",
-    "more": "true",
-}
-_VEHICLES = {
-    "columns": _VEHICLE_COLUMNS,
-    "table": "vehicle_live_status",
-    "key": "vehicle_id",
-    "more": _IS_CHARGING,
-}
+
+def _names(stream: Stream, values: Mapping[str, str], more: str) -> dict[str, str]:
+    columns = (stream.device, "last_timestamp", "updated_at", *values.values())
+    return {
+        "columns": ", ".join(columns),
+        "table": stream.live,
+        "key": stream.device,
+        "more": more,
+    }
+
+
+_METERS = _names(METERS, _METER_VALUES, "true")
+_VEHICLES = _names(VEHICLES, _VEHICLE_VALUES, _IS_CHARGING)
 _ONE_METER, _METER_PAGE = _ONE.format(**_METERS), _PAGE.format(**_METERS)
 _ONE_VEHICLE, _VEHICLE_PAGE = _ONE.format(**_VEHICLES), _PAGE.format(**_VEHICLES)
 
@@ -217,31 +223,32 @@ class LiveDevices:
         return rows, encode_cursor(LastDevice(device_id=last[0]))
 
     def _meter(self, row: Row, now: datetime) -> MeterState:
-        meter_id, timestamp, received_at, kwh, voltage = row
-        age = now - timestamp
+        meter_id, timestamp, received_at, *values = row
         return MeterState(
             meter_id=meter_id,
-            timestamp=timestamp.astimezone(UTC),
-            kwh_consumed_ac=kwh,
-            voltage=voltage,
-            received_at=received_at.astimezone(UTC),
-            age_seconds=max(0, age // _SECOND),
-            status=self._liveness.status(age),
+            **self._state(timestamp, received_at, now),
+            **dict(zip(_METER_VALUES, values, strict=True)),
         )
 
     def _vehicle(self, row: Row, now: datetime) -> VehicleState:
-        vehicle_id, timestamp, received_at, kwh, battery_temp, soc, soc_timestamp = row
-        age = now - timestamp
-        status = self._liveness.status(age)
+        vehicle_id, timestamp, received_at, *values = row
+        told = dict(zip(_VEHICLE_VALUES, values, strict=True))
+        state = self._state(timestamp, received_at, now)
+        soc_timestamp = told.pop("soc_timestamp")
+        is_online = state["status"] == "online"
         return VehicleState(
             vehicle_id=vehicle_id,
-            timestamp=timestamp.astimezone(UTC),
-            kwh_delivered_dc=kwh,
-            battery_temp=battery_temp,
-            soc=soc,
-            received_at=received_at.astimezone(UTC),
-            age_seconds=max(0, age // _SECOND),
-            status=status,
+            **state,
+            **told,
             soc_timestamp=soc_timestamp and soc_timestamp.astimezone(UTC),
-            charging=kwh > 0 if status == "online" else None,
+            charging=told[VEHICLES.energy.name] > 0 if is_online else None,
         )
+
+    def _state(self, timestamp: datetime, received_at: datetime, now: datetime) -> dict[str, Any]:
+        age = now - timestamp
+        return {
+            "timestamp": timestamp.astimezone(UTC),
+            "received_at": received_at.astimezone(UTC),
+            "age_seconds": max(0, age // _SECOND),
+            "status": self._liveness.status(age),
+        }

@@ -132,7 +132,7 @@ class Maintenance:
 def _run_again(step: Callable[[], int]) -> int:
     """Run a step that changes what devices and links writers change too; return what it does.
 
-    A deadlock with them (migration 0008 says when) ends it: it goes on from there. Raises
+    A deadlock with them (links.sql says when) ends it: it goes on from there. Raises
     DeadlockDetected where that does not end.
     """
     for _ in range(_ATTEMPTS - 1):

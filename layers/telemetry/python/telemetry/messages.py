@@ -18,8 +18,8 @@ from pydantic.alias_generators import to_camel
 
 from telemetry.batches import MOST_READINGS, judge_items
 from telemetry.errors import MessageUnusable
+from telemetry.intake import Intake
 from telemetry.recognition import DeviceTime, Reading, field_errors, format_time
-from telemetry.streams import Stream
 
 # A message of SQS has at most 1 MiB, attributes included; a dead letter carries its reason in one.
 MOST_MESSAGE_BYTES = 1_048_576 - 8_192
@@ -49,16 +49,16 @@ class _Envelope(BaseModel):
 
 
 def pack(
-    stream: Stream[Reading], readings: Sequence[Reading], received_at: datetime
+    intake: Intake[Reading], readings: Sequence[Reading], received_at: datetime
 ) -> list[tuple[int, str]]:
     """Return message bodies with the number of readings in each: one where everything fits."""
     columns = {
         field.alias or name: [getattr(reading, name) for reading in readings]
-        for name, field in stream.kind.model_fields.items()
+        for name, field in intake.kind.model_fields.items()
     }
     there = {name: column for name, column in columns.items() if column.count(None) < len(column)}
     body = json.dumps(
-        {"stream": stream.name, "receivedAt": received_at, "readings": there},
+        {"stream": intake.name, "receivedAt": received_at, "readings": there},
         separators=(",", ":"),
         default=format_time,
     )
@@ -67,19 +67,19 @@ def pack(
     half = len(readings) // 2
     later = received_at + timedelta(microseconds=half)
     return [
-        *pack(stream, readings[:half], received_at),
-        *pack(stream, readings[half:], later),
+        *pack(intake, readings[:half], received_at),
+        *pack(intake, readings[half:], later),
     ]
 
 
-def unpack(stream: Stream[Reading], body: str) -> Message[Reading]:
+def unpack(intake: Intake[Reading], body: str) -> Message[Reading]:
     """Return what a message holds; raise MessageUnusable where it is none of the stream's."""
     try:
         envelope = _Envelope.model_validate_json(body)
     except ValidationError as error:
         raise MessageUnusable(_summarize(field_errors(error))) from None
-    if envelope.stream != stream.name:
-        raise MessageUnusable(f"a message of stream {envelope.stream!r}, not {stream.name!r}")
+    if envelope.stream != intake.name:
+        raise MessageUnusable(f"a message of stream {envelope.stream!r}, not {intake.name!r}")
     lengths = {len(column) for column in envelope.readings.values()}
     if len(lengths) > 1 or not lengths <= set(range(1, MOST_READINGS + 1)):
         raise MessageUnusable(f"columns with 1 to {MOST_READINGS} readings each, not {lengths}")
@@ -87,7 +87,7 @@ def unpack(stream: Stream[Reading], body: str) -> Message[Reading]:
     items = [
         dict(zip(names, row, strict=True)) for row in zip(*envelope.readings.values(), strict=True)
     ]
-    batch = judge_items(stream.kind.__pydantic_validator__.validate_python, items)
+    batch = judge_items(intake.kind.__pydantic_validator__.validate_python, items)
     if batch.rejections:
         first = batch.rejections[0]
         raise MessageUnusable(

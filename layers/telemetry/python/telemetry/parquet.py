@@ -10,10 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+
+from telemetry import streams
+from telemetry.streams import Stream
 
 # Decimals up to which values are compared; history has 15 significant digits.
 _DECIMALS = 18
@@ -27,6 +31,8 @@ _TO_DUCKDB = {
     "TIMESTAMPTZ": "epoch_us({})::VARCHAR",
     "DOUBLE": f"coalesce({{}}::VARCHAR::DECIMAL(38, {_DECIMALS})::VARCHAR, '')",
 }
+
+_TYPES = {"text": "VARCHAR", "numeric": "DOUBLE", "double precision": "DOUBLE"}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -45,23 +51,40 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """A stream's tables, and the columns of its history and of its files."""
+    """How a stream's receipts are in files: the columns of its history as DuckDB has them."""
 
-    stream: str
-    columns: Mapping[str, str]
-    # Which are added up, and in which column of the rollup.
-    sums: Mapping[str, str]
-    units: str
+    of: Stream
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self.of.name
+
+    @cached_property
+    def columns(self) -> Mapping[str, str]:
+        """Each column's name and type, the device first, then the instants, then the values."""
+        key = {self.of.device: "VARCHAR", "timestamp": "TIMESTAMPTZ", "received_at": "TIMESTAMPTZ"}
+        return key | {value.name: _TYPES[value.kind] for value in self.of.values}
+
+    @cached_property
+    def sums(self) -> Mapping[str, str]:
+        """The values that are added up, and in which column of the rollup."""
+        return {value.name: value.sum for value in self.of.summed}
+
+    @property
+    def units(self) -> str:
+        """What files say of the values that have a unit."""
+        return ", ".join(f"{value.name} {value.unit}" for value in self.of.values if value.unit)
 
     @property
     def device(self) -> str:
         """The column of device ids."""
-        return next(iter(self.columns))
+        return self.of.device
 
     @property
     def history(self) -> str:
         """The partitioned table."""
-        return f"{self.stream}_telemetry_history"
+        return self.of.history
 
     @property
     def archived(self) -> str:
@@ -81,7 +104,7 @@ class Layout:
     @property
     def kwh(self) -> str:
         """The column of energy."""
-        return next(iter(self.sums))
+        return self.of.energy.name
 
     @property
     def as_numbers(self) -> str:
@@ -123,34 +146,7 @@ class Layout:
         return (forms[kind].format(f'"{name}"') for name, kind in self.columns.items())
 
 
-METERS = Layout(
-    "meter",
-    {
-        "meter_id": "VARCHAR",
-        "timestamp": "TIMESTAMPTZ",
-        "received_at": "TIMESTAMPTZ",
-        "kwh_consumed_ac": "DOUBLE",
-        "voltage": "DOUBLE",
-        "register_kwh": "DOUBLE",
-    },
-    {"kwh_consumed_ac": "kwh_consumed_ac"},
-    "kwh_consumed_ac kWh, voltage V, register_kwh kWh",
-)
-VEHICLES = Layout(
-    "vehicle",
-    {
-        "vehicle_id": "VARCHAR",
-        "timestamp": "TIMESTAMPTZ",
-        "received_at": "TIMESTAMPTZ",
-        "kwh_delivered_dc": "DOUBLE",
-        "battery_temp": "DOUBLE",
-        "soc": "DOUBLE",
-        "register_kwh": "DOUBLE",
-        "meter_id": "VARCHAR",
-    },
-    {"kwh_delivered_dc": "kwh_delivered_dc", "battery_temp": "battery_temp_sum"},
-    "kwh_delivered_dc kWh, battery_temp °C, soc %, register_kwh kWh",
-)
+METERS, VEHICLES = Layout(streams.METERS), Layout(streams.VEHICLES)
 LAYOUTS = {layout.stream: layout for layout in (METERS, VEHICLES)}
 
 

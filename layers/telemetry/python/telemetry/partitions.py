@@ -21,8 +21,9 @@ from psycopg.errors import CheckViolation, LockNotAvailable, UndefinedObject
 
 from telemetry.database import Row
 from telemetry.errors import DefaultPartitionMixed
+from telemetry.streams import STREAMS
 
-HISTORIES = ("meter_telemetry_history", "vehicle_telemetry_history")
+HISTORIES = tuple(stream.history for stream in STREAMS.values())
 DAYS_AHEAD = 14
 # How far ahead a default partition reaches that is made a partition of its own. Meanwhile it takes
 # nothing beyond: a run that was killed has to be repeated within these days.

@@ -1,15 +1,16 @@
 """The audit trail: every receipt of a device's readings, and which of them counts."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import AwareDatetime, Field
 
 from telemetry.answers import Answer
-from telemetry.database import Database, Row
+from telemetry.database import Database
 from telemetry.errors import FieldError, InvalidRequest, MeterNotFound, VehicleNotFound
 from telemetry.pages import ITEMS, Page, Position, encode_cursor
 from telemetry.recognition import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
+from telemetry.streams import METERS, VEHICLES, Stream
 
 DEFAULT_WINDOW = timedelta(hours=24)
 
@@ -152,13 +153,8 @@ _RECEIPTS = """
     ORDER BY "timestamp", received_at
     LIMIT %(limit)s + 1
 """
-_METER = {"stream": "meter", "values": "kwh_consumed_ac, voltage, register_kwh"}
-_VEHICLE = {
-    "stream": "vehicle",
-    "values": "kwh_delivered_dc, battery_temp, soc, meter_id, register_kwh",
-}
-_LATEST_OF_METER, _METER_RECEIPTS = _LATEST.format(**_METER), _RECEIPTS.format(**_METER)
-_LATEST_OF_VEHICLE, _VEHICLE_RECEIPTS = _LATEST.format(**_VEHICLE), _RECEIPTS.format(**_VEHICLE)
+Kind = TypeVar("Kind", MeterReceipt, VehicleReceipt)
+_METERS, _VEHICLES = (METERS, MeterReceipt), (VEHICLES, VehicleReceipt)
 
 
 def list_meter_receipts(
@@ -168,67 +164,33 @@ def list_meter_receipts(
 
     Raises InvalidRequest, MeterNotFound and DatabaseUnavailable.
     """
-    begin = selection.after or _find_begin(database, _LATEST_OF_METER, meter_id, selection)
+    begin = selection.after or _find_begin(database, METERS, meter_id, selection)
     if begin is None:
         raise MeterNotFound
-    rows, cursor = _fetch(database, _METER_RECEIPTS, meter_id, begin, selection.limit)
-    zone = selection.zone
-    return MeterReceipts(
-        start=begin.start.astimezone(zone),
-        end=begin.end.astimezone(zone),
-        items=[
-            MeterReceipt(
-                meter_id=meter_id,
-                timestamp=timestamp.astimezone(zone),
-                kwh_consumed_ac=kwh,
-                voltage=voltage,
-                received_at=received_at.astimezone(zone),
-                counts=counts,
-                register_kwh=register,
-            )
-            for (timestamp, received_at, kwh, voltage, register), counts in rows
-        ],
-        next_cursor=cursor,
-    )
+    items, cursor = _fetch(database, _METERS, meter_id, begin, selection)
+    start, end = (bound.astimezone(selection.zone) for bound in (begin.start, begin.end))
+    return MeterReceipts(start=start, end=end, items=items, next_cursor=cursor)
 
 
 def list_vehicle_receipts(
     database: Database, vehicle_id: str, selection: ReceiptSelection
 ) -> VehicleReceipts:
     """Return a page of a vehicle's receipts, as list_meter_receipts does."""
-    begin = selection.after or _find_begin(database, _LATEST_OF_VEHICLE, vehicle_id, selection)
+    begin = selection.after or _find_begin(database, VEHICLES, vehicle_id, selection)
     if begin is None:
         raise VehicleNotFound
-    rows, cursor = _fetch(database, _VEHICLE_RECEIPTS, vehicle_id, begin, selection.limit)
-    zone = selection.zone
-    return VehicleReceipts(
-        start=begin.start.astimezone(zone),
-        end=begin.end.astimezone(zone),
-        items=[
-            VehicleReceipt(
-                vehicle_id=vehicle_id,
-                timestamp=timestamp.astimezone(zone),
-                kwh_delivered_dc=kwh,
-                battery_temp=battery_temp,
-                soc=soc,
-                received_at=received_at.astimezone(zone),
-                counts=counts,
-                meter_id=meter_id,
-                register_kwh=register,
-            )
-            for (timestamp, received_at, kwh, battery_temp, soc, meter_id, register), counts in rows
-        ],
-        next_cursor=cursor,
-    )
+    items, cursor = _fetch(database, _VEHICLES, vehicle_id, begin, selection)
+    start, end = (bound.astimezone(selection.zone) for bound in (begin.start, begin.end))
+    return VehicleReceipts(start=start, end=end, items=items, next_cursor=cursor)
 
 
 def _find_begin(
-    database: Database, latest: str, device_id: str, selection: ReceiptSelection
+    database: Database, stream: Stream, device_id: str, selection: ReceiptSelection
 ) -> LastReceipt | None:
     """Return where the first page begins; None for a device that never reported."""
     if selection.start and selection.end and selection.start >= selection.end:
         raise InvalidRequest([FieldError("from", "Input should be before to")])
-    for (last_timestamp,) in database.fetch(latest, (device_id,)):
+    for (last_timestamp,) in database.fetch(_LATEST.format(stream=stream.name), (device_id,)):
         end = selection.end or last_timestamp
         start = selection.start or end - DEFAULT_WINDOW
         return LastReceipt(start=start, end=end, timestamp=start, received_at=_LAST_RECEIPT)
@@ -236,21 +198,35 @@ def _find_begin(
 
 
 def _fetch(
-    database: Database, statement: str, device_id: str, begin: LastReceipt, limit: int
-) -> tuple[list[tuple[Row, bool]], str | None]:
-    """Return rows, each with whether it counts, and the cursor of the page after them.
+    database: Database,
+    of: tuple[Stream, type[Kind]],
+    device_id: str,
+    begin: LastReceipt,
+    selection: ReceiptSelection,
+) -> tuple[list[Kind], str | None]:
+    """Return receipts, and the cursor of the page after them.
 
-    A reading's last receipt is the one that is not followed by another of the same timestamp. One
-    row more than asked for tells that of the page's last row too.
+    A reading's last receipt counts: the one that is not followed by another of the same timestamp.
+    One row more than asked for tells that of the page's last row too.
     """
+    (stream, kind), limit, zone = of, selection.limit, selection.zone
+    names = [value.name for value in stream.values]
+    statement = _RECEIPTS.format(stream=stream.name, values=", ".join(names))
     rows = database.fetch(statement, {"device_id": device_id, "limit": limit, **begin.model_dump()})
     next_timestamps = [row[0] for row in rows[1:]] + [None]
-    page = [
-        (row, row[0] != next_timestamp)
-        for row, next_timestamp in zip(rows[:limit], next_timestamps, strict=False)
+    items = [
+        kind(
+            **{stream.device: device_id, **dict(zip(names, values, strict=True))},
+            timestamp=timestamp.astimezone(zone),
+            received_at=received_at.astimezone(zone),
+            counts=timestamp != next_timestamp,
+        )
+        for (timestamp, received_at, *values), next_timestamp in zip(
+            rows[:limit], next_timestamps, strict=False
+        )
     ]
     if len(rows) <= limit:
-        return page, None
+        return items, None
     timestamp, received_at, *_ = rows[limit - 1]
     end = begin.model_copy(update={"timestamp": timestamp, "received_at": received_at})
-    return page, encode_cursor(end)
+    return items, encode_cursor(end)

@@ -105,7 +105,7 @@ def fetch_charging(
     length: timedelta = DAY,
     with_hours: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return the rows of report_charging (migration 0004), numbers exact, times as text.
+    """Return the rows of report_charging (performance.sql), numbers exact, times as text.
 
     Those of prices are there where there is a tariff.
 

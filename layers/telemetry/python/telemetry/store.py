@@ -1,6 +1,6 @@
 """The write path: history, live row, hourly rollup and links in one transaction and round trip.
 
-The work is done by the stored functions of migrations 0002, 0003 and 0008.
+The work is done by the stored functions of store.sql, store_…_readings.sql and links.sql.
 """
 
 from collections.abc import Sequence

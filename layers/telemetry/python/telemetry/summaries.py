@@ -1,7 +1,7 @@
 """Summaries made ahead of questions: daily rollups, and the fleet's 24 hours up to a whole hour.
 
 Every hour the maintenance calls this; readings and links that come later mark what they change
-(migrations 0006 and 0007), so that a summary is never wrong, only computed when asked for.
+(daily_rollups.sql and fleet.sql), so that a summary is never wrong, only computed when asked for.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """What energy costs and how much CO2 it stands for: tariffs of the fleet and of meters.
 
-How they price the energy lost, migration 0010 says and does.
+How they price the energy lost, tariffs.sql says and does.
 """
 
 import json

@@ -15,6 +15,7 @@ import psycopg
 
 from telemetry.cost_verification import COSTS, find_wrong_zones
 from telemetry.database import Row
+from telemetry.streams import STREAMS, Stream
 from telemetry.zones import RELEASE
 
 _ARCHIVED_TO = """coalesce(
@@ -290,34 +291,22 @@ _UNERASED = """
     LIMIT %s
 """
 
-_METER = {
-    "stream": "meter",
-    "device": "meter_id",
-    "archived_to": _ARCHIVED_TO.format(stream="meter"),
-    "energy": "kwh_consumed_ac",
-    "history": "meter_telemetry_history",
-    "live": "meter_live_status",
-    "live_values": "kwh_consumed_ac, voltage",
-    "live_columns": "last_kwh_consumed_ac, last_voltage",
-    "rollup": "meter_hourly_rollup",
-    "days": "meter_daily_rollup",
-    "sums": "trim_scale(sum(kwh_consumed_ac))",
-    "rollup_columns": "trim_scale(kwh_consumed_ac)",
-}
-_VEHICLE = {
-    "stream": "vehicle",
-    "device": "vehicle_id",
-    "archived_to": _ARCHIVED_TO.format(stream="vehicle"),
-    "energy": "kwh_delivered_dc",
-    "history": "vehicle_telemetry_history",
-    "live": "vehicle_live_status",
-    "live_values": "kwh_delivered_dc, battery_temp",
-    "live_columns": "last_kwh_delivered_dc, last_battery_temp",
-    "rollup": "vehicle_hourly_rollup",
-    "days": "vehicle_daily_rollup",
-    "sums": "trim_scale(sum(kwh_delivered_dc)), trim_scale(sum(battery_temp))",
-    "rollup_columns": "trim_scale(kwh_delivered_dc), trim_scale(battery_temp_sum)",
-}
+
+def _names(stream: Stream) -> dict[str, str]:
+    return {
+        "stream": stream.name,
+        "device": stream.device,
+        "archived_to": _ARCHIVED_TO.format(stream=stream.name),
+        "energy": stream.energy.name,
+        "history": stream.history,
+        "live": stream.live,
+        "live_values": ", ".join(value.name for value in stream.shown),
+        "live_columns": ", ".join(value.live for value in stream.shown),
+        "rollup": f"{stream.name}_hourly_rollup",
+        "days": f"{stream.name}_daily_rollup",
+        "sums": ", ".join(f"trim_scale(coalesce(sum({value.name}), 0))" for value in stream.summed),
+        "rollup_columns": ", ".join(f"trim_scale({value.sum})" for value in stream.summed),
+    }
 
 
 @dataclass(frozen=True)
@@ -341,7 +330,7 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
     by_hour = _DIFFERENCES.format(hour="hour::text", key="device, hour")
     by_device = _DIFFERENCES.format(hour="NULL::text", key="device")
     statements = [("vehicle_live_status", _CHARGE + by_device), ("links", _LINKS + by_hour)]
-    for stream in (_METER, _VEHICLE):
+    for stream in map(_names, STREAMS.values()):
         statements.append((stream["live"], _LIVE.format(**stream) + by_device))
         statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
         statements.append(("link_periods", _OVERLAPS.format(**stream)))

@@ -1,11 +1,12 @@
 """Readings voided by ops: they are kept, and count no more until the void is withdrawn.
 
-The work is done by the stored functions of migration 0012, which also says what follows and what
-does not.
+The work is done by the stored functions of voids.sql, which also says what follows and what does
+not.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -17,8 +18,8 @@ from telemetry.pages import ITEMS, Page, Position, encode_cursor
 
 Stream = Literal["meter", "vehicle"]
 
-_VOID = "SELECT void_{stream}_reading(%s, %s, %s, %s, %s)"
-_WITHDRAW = "SELECT withdraw_{stream}_void(%s, %s, %s, %s, %s)"
+_VOID = "SELECT outcome, (void).* FROM void_{stream}_reading(%s, %s, %s, %s, %s)"
+_WITHDRAW = "SELECT * FROM withdraw_{stream}_void(%s, %s, %s, %s, %s)"
 _LIST = "SELECT * FROM list_voids(%s, %s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -102,10 +103,10 @@ def void_reading(
 
     Safe to repeat. Raises ReadingNotFound and DatabaseUnavailable.
     """
-    [(outcome,)] = _call(database, _VOID, request, token_id)
+    [(outcome, *void)] = _call(database, _VOID, request, token_id)
     if outcome is None:
         raise ReadingNotFound
-    return _find(database, request), outcome != "standing"
+    return _void(void), outcome != "standing"
 
 
 def withdraw_void(database: Database, request: VoidRequest, token_id: str | None) -> Void:
@@ -113,10 +114,10 @@ def withdraw_void(database: Database, request: VoidRequest, token_id: str | None
 
     Safe to repeat. Raises VoidNotFound and DatabaseUnavailable.
     """
-    [(found,)] = _call(database, _WITHDRAW, request, token_id)
-    if not found:
+    [void] = _call(database, _WITHDRAW, request, token_id)
+    if void[0] is None:
         raise VoidNotFound
-    return _find(database, request)
+    return _void(void)
 
 
 def list_voids(
@@ -147,13 +148,7 @@ def _call(
     )
 
 
-def _find(database: Database, request: VoidRequest) -> Void:
-    reading = (request.stream, request.device_id, request.timestamp)
-    [row] = database.fetch(_LIST, (*reading, *(None,) * 4, 1))
-    return _void(row)
-
-
-def _void(row: Row) -> Void:
+def _void(row: Sequence[Any]) -> Void:
     stream, device_id, timestamp, *said, pending, receipts = row
     return Void(
         meter_id=device_id if stream == "meter" else None,

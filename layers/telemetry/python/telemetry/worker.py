@@ -8,10 +8,10 @@ from aws_lambda_powertools import Logger
 
 from telemetry.database import Database
 from telemetry.errors import DatabaseUnavailable, MessageUnusable, QueueUnavailable
+from telemetry.intake import Intake
 from telemetry.messages import Message, unpack
 from telemetry.queue import Queue
 from telemetry.recognition import Reading
-from telemetry.streams import Stream
 
 # A message that could not be stored this often, because the database was away, is put on the queue
 # anew. The queue's redrive policy takes it away after ten receives: that is meant for a message
@@ -40,13 +40,13 @@ class Worker(Generic[Reading]):
 
     def __init__(
         self,
-        stream: Stream[Reading],
+        intake: Intake[Reading],
         database: Database,
         queue: Queue,
         dead_letters: Queue,
         logger: Logger,
     ) -> None:
-        self._stream = stream
+        self._intake = intake
         self._database = database
         self._queue = queue
         self._dead_letters = dead_letters
@@ -63,7 +63,7 @@ class Worker(Generic[Reading]):
         received: list[Received[Reading]] = []
         for record in event["Records"]:
             try:
-                received.append(Received(record, unpack(self._stream, record["body"])))
+                received.append(Received(record, unpack(self._intake, record["body"])))
             except MessageUnusable as error:
                 again += self._bury(record, str(error))
         stored = 0
@@ -91,7 +91,7 @@ class Worker(Generic[Reading]):
                 if context.get_remaining_time_in_millis() < ENOUGH_TIME:
                     raise DatabaseUnavailable from TimeoutError("no time is left to store them in")
                 part = slice(first, first + MOST_TOGETHER)
-                self._stream.store_many(self._database, readings[part], receipts[part])
+                self._intake.store_many(self._database, readings[part], receipts[part])
         except psycopg.DataError as error:
             if len(group) == 1:
                 return self._bury(group[0].record, f"PostgreSQL refuses it: {error}")

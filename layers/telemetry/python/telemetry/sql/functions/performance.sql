@@ -4,26 +4,9 @@
 --
 -- One function takes many windows at once: a vehicle's day, a hundred vehicles of a dashboard and
 -- the buckets of a trend are the same three statements. The roles that call it plan without
--- sequential scans and generically (0005): a plan may have been made when a partition was empty, and
--- is kept. The bounds of all edges, as plain values, prune the partitions before a plan starts
+-- sequential scans and generically (migration 0001): a plan may have been made when a partition was empty,
+-- and is kept. The bounds of all edges, as plain values, prune the partitions before a plan starts
 -- instead of for each window.
-
--- STABLE, not IMMUTABLE, because timestamptz + interval is; that way they are inlined.
-CREATE FUNCTION day_of(hour timestamptz) RETURNS timestamptz
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN date_bin('1 day', $1, timestamptz '2000-01-01 00:00:00+00');
-COMMENT ON FUNCTION day_of IS 'The start of the day (day, day + 24 h] that an hour belongs to.';
-
-CREATE FUNCTION ceil_hour("timestamp" timestamptz) RETURNS timestamptz
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN date_bin('1 hour', $1 + interval '1 hour - 1 microsecond',
-                    timestamptz '2000-01-01 00:00:00+00');
-
--- Before archived_to there are rollups and no history: an edge there moves to the end of its hour, so that
--- windows and links which follow each other still do.
-CREATE FUNCTION countable_from(instant timestamptz, archived_to timestamptz) RETURNS timestamptz
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN CASE WHEN $1 < $2 THEN ceil_hour($1) ELSE $1 END;
 
 -- OFFSET 0 keeps each expression to one place: merged into the caller's query they would be repeated
 -- in every column that uses them, and be made ready at every call.
@@ -31,7 +14,7 @@ CREATE FUNCTION countable_from(instant timestamptz, archived_to timestamptz) RET
 -- How a window is put together: history (window_start, first_hour], hours up to first_day, days up
 -- to last_day, hours up to last_hour, history (last_hour, until]. Nothing is newer than the live
 -- row's reading: from there on its last hour is as good as over, and the rest is empty.
-CREATE FUNCTION cut_window(
+CREATE OR REPLACE FUNCTION cut_window(
     window_start timestamptz, window_end timestamptz,
     last_timestamp timestamptz, summed_to timestamptz
 ) RETURNS TABLE (
@@ -62,15 +45,6 @@ CREATE FUNCTION cut_window(
     OFFSET 0
 $$;
 
--- A window of a vehicle, or of a meter over the part of it in which the meter fed the vehicle by a
--- link from valid_from to valid_to, and how it is cut. One array of these, because an aggregate costs
--- more to set up at every call than its few rows do.
-CREATE TYPE charging_window AS (
-    "position" bigint, id text, window_start timestamptz, window_end timestamptz,
-    until timestamptz, first_hour timestamptz, first_day timestamptz, last_day timestamptz,
-    last_hour timestamptz, valid_from timestamptz, valid_to timestamptz, source text
-);
-
 -- What reached each vehicle's battery in its window, and what the meters that fed the vehicle
 -- measured while they did. A window without an end ends at the vehicle's latest reading; one without
 -- a start begins `length` before its end. Unknown vehicles have no row. A period of a link is open
@@ -81,7 +55,7 @@ CREATE TYPE charging_window AS (
 --
 -- with_hours adds which minutes were heard from, as [[hour, minutes], …] of the hourly rollups (hour
 -- in epoch seconds): of the vehicle, and one such list for each period of a link.
-CREATE FUNCTION vehicle_performance(
+CREATE OR REPLACE FUNCTION vehicle_performance(
     vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
     with_hours boolean DEFAULT false
 ) RETURNS TABLE (
@@ -182,39 +156,12 @@ BEGIN
         SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
                sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
         FROM (
-            SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_delivered_dc, battery_temp_sum
-            FROM vehicle_hourly_rollup
-            WHERE vehicle_id = w.id AND hour >= w.first_hour AND hour < w.first_day
-        UNION ALL
-            SELECT readings, minutes_heard, kwh_delivered_dc, battery_temp_sum
-            FROM vehicle_daily_rollup
-            WHERE vehicle_id = w.id AND day >= w.first_day AND day < w.last_day
-        UNION ALL
-            SELECT readings, bit_count(minutes::bit(64)), kwh_delivered_dc, battery_temp_sum
-            FROM vehicle_hourly_rollup
-            WHERE vehicle_id = w.id AND hour >= w.last_day AND hour < w.last_hour
-        UNION ALL
-            SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_delivered_dc), sum(battery_temp)
-            FROM (
-                SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc, h.battery_temp,
-                       date_bin('1 minute', h."timestamp" - interval '1 microsecond',
-                                timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
-                FROM vehicle_telemetry_history h
-                WHERE h.vehicle_id = w.id AND h."timestamp" > w.window_start AND h."timestamp" <= least(w.first_hour, w.until)
-                  AND h."timestamp" > head_after AND h."timestamp" <= head_until
-                ORDER BY h."timestamp" DESC, h.received_at DESC
-            ) AS counted
-        UNION ALL
-            SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_delivered_dc), sum(battery_temp)
-            FROM (
-                SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc, h.battery_temp,
-                       date_bin('1 minute', h."timestamp" - interval '1 microsecond',
-                                timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
-                FROM vehicle_telemetry_history h
-                WHERE h.vehicle_id = w.id AND h."timestamp" > w.last_hour AND h."timestamp" <= w.until
-                  AND h."timestamp" > tail_after AND h."timestamp" <= tail_until
-                ORDER BY h."timestamp" DESC, h.received_at DESC
-            ) AS counted
+            SELECT * FROM vehicle_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
+            UNION ALL
+            SELECT * FROM vehicle_edge(
+                w.id, w.window_start, least(w.first_hour, w.until), head_after, head_until)
+            UNION ALL
+            SELECT * FROM vehicle_edge(w.id, w.last_hour, w.until, tail_after, tail_until)
         ) AS part
     ) AS dc (readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
     LEFT JOIN (
@@ -238,39 +185,12 @@ BEGIN
                          AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
                    ) END
             FROM (
-                SELECT readings, bit_count(minutes::bit(64)) AS minutes_heard, kwh_consumed_ac
-                FROM meter_hourly_rollup
-                WHERE meter_id = w.id AND hour >= w.first_hour AND hour < w.first_day
-            UNION ALL
-                SELECT readings, minutes_heard, kwh_consumed_ac
-                FROM meter_daily_rollup
-                WHERE meter_id = w.id AND day >= w.first_day AND day < w.last_day
-            UNION ALL
-                SELECT readings, bit_count(minutes::bit(64)), kwh_consumed_ac
-                FROM meter_hourly_rollup
-                WHERE meter_id = w.id AND hour >= w.last_day AND hour < w.last_hour
-            UNION ALL
-                SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_consumed_ac)
-                FROM (
-                    SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac,
-                           date_bin('1 minute', h."timestamp" - interval '1 microsecond',
-                                    timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
-                    FROM meter_telemetry_history h
-                    WHERE h.meter_id = w.id AND h."timestamp" > w.window_start AND h."timestamp" <= least(w.first_hour, w.until)
-                      AND h."timestamp" > part_head_after AND h."timestamp" <= part_head_until
-                    ORDER BY h."timestamp" DESC, h.received_at DESC
-                ) AS counted
-            UNION ALL
-                SELECT count(*), count(DISTINCT ceil_minute), sum(kwh_consumed_ac)
-                FROM (
-                    SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac,
-                           date_bin('1 minute', h."timestamp" - interval '1 microsecond',
-                                    timestamptz '2000-01-01 00:00:00+00') AS ceil_minute
-                    FROM meter_telemetry_history h
-                    WHERE h.meter_id = w.id AND h."timestamp" > w.last_hour AND h."timestamp" <= w.until
-                      AND h."timestamp" > part_tail_after AND h."timestamp" <= part_tail_until
-                    ORDER BY h."timestamp" DESC, h.received_at DESC
-                ) AS counted
+                SELECT * FROM meter_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
+                UNION ALL
+                SELECT * FROM meter_edge(w.id, w.window_start, least(w.first_hour, w.until),
+                                         part_head_after, part_head_until)
+                UNION ALL
+                SELECT * FROM meter_edge(w.id, w.last_hour, w.until, part_tail_after, part_tail_until)
             ) AS part
         ) AS energy (minutes_heard, kwh, hours)
         GROUP BY w.position
@@ -280,7 +200,7 @@ $$;
 
 -- A charger is told by the ratio of what the battery got to what the meter measured, where both are
 -- known well enough: at least so much energy (kWh), and so large a part of the minutes heard from.
-CREATE FUNCTION charging_status(
+CREATE OR REPLACE FUNCTION charging_status(
     kwh_consumed_ac numeric, kwh_delivered_dc numeric,
     minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint,
     least_kwh numeric, least_coverage numeric
@@ -296,9 +216,9 @@ RETURN CASE
     ELSE 'fault'
 END;
 
--- The rows of vehicle_performance with their status and, where there is a tariff (0010), what the energy
+-- The rows of vehicle_performance with their status and, where there is a tariff, what the energy
 -- lost cost, as one JSON array: a caller's statement is planned at every call, this one is not.
-CREATE FUNCTION report_charging(
+CREATE OR REPLACE FUNCTION report_charging(
     vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
     with_hours boolean, least_kwh double precision, least_coverage double precision
 ) RETURNS json LANGUAGE plpgsql STABLE AS $$
@@ -340,3 +260,8 @@ BEGIN
     );
 END
 $$;
+
+GRANT EXECUTE ON FUNCTION cut_window, vehicle_performance, charging_status TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION
+    cut_window, vehicle_performance, charging_status, report_charging
+TO telemetry_read;

@@ -3,10 +3,11 @@
 -- another way in), and do just this:
 --   telemetry_ingest  calls the store's functions, which run with their owner's rights
 --   telemetry_read    reads
---   telemetry_alerts  calls the functions that raise faults (0009), likewise
---   telemetry_correct  calls those that void readings (0012), likewise
+--   telemetry_alerts  calls the functions that raise faults, likewise
+--   telemetry_correct  calls those that void readings and erase devices, likewise
 --   telemetry_maintain  owns history, whose partitions only an owner can make, detach and drop, and
---                       writes what is derived from it (0006 to 0008 grant that of their tables)
+--                       writes what is derived from it
+-- Each migration grants what they may do with its tables, each file of functions with its functions.
 --
 -- Roles belong to the server, not to the database: another database may have made them already. Their
 -- settings hold what a session may not SET, because a proxy would then pin its connection: a limit
@@ -35,7 +36,7 @@ BEGIN
         -- compiled: seconds, for milliseconds of work.
         EXECUTE format('ALTER ROLE %I SET jit = off', name);
         IF name = 'telemetry_read' THEN
-            -- For the functions that it calls (0004); a function's own SET costs more than its
+            -- For the functions that it calls; a function's own SET costs more than its
             -- statements.
             ALTER ROLE telemetry_read SET plan_cache_mode = 'force_generic_plan';
             ALTER ROLE telemetry_read SET enable_seqscan = 'off';
@@ -49,45 +50,17 @@ END
 $$;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION
-    store_meter_readings, store_meter_reading, store_vehicle_readings, store_vehicle_reading,
-    vehicle_performance, charging_status, report_charging
-FROM PUBLIC;
 
-GRANT EXECUTE ON FUNCTION
-    store_meter_readings, store_meter_reading, store_vehicle_readings, store_vehicle_reading
-TO telemetry_ingest;
+-- A function is its owner's alone until a role is granted it.
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
-GRANT EXECUTE ON FUNCTION vehicle_performance, charging_status, report_charging TO telemetry_read;
-GRANT SELECT ON
-    meter_telemetry_history, meter_live_status, meter_hourly_rollup, meter_daily_rollup,
-    vehicle_telemetry_history, vehicle_live_status, vehicle_hourly_rollup, vehicle_daily_rollup,
-    meter_history, meter_live_state, vehicle_history, vehicle_live_state,
-    schema_migrations, archive_horizon, archive_files
-TO telemetry_read;
-
--- The owner keeps all rights to history as a member of the role that has it.
-DO $$
-DECLARE
-    history regclass;
-BEGIN
-    -- From PostgreSQL 16 on only who made a role may grant it: where that was another, the other.
-    IF NOT pg_has_role('telemetry_maintain', 'USAGE') THEN
-        EXECUTE format('GRANT telemetry_maintain TO %I', current_user);
-    END IF;
-    GRANT CREATE ON SCHEMA public TO telemetry_maintain;
-    FOR history IN
-        SELECT relid FROM pg_partition_tree('meter_telemetry_history')
-        UNION ALL
-        SELECT relid FROM pg_partition_tree('vehicle_telemetry_history')
-    LOOP
-        EXECUTE format('ALTER TABLE %s OWNER TO telemetry_maintain', history);
-    END LOOP;
-END
-$$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON
-    archive_horizon, archive_closed, archive_files, meter_pending, vehicle_pending,
-    meter_live_status, meter_hourly_rollup, meter_daily_rollup,
-    vehicle_live_status, vehicle_hourly_rollup, vehicle_daily_rollup
-TO telemetry_maintain;
-GRANT EXECUTE ON FUNCTION vehicle_performance, charging_status TO telemetry_maintain;
+-- The files of functions that were ever applied (telemetry.stored_functions), so that older code can tell
+-- a newer database from one that is behind. Those applied last are in force.
+CREATE TABLE schema_functions (
+    applied_at timestamptz NOT NULL,
+    name       text        NOT NULL,
+    checksum   text        NOT NULL,
+    signatures text[]      NOT NULL,
+    PRIMARY KEY (name, checksum)
+);
+GRANT SELECT ON schema_migrations, schema_functions TO telemetry_read;

@@ -1,66 +1,5 @@
--- The fleet's last 24 hours, made ahead by telemetry.summaries: one row a vehicle, and totals. They hold at
--- every instant what the rollups and links say, or are marked as stale (0006, and the trigger below).
-
--- The 24 hours up to a whole hour, judged by these rules. A window that is finished has a row of every
--- vehicle: the current one, and the one before for whoever is still turning its pages.
-CREATE TABLE fleet_window (
-    window_end     timestamptz PRIMARY KEY,
-    finished       boolean NOT NULL DEFAULT false,
-    by_name        boolean NOT NULL,
-    least_kwh      numeric NOT NULL,
-    least_coverage numeric NOT NULL
-);
-
--- How each vehicle did in a window.
-CREATE TABLE vehicle_summary (
-    window_end       timestamptz NOT NULL,
-    readings         bigint      NOT NULL,
-    minutes_heard    bigint      NOT NULL,
-    meter_minutes    bigint      NOT NULL,
-    linked_minutes   bigint      NOT NULL,
-    stale            boolean     NOT NULL DEFAULT false,
-    vehicle_id       text        COLLATE "C" NOT NULL,
-    status           text        NOT NULL,
-    rank             numeric     NOT NULL,
-    cost_rank        numeric     NOT NULL,
-    kwh_delivered_dc numeric,
-    battery_temp_sum numeric,
-    kwh_consumed_ac  numeric,
-    loss_cost        numeric,
-    loss_co2_kg      numeric,
-    meter_ids        text[],
-    PRIMARY KEY (vehicle_id, window_end)
-);
-COMMENT ON COLUMN vehicle_summary.stale IS
-    'A reading, link or tariff of the window came later: to be computed when asked for.';
-COMMENT ON COLUMN vehicle_summary.linked_minutes IS
-    'Minutes of the window in which a meter fed the vehicle; meter_minutes of them it was heard from.';
-COMMENT ON COLUMN vehicle_summary.rank IS
-    'DC - AC (kWh): the lower, the more was lost; Infinity where it is not known.';
-COMMENT ON COLUMN vehicle_summary.cost_rank IS
-    '-loss_cost (0010), likewise: Infinity where it is not known, as without a tariff.';
-CREATE INDEX vehicle_summary_rank ON vehicle_summary (window_end, rank, vehicle_id);
-CREATE INDEX vehicle_summary_cost_rank ON vehicle_summary (window_end, cost_rank, vehicle_id);
-CREATE INDEX vehicle_summary_stale ON vehicle_summary (window_end) WHERE stale;
-
--- The sums of a window's rows, stale ones with what they say. Energies of vehicles whose loss is known,
--- costs and CO2 of those of which they are.
-CREATE TABLE fleet_totals (
-    window_end       timestamptz NOT NULL,
-    vehicles         bigint      NOT NULL,
-    known            bigint      NOT NULL,
-    cost_known       bigint      NOT NULL,
-    co2_known        bigint      NOT NULL,
-    status           text        NOT NULL,
-    kwh_consumed_ac  numeric     NOT NULL,
-    kwh_delivered_dc numeric     NOT NULL,
-    loss_cost        numeric     NOT NULL,
-    loss_co2_kg      numeric     NOT NULL,
-    PRIMARY KEY (window_end, status)
-);
-
 -- Begins a window, or begins it anew by other rules.
-CREATE FUNCTION begin_fleet_window(
+CREATE OR REPLACE FUNCTION begin_fleet_window(
     until timestamptz, by_name boolean, least_kwh double precision, least_coverage double precision
 ) RETURNS void LANGUAGE sql
 SET search_path = public, pg_temp AS $$
@@ -74,7 +13,7 @@ SET search_path = public, pg_temp AS $$
 $$;
 
 -- Adds what these vehicles' rows say to the window's totals, or takes it away.
-CREATE FUNCTION count_summaries(vehicle_ids text[], of_window_end timestamptz, sign integer)
+CREATE OR REPLACE FUNCTION count_summaries(vehicle_ids text[], of_window_end timestamptz, sign integer)
 RETURNS void LANGUAGE sql
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
@@ -102,7 +41,7 @@ $$;
 -- Writes the rows of these vehicles for a window that was begun, by its rules. The locks are taken in
 -- this order: window, vehicles, links, meters. Returns false where the window was begun anew by other
 -- rules: then whoever did makes it.
-CREATE FUNCTION summarize_vehicles(
+CREATE OR REPLACE FUNCTION summarize_vehicles(
     vehicle_ids text[], window_end timestamptz,
     by_name boolean, least_kwh double precision, least_coverage double precision
 ) RETURNS boolean LANGUAGE plpgsql
@@ -158,7 +97,7 @@ END
 $$;
 
 -- Makes a window the fleet's current one, when every vehicle has its row by its rules.
-CREATE FUNCTION finish_fleet_window(
+CREATE OR REPLACE FUNCTION finish_fleet_window(
     until timestamptz, by_name boolean, least_kwh double precision, least_coverage double precision
 ) RETURNS void LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
@@ -188,7 +127,7 @@ $$;
 -- A window without an end is the newest that is summarized by these rules, or else ends at otherwise;
 -- one without a start is so long. Of a summarized window `most` rows are read in their order, the
 -- totals, and what was marked since, which is computed; of another, every vehicle is.
-CREATE FUNCTION report_fleet(
+CREATE OR REPLACE FUNCTION report_fleet(
     asked_start timestamptz, asked_end timestamptz, length interval, otherwise timestamptz,
     by_name boolean, least_kwh double precision, least_coverage double precision,
     of_status text, asked_sort text, after_rank text, after_id text, most bigint
@@ -314,9 +253,48 @@ BEGIN
 END
 $$;
 
+-- After a write of these readings, which sum_meter_days returned: marks the summaries of windows that they
+-- are in, of the vehicles that the meters fed or are named like.
+CREATE OR REPLACE FUNCTION mark_meter_summaries(changed reading_key[]) RETURNS void
+LANGUAGE plpgsql STRICT
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE vehicle_summary summary
+    SET stale = true
+    FROM (
+        SELECT link.vehicle_id, reading."timestamp" AS ts
+        FROM unnest(changed) AS reading
+        JOIN links link ON link.meter_id = reading.device_id
+        UNION
+        SELECT 'VEH' || substring(reading.device_id FROM '^(?:METER|MTR)([._:-].+)$'), reading."timestamp"
+        FROM unnest(changed) AS reading
+    ) AS fed
+    WHERE summary.vehicle_id = fed.vehicle_id AND NOT summary.stale
+      AND summary.window_end >= fed.ts AND summary.window_end - interval '24 hours' < fed.ts;
+END
+$$;
+
+-- The same of the vehicles' own readings.
+CREATE OR REPLACE FUNCTION mark_vehicle_summaries(changed reading_key[]) RETURNS void
+LANGUAGE plpgsql STRICT
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE vehicle_summary summary
+    SET stale = true
+    FROM unnest(changed) AS reading
+    WHERE summary.vehicle_id = reading.device_id AND NOT summary.stale
+      AND summary.window_end >= reading."timestamp"
+      AND summary.window_end - interval '24 hours' < reading."timestamp";
+END
+$$;
+
 -- A link that is made, moved or taken away changes what its vehicle consumed, that of any vehicle
 -- that had the meter before or after, and of the one that was paired with the meter by its name.
-CREATE FUNCTION mark_summaries_of_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION mark_summaries_of_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
 DECLARE
     changed links := coalesce(NEW, OLD);
@@ -334,17 +312,12 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER links_change_summaries AFTER INSERT OR UPDATE OR DELETE ON links
+
+CREATE OR REPLACE TRIGGER links_change_summaries AFTER INSERT OR UPDATE OR DELETE ON links
     FOR EACH ROW EXECUTE FUNCTION mark_summaries_of_link();
 
-REVOKE EXECUTE ON FUNCTION
-    begin_fleet_window, count_summaries, summarize_vehicles, finish_fleet_window,
-    mark_summaries_of_link, report_fleet
-FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION report_fleet TO telemetry_read;
-GRANT SELECT ON vehicle_summary, fleet_window, fleet_totals TO telemetry_read;
 GRANT EXECUTE ON FUNCTION
-    begin_fleet_window, count_summaries, summarize_vehicles, finish_fleet_window
+    mark_meter_summaries, mark_vehicle_summaries, begin_fleet_window, count_summaries,
+    summarize_vehicles, finish_fleet_window
 TO telemetry_maintain;
-GRANT SELECT, INSERT, UPDATE, DELETE ON vehicle_summary, fleet_window, fleet_totals, links
-TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION report_fleet TO telemetry_read;

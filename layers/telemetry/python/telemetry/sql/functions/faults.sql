@@ -1,54 +1,5 @@
--- Faults of chargers, each raised once. A charger is a vehicle and a meter that fed it; it is judged
--- by windows that end on whole hours, each over the time in which the meter was linked. A fault opens
--- where the last two windows that could be judged were in fault, and is cleared where the last two
--- were not. What cannot be judged (insufficient, implausible) is as if it had not been looked at.
---
--- A run judges the last two hours anew, so that data that came late count. One window end makes at
--- most one change of a charger: what flips within the hour is told by the next. A fault's id follows
--- from its charger and window, so that it is the same wherever it is computed.
---
--- fault_change is a fault's history and at once what has to be published: it is written together
--- with the state that it tells of, and published_at is set when somebody has taken it.
-
--- Of each charger the last windows that could be judged.
-CREATE TABLE charger_window (
-    window_end timestamptz NOT NULL,
-    at_fault   boolean     NOT NULL,
-    vehicle_id text        COLLATE "C" NOT NULL,
-    meter_id   text        COLLATE "C" NOT NULL,
-    evidence   jsonb       NOT NULL,
-    PRIMARY KEY (vehicle_id, meter_id, window_end)
-);
-
-CREATE TABLE fault (
-    fault_id      uuid        PRIMARY KEY,
-    opened_window timestamptz NOT NULL,
-    cleared_window timestamptz,
-    state         text        NOT NULL DEFAULT 'open'
-        CHECK (state IN ('open', 'acknowledged', 'cleared')),
-    vehicle_id    text        COLLATE "C" NOT NULL,
-    meter_id      text        COLLATE "C" NOT NULL,
-    CHECK ((state = 'cleared') = (cleared_window IS NOT NULL)),
-    CHECK (cleared_window > opened_window)
-);
-COMMENT ON COLUMN fault.opened_window IS 'The end of the window that opened it.';
-CREATE UNIQUE INDEX fault_current ON fault (vehicle_id, meter_id) WHERE state != 'cleared';
-CREATE INDEX fault_of_charger ON fault (vehicle_id, meter_id, opened_window);
-CREATE INDEX fault_newest ON fault (opened_window DESC, fault_id);
-
-CREATE TABLE fault_change (
-    changed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),  -- while the fault is locked
-    published_at timestamptz,
-    fault_id     uuid        NOT NULL REFERENCES fault ON DELETE CASCADE,
-    change       text        NOT NULL CHECK (change IN ('opened', 'acknowledged', 'cleared')),
-    details      jsonb       NOT NULL,
-    PRIMARY KEY (fault_id, change)
-);
-COMMENT ON COLUMN fault_change.details IS 'evidence; or by and why, where it was acknowledged.';
-CREATE INDEX fault_change_unpublished ON fault_change (changed_at) WHERE published_at IS NULL;
-
 -- What the readings of the window say of the reason: the voltage while energy was drawn, and hints.
-CREATE FUNCTION explain_fault(
+CREATE OR REPLACE FUNCTION explain_fault(
     meter text, evidence jsonb, low_voltage double precision, high_battery_temp double precision
 ) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -75,7 +26,7 @@ $$;
 
 -- Judges the chargers of at most so many vehicles after an id, and changes their faults. Returns the
 -- last of these vehicles, and null where there is none. Whoever runs this runs alone, until commit.
-CREATE FUNCTION evaluate_faults(
+CREATE OR REPLACE FUNCTION evaluate_faults(
     after_id text, most integer, until timestamptz, length interval, by_name boolean,
     least_kwh double precision, least_coverage double precision,
     low_voltage double precision, high_battery_temp double precision
@@ -189,7 +140,7 @@ $$;
 
 -- The oldest changes that nobody has taken yet, and nobody is just now publishing: they are locked until
 -- the transaction ends, which is to publish and mark them.
-CREATE FUNCTION take_fault_changes(most integer) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION take_fault_changes(most integer) RETURNS TABLE (
     fault_id uuid, change text, changed_at timestamptz, vehicle_id text, meter_id text, details jsonb
 ) LANGUAGE sql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
@@ -203,7 +154,7 @@ SET search_path = public, pg_temp AS $$
     FOR UPDATE OF change SKIP LOCKED
 $$;
 
-CREATE FUNCTION mark_fault_changes(fault_ids uuid[], changes text[]) RETURNS void
+CREATE OR REPLACE FUNCTION mark_fault_changes(fault_ids uuid[], changes text[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
     UPDATE fault_change SET published_at = clock_timestamp()
@@ -211,7 +162,7 @@ SET search_path = public, pg_temp AS $$
     WHERE fault_change.fault_id = published.fault_id AND fault_change.change = published.change
 $$;
 
-CREATE FUNCTION count_fault_changes() RETURNS bigint
+CREATE OR REPLACE FUNCTION count_fault_changes() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
     SELECT count(*) FROM fault_change WHERE published_at IS NULL
@@ -219,7 +170,7 @@ $$;
 
 -- Says who looks after a fault and why; who said so first stands. Returns the fault's state: null
 -- where there is none, cleared where it is too late.
-CREATE FUNCTION acknowledge_fault(id uuid, by_whom text, why text) RETURNS text
+CREATE OR REPLACE FUNCTION acknowledge_fault(id uuid, by_whom text, why text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
 BEGIN
@@ -232,11 +183,6 @@ BEGIN
 END
 $$;
 
-REVOKE EXECUTE ON FUNCTION
-    explain_fault, evaluate_faults, take_fault_changes, mark_fault_changes, count_fault_changes,
-    acknowledge_fault
-FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     evaluate_faults, take_fault_changes, mark_fault_changes, count_fault_changes, acknowledge_fault
 TO telemetry_alerts;
-GRANT SELECT ON fault, fault_change TO telemetry_read;

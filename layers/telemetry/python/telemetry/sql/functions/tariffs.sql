@@ -1,43 +1,5 @@
--- What energy costs and how much CO2 it stands for, by the hour, and what the energy lost comes to.
---
--- A tariff is of the fleet ('*') or of a meter, and has versions: each holds from valid_from until the
--- next one's, or until its own valid_to. At every instant the meter's own version counts where one is
--- in force, else the fleet's; what the meter's leaves out (kg_co2_per_kwh) is the fleet's.
---
--- Prices change at quarters of an hour, rollups are of whole hours of UTC. So each hour has one price:
--- the mean of its four quarters, all of which have to have one. What is counted of an hour at the
--- edge of a window has the price of that hour, so that windows which follow each other add up.
-CREATE TABLE tariff (
-    valid_from     timestamptz NOT NULL,
-    valid_to       timestamptz,
-    meter_id       text        COLLATE "C" NOT NULL,
-    currency       text        NOT NULL,
-    time_zone      text        NOT NULL,
-    price_per_kwh  numeric     NOT NULL,
-    kg_co2_per_kwh numeric,
-    periods        jsonb       NOT NULL,
-    week_starts    interval[]  NOT NULL,
-    week_prices    numeric[]   NOT NULL,
-    PRIMARY KEY (meter_id, valid_from)
-);
-COMMENT ON COLUMN tariff.meter_id IS 'Or * for the fleet.';
-COMMENT ON COLUMN tariff.periods IS 'As they were sent; outside of them the price is price_per_kwh.';
-COMMENT ON COLUMN tariff.week_starts IS
-    'The same for a local week, from Monday 00:00 on: where a price begins that holds until the next.';
-
--- How far the clocks of a time zone are ahead of UTC, from each change to the next, by a release of the
--- IANA database: the code's (telemetry.zones). PostgreSQL has zones of its own, which may be of another
--- year than those that the code reads; local times come from one source.
-CREATE TABLE zone_offset (
-    starts     timestamptz NOT NULL,
-    utc_offset interval    NOT NULL,
-    time_zone  text        COLLATE "C" NOT NULL,
-    release    text        COLLATE "C" NOT NULL,
-    PRIMARY KEY (time_zone, starts)
-);
-
 -- The price and the CO2 of a kWh by one tariff at an instant; no row where none is in force. Inlined.
-CREATE FUNCTION tariff_at(tariff_id text, instant timestamptz)
+CREATE OR REPLACE FUNCTION tariff_at(tariff_id text, instant timestamptz)
 RETURNS TABLE (price_per_kwh numeric, kg_co2_per_kwh numeric) LANGUAGE sql STABLE AS $$
     SELECT week_prices[width_bucket(local_time - date_trunc('week', local_time), week_starts)],
            kg_co2_per_kwh
@@ -58,7 +20,7 @@ RETURNS TABLE (price_per_kwh numeric, kg_co2_per_kwh numeric) LANGUAGE sql STABL
 $$;
 
 -- The price and the CO2 of a kWh in each hour (hour, hour + 1 h] of these ranges of whole hours.
-CREATE FUNCTION hour_prices(tariff_ids text[], starts timestamptz[], ends timestamptz[])
+CREATE OR REPLACE FUNCTION hour_prices(tariff_ids text[], starts timestamptz[], ends timestamptz[])
 RETURNS TABLE (tariff_id text, hour timestamptz, price_per_kwh numeric, kg_co2_per_kwh numeric)
 LANGUAGE sql STABLE AS $$
     SELECT range.tariff_id, hour,
@@ -77,26 +39,13 @@ LANGUAGE sql STABLE AS $$
     GROUP BY range.tariff_id, hour
 $$;
 
--- A row of vehicle_performance, as far as it takes to price it.
-CREATE TYPE charged_window AS (
-    "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
-    meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[]
-);
-
--- Energy of one device in (part_start, part_end], priced by one tariff: of the meter's it is added, of
--- the vehicle's taken away. The hours from first_hour to last_hour are whole.
-CREATE TYPE priced_part AS (
-    "position" bigint, sign integer, id text, tariff_id text,
-    part_start timestamptz, part_end timestamptz, first_hour timestamptz, last_hour timestamptz
-);
-
 -- What the energy lost in these windows (AC - DC) cost, and its CO2 (kg); null where energy was counted
 -- in an hour without a price. No rows at all where there is no tariff.
 --
 -- AC has the prices of its meter; DC those of the meter that fed the vehicle then, and where none did
 -- the fleet's. The signs stay: an hour in which more arrived than was measured takes away, because
 -- what one hour has too much of the next has too little.
-CREATE FUNCTION loss_costs(windows charged_window[])
+CREATE OR REPLACE FUNCTION loss_costs(windows charged_window[])
 RETURNS TABLE ("position" bigint, loss_cost numeric, loss_co2_kg numeric)
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
@@ -113,7 +62,7 @@ BEGIN
     SELECT array_agg(ROW(w.position, sign, id, tariff_id, part_start, part_end, ceil_hour(part_start),
                          date_bin('1 hour', part_end, timestamptz '2000-01-01 00:00:00+00')
                         )::priced_part),
-           -- As plain values, so that partitions are pruned before the plan starts (0004).
+           -- As plain values, so that partitions are pruned before the plan starts.
            min(part_start), max(part_end)
     INTO parts, edges_after, edges_until
     FROM unnest(windows) AS w
@@ -205,7 +154,7 @@ END
 $$;
 
 -- Marks the summaries of windows that a version counts in, or did, until the one after it.
-CREATE FUNCTION mark_summaries_of_tariff(tariff_id text, since timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION mark_summaries_of_tariff(tariff_id text, since timestamptz) RETURNS void
 LANGUAGE sql AS $$
     UPDATE vehicle_summary SET stale = true
     WHERE NOT stale AND window_end > since
@@ -217,7 +166,7 @@ $$;
 -- Keeps a zone's offsets, unless they are known by this release or a newer one: old code that runs on
 -- for a while after a deployment takes nothing back. Where they replace others, every summary is made
 -- anew; the lock lets none be written by those.
-CREATE FUNCTION put_zone(zone text, in_release text, in_starts timestamptz[], utc_offsets interval[])
+CREATE OR REPLACE FUNCTION put_zone(zone text, in_release text, in_starts timestamptz[], utc_offsets interval[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     LOCK TABLE fleet_window IN EXCLUSIVE MODE;
@@ -236,7 +185,7 @@ $$;
 -- Keeps a version; one that begins at the same instant is replaced. Returns what was refused, and
 -- whether the version is new. The lock lets no summary be written by prices that are about to change,
 -- and no two tariffs of different currencies in.
-CREATE FUNCTION put_tariff(
+CREATE OR REPLACE FUNCTION put_tariff(
     id text, since timestamptz, until timestamptz, in_currency text, zone text, price numeric,
     kg_co2 numeric, its_periods jsonb, starts interval[], prices numeric[], most integer,
     release text, zone_starts timestamptz[], utc_offsets interval[]
@@ -273,7 +222,7 @@ END
 $$;
 
 -- Takes a version away, so that the one before holds again; returns whether there was one.
-CREATE FUNCTION delete_tariff(id text, since timestamptz) RETURNS boolean
+CREATE OR REPLACE FUNCTION delete_tariff(id text, since timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
 BEGIN
@@ -288,7 +237,7 @@ END
 $$;
 
 -- The versions of a tariff, the newest first.
-CREATE FUNCTION list_tariff(id text)
+CREATE OR REPLACE FUNCTION list_tariff(id text)
 RETURNS TABLE (
     valid_from timestamptz, valid_to timestamptz, currency text, time_zone text,
     price_per_kwh double precision, kg_co2_per_kwh double precision, periods jsonb
@@ -298,10 +247,6 @@ SET search_path = public, pg_temp AS $$
     FROM tariff WHERE meter_id = id ORDER BY valid_from DESC
 $$;
 
-REVOKE EXECUTE ON FUNCTION
-    tariff_at, hour_prices, loss_costs, mark_summaries_of_tariff, put_zone, put_tariff, delete_tariff,
-    list_tariff
-FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tariff_at, hour_prices, loss_costs TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION tariff_at, hour_prices, loss_costs TO telemetry_read;
 GRANT EXECUTE ON FUNCTION put_tariff, delete_tariff, list_tariff TO telemetry_ingest;
-GRANT EXECUTE ON FUNCTION tariff_at, hour_prices, loss_costs TO telemetry_read, telemetry_maintain;
-GRANT SELECT ON tariff, zone_offset TO telemetry_read, telemetry_maintain;

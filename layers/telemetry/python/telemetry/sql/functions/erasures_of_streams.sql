@@ -1,0 +1,146 @@
+-- What erasures take of a device of either stream: see erasures.sql.
+
+-- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for; survivors
+-- are the rows that the archive keeps of it. Returns the number of receipts that history had.
+CREATE OR REPLACE FUNCTION erase_{stream}_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    cadence constant interval := '60 seconds';  -- of vehicles
+    until   constant timestamptz := of_day + interval '24 hours';
+    asked   erasure;
+    gone    timestamptz[];
+    erased  bigint;
+BEGIN
+    SELECT * INTO asked FROM erasure
+    WHERE erasure_id = erasing AND erasure.stream = '{stream}' AND device_id IS NOT NULL;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    PERFORM hold_erased('{stream}', asked.device_id);
+    PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN  -- another run was faster
+        PERFORM release_erased('{stream}', asked.device_id);
+        RETURN 0;
+    END IF;
+
+    WITH deleted AS (
+        DELETE FROM {history}
+        WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+          AND received_at <= asked.asked_at
+        RETURNING "timestamp"
+    )
+    SELECT count(*), array_agg(DISTINCT "timestamp") INTO erased, gone FROM deleted;
+
+    -- What is left of the day is summed anew. A minute of which something waits to be compared with the
+    -- archive counts as heard from: see admit_late_{stream}_events.
+    DELETE FROM {stream}_hourly_rollup
+    WHERE {device} = asked.device_id AND hour >= of_day AND hour < until;
+    INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
+    SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), {totals counted}
+    FROM (
+        SELECT DISTINCT ON ("timestamp") *
+        FROM (
+            SELECT * FROM {history}
+            WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::{history}, survivors)
+        ) AS receipt
+        ORDER BY "timestamp", received_at DESC
+    ) AS counted
+    CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
+    GROUP BY hour;
+    INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
+    SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), {zeros}
+    FROM {stream}_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
+    WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+      AND received_at > asked.asked_at
+    GROUP BY hour
+    ON CONFLICT ({device}, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
+
+    PERFORM mark_{stream}_summaries(sum_{stream}_days(ARRAY(
+        SELECT ROW(asked.device_id, ts)::reading_key
+        FROM generate_series(of_day + interval '1 hour', until, interval '1 hour') AS ts)));
+    DELETE FROM {stream}_daily_rollup
+    WHERE {device} = asked.device_id AND day = of_day AND NOT EXISTS (
+        SELECT FROM {stream}_hourly_rollup
+        WHERE {device} = asked.device_id AND hour >= of_day AND hour < until);
+    PERFORM show_charge(asked.device_id, '[]') FROM vehicle_live_status                     -- of vehicles
+    WHERE vehicle_id = asked.device_id AND soc_received_at <= asked.asked_at                -- of vehicles
+      AND soc_timestamp > of_day AND soc_timestamp <= until;                                -- of vehicles
+
+    -- The live row shows what is left, if it showed what has gone.
+    UPDATE {stream}_live_status
+    SET last_timestamp = '-infinity', updated_at = '-infinity', previous_timestamp = '-infinity'
+    WHERE {device} = asked.device_id AND updated_at <= asked.asked_at
+      AND last_timestamp > of_day AND last_timestamp <= until;
+    -- That may be in the archive alone.
+    UPDATE {stream}_live_status live
+    SET last_timestamp = newest."timestamp", updated_at = newest.received_at, {shown}
+    FROM (
+        SELECT * FROM (
+            (SELECT * FROM {history}
+             WHERE {device} = asked.device_id ORDER BY "timestamp" DESC, received_at DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM jsonb_populate_recordset(NULL::{history}, survivors)
+        ) AS receipt
+        ORDER BY "timestamp" DESC, received_at DESC
+        LIMIT 1
+    ) AS newest
+    WHERE live.{device} = asked.device_id AND live.last_timestamp = '-infinity';
+
+    PERFORM claim_meters(array_agg(                                                         -- of vehicles
+        ROW(vehicle_id, valid_from + cadence, meter_id, NULL)::link_claim))                 -- of vehicles
+    FROM links                                                                              -- of vehicles
+    WHERE vehicle_id = asked.device_id AND source = 'reading'                               -- of vehicles
+      AND valid_from + cadence > of_day AND valid_from + cadence <= until                   -- of vehicles
+      AND NOT EXISTS (                                                                      -- of vehicles
+          SELECT FROM vehicle_telemetry_history h                                           -- of vehicles
+          WHERE h.vehicle_id = asked.device_id AND h."timestamp" = valid_from + cadence     -- of vehicles
+            AND h."timestamp" > of_day AND h."timestamp" <= until);                         -- of vehicles
+    DELETE FROM register_events noted
+    WHERE device_id = asked.device_id AND stream = '{stream}'
+      AND noted."timestamp" > of_day AND noted."timestamp" <= until
+      AND NOT EXISTS (
+          SELECT FROM {history} h
+          WHERE h.{device} = asked.device_id AND h."timestamp" = noted."timestamp"
+            AND h."timestamp" > of_day AND h."timestamp" <= until);
+    IF gone IS NOT NULL AND EXISTS (SELECT FROM devices WHERE device_id = asked.device_id) THEN
+        PERFORM store_{stream}_events(restate_{stream}_registers(
+            ARRAY(SELECT ROW(asked.device_id, ts)::reading_key FROM unnest(gone) AS ts)));
+    END IF;
+    PERFORM release_erased('{stream}', asked.device_id);
+    UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
+    RETURN erased;
+END
+$$;
+
+-- Erases what is beside history of what was accepted of a device until then; finish_erasure has its locks.
+CREATE OR REPLACE FUNCTION erase_{stream}_rest(id text, until timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM {stream}_pending WHERE {device} = id AND received_at <= until;
+    DELETE FROM {stream}_void_receipt WHERE {device} = id AND received_at <= until;
+    -- A void stays that keeps something aside which was accepted later.
+    DELETE FROM {stream}_void void
+    WHERE {device} = id AND NOT (pending AND voided_at > until) AND NOT EXISTS (
+        SELECT FROM {stream}_void_receipt kept
+        WHERE kept.{device} = void.{device} AND kept."timestamp" = void."timestamp");
+    UPDATE vehicle_void_receipt SET meter_id = NULL   -- of meters
+    WHERE meter_id = id AND received_at <= until;     -- of meters
+    UPDATE vehicle_pending SET meter_id = NULL        -- of meters
+    WHERE meter_id = id AND received_at <= until;     -- of meters
+
+    -- What was accepted later does not go on from what is erased.
+    DELETE FROM register_baselines WHERE device_id = id AND stream = '{stream}';
+    PERFORM store_{stream}_events(restate_{stream}_registers(ARRAY[ROW(id, first_left)::reading_key]))
+    FROM (SELECT min("timestamp") FROM {history}
+          WHERE {device} = id
+            AND "timestamp" >= (SELECT archived_to FROM archive_horizon WHERE stream = '{stream}')
+         ) AS oldest (first_left);
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION erase_{stream}_day TO telemetry_maintain;
