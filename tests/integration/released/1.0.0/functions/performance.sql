@@ -1,0 +1,267 @@
+-- How vehicles charged in windows (start, end]: days from the daily rollups where there are any, hours
+-- from the hourly ones, and the two ragged edges from history by a bounded index range. The cost
+-- depends on the windows, never on the size of history.
+--
+-- One function takes many windows at once: a vehicle's day, a hundred vehicles of a dashboard and
+-- the buckets of a trend are the same three statements. The roles that call it plan without
+-- sequential scans and generically (migration 0001): a plan may have been made when a partition was empty,
+-- and is kept. The bounds of all edges, as plain values, prune the partitions before a plan starts
+-- instead of for each window.
+
+-- OFFSET 0 keeps each expression to one place: merged into the caller's query they would be repeated
+-- in every column that uses them, and be made ready at every call.
+--
+-- How a window is put together: history (window_start, first_hour], hours up to first_day, days up
+-- to last_day, hours up to last_hour, history (last_hour, until]. Nothing is newer than the live
+-- row's reading: from there on its last hour is as good as over, and the rest is empty.
+CREATE OR REPLACE FUNCTION cut_window(
+    window_start timestamptz, window_end timestamptz,
+    last_timestamp timestamptz, summed_to timestamptz
+) RETURNS TABLE (
+    until timestamptz, first_hour timestamptz, first_day timestamptz, last_day timestamptz,
+    last_hour timestamptz
+) LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT until, first_hour,
+           CASE WHEN first_day < last_day THEN first_day ELSE last_hour END,
+           CASE WHEN first_day < last_day THEN last_day ELSE last_hour END,
+           last_hour
+    FROM (
+        SELECT *,
+               day_of(first_hour + interval '1 day - 1 microsecond') AS first_day,
+               day_of(least(last_hour, summed_to)) AS last_day
+        FROM (
+            SELECT ceil_hour(window_start) AS first_hour,
+                   least(window_end, ceil_hour(last_timestamp)) AS until,
+                   greatest(
+                       ceil_hour(window_start),
+                       CASE WHEN window_end >= last_timestamp THEN ceil_hour(last_timestamp)
+                            ELSE date_bin('1 hour', window_end,
+                                          timestamptz '2000-01-01 00:00:00+00') END
+                   ) AS last_hour
+            OFFSET 0
+        ) AS hours
+        OFFSET 0
+    ) AS days
+    OFFSET 0
+$$;
+
+-- What reached each vehicle's battery in its window, and what the meters that fed the vehicle
+-- measured while they did. A window without an end ends at the vehicle's latest reading; one without
+-- a start begins `length` before its end. Unknown vehicles have no row. A period of a link is open
+-- at either side where its bound is null.
+--
+-- Where a vehicle was never linked and by_name is true, its meter is the one whose id has the same
+-- separator and suffix, if exactly one such meter has reported and no link names it.
+--
+-- with_hours adds which minutes were heard from, as [[hour, minutes], …] of the hourly rollups (hour
+-- in epoch seconds): of the vehicle, and one such list for each period of a link.
+CREATE OR REPLACE FUNCTION vehicle_performance(
+    vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
+    with_hours boolean DEFAULT false
+) RETURNS TABLE (
+    "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
+    readings bigint, minutes_heard bigint, kwh_delivered_dc numeric, battery_temp_sum numeric,
+    kwh_consumed_ac numeric, meter_minutes bigint, linked_minutes bigint,
+    meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
+    kwhs numeric[], vehicle_hours json, meter_hours json
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    archived_to     constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
+    windows         charging_window[];
+    head_after    timestamptz;
+    head_until    timestamptz;
+    tail_after    timestamptz;
+    tail_until    timestamptz;
+    parts           charging_window[];  -- of the meters
+    part_head_after   timestamptz;
+    part_head_until   timestamptz;
+    part_tail_after   timestamptz;
+    part_tail_until   timestamptz;
+BEGIN
+    SELECT array_agg(ROW(w.position, w.id, opened, closed, until, first_hour, first_day, last_day,
+                         last_hour, NULL, NULL, NULL)::charging_window),
+           min(opened), max(least(first_hour, until)),
+           min(last_hour) FILTER (WHERE last_hour < until),
+           max(until) FILTER (WHERE last_hour < until)
+    INTO windows, head_after, head_until, tail_after, tail_until
+    FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
+        AS w (id, window_start, window_end, position)
+    -- LIMIT: whatever the plan was made for, one look-up each.
+    CROSS JOIN LATERAL (
+        SELECT last_timestamp, summed_to FROM vehicle_live_status
+        WHERE vehicle_id = w.id LIMIT 1
+    ) AS live
+    CROSS JOIN LATERAL (
+        SELECT countable_from(coalesce(w.window_start, coalesce(w.window_end, last_timestamp) - length),
+                              archived_to),
+               countable_from(coalesce(w.window_end, last_timestamp), archived_to)
+    ) AS bounds (opened, closed)
+    CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
+
+    SELECT array_agg(ROW(period.position, period.meter_id, opened, closed, until, first_hour,
+                         first_day, last_day, last_hour, valid_from, valid_to, source
+                        )::charging_window),
+           min(opened), max(least(first_hour, until)),
+           min(last_hour) FILTER (WHERE last_hour < until),
+           max(until) FILTER (WHERE last_hour < until)
+    INTO parts, part_head_after, part_head_until, part_tail_after, part_tail_until
+    FROM (
+        SELECT w.position, w.window_start, w.window_end,
+               link.meter_id, link.valid_from, link.valid_to, link.source
+        FROM unnest(windows) AS w
+        CROSS JOIN LATERAL links_of(w.id, w.window_start, w.window_end) AS link
+        UNION ALL
+        SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
+        FROM unnest(windows) AS w
+        CROSS JOIN LATERAL (
+            SELECT min(meter.meter_id) AS meter_id
+            FROM unnest(ARRAY['METER', 'MTR']) AS prefix
+            CROSS JOIN LATERAL (
+                SELECT meter_id FROM meter_live_status
+                WHERE meter_id = prefix || substr(w.id, 4) LIMIT 1
+            ) AS meter
+            HAVING count(*) = 1
+        ) AS named
+        WHERE by_name AND w.id ~ '^VEH[._:-].'
+          AND NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = w.id)
+          AND NOT EXISTS (SELECT FROM links WHERE links.meter_id = named.meter_id)
+        ORDER BY position, valid_from
+    ) AS period
+    CROSS JOIN LATERAL (
+        SELECT countable_from(greatest(valid_from, window_start), archived_to),
+               countable_from(least(valid_to, window_end), archived_to)
+    ) AS bounds (opened, closed)
+    LEFT JOIN LATERAL (
+        SELECT last_timestamp, summed_to FROM meter_live_status
+        WHERE meter_id = period.meter_id LIMIT 1
+    ) AS live ON true
+    CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
+
+    RETURN QUERY
+    SELECT w.position, w.id, w.window_start, w.window_end,
+           coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
+           dc.kwh_delivered_dc, dc.battery_temp_sum,
+           ac.kwh_consumed_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
+           ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs,
+           CASE WHEN with_hours THEN (
+               SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
+               FROM vehicle_hourly_rollup
+               WHERE vehicle_id = w.id
+                 AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
+           ) END,
+           ac.hours
+    FROM unnest(windows) AS w
+    CROSS JOIN LATERAL (
+        SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
+               sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
+        FROM (
+            SELECT * FROM vehicle_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
+            UNION ALL
+            SELECT * FROM vehicle_edge(
+                w.id, w.window_start, least(w.first_hour, w.until), head_after, head_until)
+            UNION ALL
+            SELECT * FROM vehicle_edge(w.id, w.last_hour, w.until, tail_after, tail_until)
+        ) AS part
+    ) AS dc (readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    LEFT JOIN (
+        SELECT w.position,
+               sum(energy.kwh) AS kwh_consumed_ac,
+               sum(energy.minutes_heard)::bigint AS minutes_heard,
+               floor(sum(extract(epoch FROM w.window_end - w.window_start)) / 60)::bigint
+                   AS linked_minutes,
+               array_agg(w.id) AS meter_ids,
+               array_agg(nullif(w.valid_from, '-infinity')) AS valid_froms,
+               array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
+               array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs,
+               json_agg(energy.hours) AS hours
+        FROM unnest(parts) AS w
+        CROSS JOIN LATERAL (
+            SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac),
+                   CASE WHEN with_hours THEN (
+                       SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
+                       FROM meter_hourly_rollup
+                       WHERE meter_id = w.id
+                         AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
+                   ) END
+            FROM (
+                SELECT * FROM meter_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
+                UNION ALL
+                SELECT * FROM meter_edge(w.id, w.window_start, least(w.first_hour, w.until),
+                                         part_head_after, part_head_until)
+                UNION ALL
+                SELECT * FROM meter_edge(w.id, w.last_hour, w.until, part_tail_after, part_tail_until)
+            ) AS part
+        ) AS energy (minutes_heard, kwh, hours)
+        GROUP BY w.position
+    ) AS ac ON ac.position = w.position;
+END
+$$;
+
+-- A charger is told by the ratio of what the battery got to what the meter measured, where both are
+-- known well enough: at least so much energy (kWh), and so large a part of the minutes heard from.
+CREATE OR REPLACE FUNCTION charging_status(
+    kwh_consumed_ac numeric, kwh_delivered_dc numeric,
+    minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint,
+    least_kwh numeric, least_coverage numeric
+) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN kwh_consumed_ac IS NULL OR kwh_delivered_dc IS NULL
+         OR kwh_consumed_ac < least_kwh OR kwh_consumed_ac = 0
+         OR minutes_heard < least_coverage * window_minutes
+         OR meter_minutes < least_coverage * linked_minutes THEN 'insufficient'
+    WHEN kwh_delivered_dc > kwh_consumed_ac THEN 'implausible'
+    WHEN kwh_delivered_dc >= 0.88 * kwh_consumed_ac THEN 'healthy'
+    WHEN kwh_delivered_dc >= 0.85 * kwh_consumed_ac THEN 'degraded'
+    ELSE 'fault'
+END;
+
+-- The rows of vehicle_performance with their status and, where there is a tariff, what the energy
+-- lost cost, as one JSON array: a caller's statement is planned at every call, this one is not.
+CREATE OR REPLACE FUNCTION report_charging(
+    vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
+    with_hours boolean, least_kwh double precision, least_coverage double precision
+) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    horizon   timestamptz;
+    priced_in text;
+BEGIN
+    SELECT (SELECT max(archived_to) FROM archive_horizon), (SELECT currency FROM tariff LIMIT 1)
+    INTO horizon, priced_in;
+    IF priced_in IS NULL THEN  -- apart: joined to no prices, it takes a twentieth longer
+        RETURN json_agg(charging ORDER BY position)
+        FROM (
+            SELECT *, charging_status(
+                kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+                least_kwh::numeric, least_coverage::numeric) AS status,
+                CASE WHEN horizon > window_start THEN horizon END AS archived_to
+            FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
+        ) AS charging;
+    END IF;
+    RETURN (
+        WITH charging AS MATERIALIZED (
+            SELECT *, charging_status(
+                kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
+                least_kwh::numeric, least_coverage::numeric) AS status,
+                CASE WHEN horizon > window_start THEN horizon END AS archived_to
+            FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
+        )
+        SELECT json_agg(priced ORDER BY position)
+        FROM (
+            SELECT charging.*, loss_cost, loss_co2_kg, priced_in AS currency
+            FROM charging
+            LEFT JOIN loss_costs((
+                SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
+                                     valid_froms, valid_tos)::charged_window)
+                FROM charging WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL)) AS cost USING (position)
+        ) AS priced
+    );
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION cut_window, vehicle_performance, charging_status TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION
+    cut_window, vehicle_performance, charging_status, report_charging
+TO telemetry_read;

@@ -1,0 +1,474 @@
+-- Registers of both streams: see devices.sql.
+
+-- Tells registers from energies among events about to be stored, and gives the energy of each. An event's
+-- register, or else its energy, is what was reported. Writers of a device that was declared wait here for
+-- each other, before any of them locks a live row.
+CREATE OR REPLACE FUNCTION convert_meter_registers(INOUT events meter_event[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    ids      constant text[] := ARRAY(SELECT DISTINCT meter_id FROM unnest(events));
+    horizon  timestamptz;
+    -- Early enough for the readings before: the hour in which each device was heard from last. A plain
+    -- value, so that partitions are pruned by it.
+    first_at timestamptz;
+    last_at  timestamptz;
+    grown    record;
+BEGIN
+    PERFORM FROM devices WHERE device_id = ANY (ids) ORDER BY device_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = 'meter');
+
+    SELECT greatest(min(coalesce(heard.hour, rollup_hour(event."timestamp"))), horizon),
+           max(event."timestamp")
+    INTO first_at, last_at
+    FROM unnest(events) AS event
+    JOIN devices ON device_id = event.meter_id
+    JOIN meter_live_status live
+        ON live.meter_id = event.meter_id AND live.last_timestamp >= event."timestamp"
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = event.meter_id AND rollup.hour < rollup_hour(event."timestamp")
+          AND rollup.readings > 0
+    ) AS heard
+    WHERE event."timestamp" >= horizon;
+
+    FOR grown IN
+        WITH item AS (
+            SELECT event.meter_id AS id, event."timestamp" AS ts, event.received_at,
+                   coalesce(event.register_kwh, event.kwh_consumed_ac) AS reported,
+                   event.received_at <@ devices.registers AS is_register, event.ordinality AS place,
+                   device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
+                   live.last_timestamp >= event."timestamp" IS TRUE AS late
+            FROM unnest(events) WITH ORDINALITY AS event
+            LEFT JOIN devices ON device_id = event.meter_id
+            LEFT JOIN meter_live_status live
+                ON live.meter_id = event.meter_id AND device_id IS NOT NULL
+        ), reading AS (
+            SELECT DISTINCT ON (id, ts) *, CASE WHEN is_register THEN reported END AS register
+            FROM item
+            WHERE declared AND NOT (late AND ts < horizon)
+            ORDER BY id, ts, received_at DESC
+        ), settled AS (
+            -- Of an archived day the difference that a late register splits is counted already: it has
+            -- none, or, sent again, what it has.
+            SELECT item.place, counted.kwh_consumed_ac AS kwh
+            FROM item
+            CROSS JOIN LATERAL (
+                SELECT h.kwh_consumed_ac FROM meter_telemetry_history h
+                WHERE h.meter_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+                ORDER BY h.received_at DESC
+                LIMIT 1
+            ) AS counted
+            WHERE item.is_register AND item.late AND item.ts < horizon
+        ), point AS (
+            SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
+            FROM (
+                SELECT id, ts, register, 1 AS choice FROM reading
+                UNION ALL
+                SELECT live.meter_id, live.last_timestamp, live.last_register_kwh, 2
+                FROM (SELECT DISTINCT id FROM reading) AS device
+                JOIN meter_live_status live ON live.meter_id = device.id
+                UNION ALL
+                SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, 2
+                FROM (SELECT DISTINCT id FROM reading WHERE late) AS device
+                JOIN register_baselines baseline
+                    ON baseline.device_id = device.id AND baseline.stream = 'meter'
+                UNION ALL
+                SELECT reading.id, before."timestamp", before.register_kwh, 2
+                FROM reading
+                CROSS JOIN LATERAL (
+                    SELECT h."timestamp", h.register_kwh FROM meter_telemetry_history h
+                    WHERE h.meter_id = reading.id AND h."timestamp" < reading.ts
+                      AND h."timestamp" >= first_at AND h."timestamp" < last_at
+                    ORDER BY h."timestamp" DESC, h.received_at DESC
+                    LIMIT 1
+                ) AS before
+                WHERE reading.late
+            ) AS point
+            ORDER BY id COLLATE "C", ts, choice
+        ), followed AS (
+            SELECT id, ts, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+            FROM point
+            WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+        ), noted AS (
+            INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+            SELECT id, 'meter', ts, event, register, previous
+            FROM reading JOIN followed USING (id, ts)
+            CROSS JOIN LATERAL register_energy(
+                previous_at, previous, ts, register, register_modulus, max_power_kw)
+            WHERE NOT late AND event IS NOT NULL
+            ON CONFLICT DO NOTHING
+        ), kept AS (
+            -- Who was silent for so long that its newest is of an archived day counts on from that.
+            INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+            SELECT DISTINCT ON (id) id, 'meter', ts, register
+            FROM reading
+            WHERE NOT late AND ts < horizon
+              AND NOT EXISTS (SELECT FROM meter_void void
+                              WHERE void.meter_id = id AND void."timestamp" = ts
+                                AND withdrawn_at IS NULL AND NOT pending)
+              AND NOT EXISTS (SELECT FROM erasure
+                              WHERE device_hash = hash_device('meter', id) AND asked_at >= received_at)
+            ORDER BY id, ts DESC
+            ON CONFLICT (device_id, stream) DO UPDATE SET
+                "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+            WHERE baseline."timestamp" < excluded."timestamp"
+        )
+        SELECT item.place, CASE WHEN is_register THEN reported END AS register,
+               CASE WHEN is_register THEN coalesce(settled.kwh, energy.kwh) ELSE reported END AS kwh
+        FROM item
+        LEFT JOIN followed USING (id, ts)
+        LEFT JOIN settled USING (place)
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, CASE WHEN is_register THEN reported END,
+            register_modulus, max_power_kw) AS energy
+    LOOP
+        events[grown.place].kwh_consumed_ac := grown.kwh;
+        events[grown.place].register_kwh := grown.register;
+    END LOOP;
+END
+$$;
+
+-- After a change of these readings: notes what is odd about them and about those that follow them, and
+-- returns the events of those which have grown by something else now, to be stored again; null where
+-- there is none.
+CREATE OR REPLACE FUNCTION restate_meter_registers(changed reading_key[]) RETURNS meter_event[]
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    ids      constant text[] := ARRAY(SELECT DISTINCT device_id FROM unnest(changed));
+    horizon  timestamptz;
+    first_at timestamptz;
+    last_at  timestamptz;
+    again    meter_event[];
+BEGIN
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = 'meter');
+    SELECT greatest(min(coalesce(before.hour, rollup_hour(item."timestamp"))), horizon),
+           max(coalesce(after.hour, rollup_hour(item."timestamp")) + interval '1 hour')
+    INTO first_at, last_at
+    FROM unnest(changed) AS item
+    JOIN devices ON devices.device_id = item.device_id
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = item.device_id AND rollup.hour < rollup_hour(item."timestamp")
+          AND rollup.readings > 0
+    ) AS before
+    CROSS JOIN LATERAL (
+        SELECT min(rollup.hour) AS hour FROM meter_hourly_rollup rollup
+        WHERE rollup.meter_id = item.device_id AND rollup.hour > rollup_hour(item."timestamp")
+          AND rollup.readings > 0
+    ) AS after
+    WHERE item."timestamp" >= horizon;
+    IF first_at IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    WITH asked AS (
+        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts, register_modulus, max_power_kw
+        FROM unnest(changed) AS item
+        JOIN devices ON devices.device_id = item.device_id
+        WHERE item."timestamp" >= horizon
+    ), point AS (
+        SELECT DISTINCT ON (id COLLATE "C", ts) *
+        FROM (
+            SELECT asked.id, found."timestamp" AS ts, found.register_kwh AS register,
+                   found.kwh_consumed_ac AS kwh, found.place, register_modulus, max_power_kw,
+                   ROW(found."meter_id", found."timestamp", found."received_at", found."kwh_consumed_ac", found."voltage", found."register_kwh")::meter_event AS event
+            FROM asked
+            CROSS JOIN LATERAL (
+                (SELECT *, 2 AS place FROM meter_telemetry_history h
+                 WHERE h.meter_id = asked.id AND h."timestamp" < asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp" DESC, h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM meter_telemetry_history h
+                 WHERE h.meter_id = asked.id AND h."timestamp" = asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM meter_telemetry_history h
+                 WHERE h.meter_id = asked.id AND h."timestamp" > asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
+            ) AS found
+            UNION ALL
+            SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, 2, NULL, NULL,
+                   NULL
+            FROM register_baselines baseline
+            WHERE baseline.device_id = ANY (ids) AND baseline.stream = 'meter'
+        ) AS point
+        ORDER BY id COLLATE "C", ts, place
+    ), followed AS (
+        SELECT *, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+        FROM point
+        WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+    ), judged AS (
+        SELECT followed.*, energy.kwh AS grown, energy.event AS oddity
+        FROM followed
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, register, register_modulus, max_power_kw) AS energy
+        WHERE place = 1
+    ), forgotten AS (
+        DELETE FROM register_events old
+        USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
+        WHERE old.device_id = place.id AND old.stream = 'meter' AND old."timestamp" = place.ts
+          AND old.device_id = ANY (ids) -- whatever the plan was made for, no other device's
+          AND old."timestamp" >= first_at AND old."timestamp" <= last_at
+          AND NOT EXISTS (SELECT FROM judged
+                          WHERE (judged.id, judged.ts) = (place.id, place.ts) AND oddity IS NOT NULL)
+    ), noted AS (
+        INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+        SELECT id, 'meter', ts, oddity, register, previous FROM judged WHERE oddity IS NOT NULL
+        ON CONFLICT (device_id, stream, "timestamp") DO UPDATE SET
+            event = excluded.event, register_kwh = excluded.register_kwh,
+            previous_kwh = excluded.previous_kwh
+    )
+    SELECT array_agg(event) INTO again FROM judged WHERE register IS NOT NULL AND grown != kwh;
+
+    FOR place IN 1..coalesce(cardinality(again), 0) LOOP
+        again[place].received_at := again[place].received_at + interval '1 microsecond';
+    END LOOP;
+    RETURN again;
+END
+$$;
+-- Registers of both streams: see devices.sql.
+
+-- Tells registers from energies among events about to be stored, and gives the energy of each. An event's
+-- register, or else its energy, is what was reported. Writers of a device that was declared wait here for
+-- each other, before any of them locks a live row.
+CREATE OR REPLACE FUNCTION convert_vehicle_registers(INOUT events vehicle_event[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    ids      constant text[] := ARRAY(SELECT DISTINCT vehicle_id FROM unnest(events));
+    horizon  timestamptz;
+    -- Early enough for the readings before: the hour in which each device was heard from last. A plain
+    -- value, so that partitions are pruned by it.
+    first_at timestamptz;
+    last_at  timestamptz;
+    grown    record;
+BEGIN
+    PERFORM FROM devices WHERE device_id = ANY (ids) ORDER BY device_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle');
+
+    SELECT greatest(min(coalesce(heard.hour, rollup_hour(event."timestamp"))), horizon),
+           max(event."timestamp")
+    INTO first_at, last_at
+    FROM unnest(events) AS event
+    JOIN devices ON device_id = event.vehicle_id
+    JOIN vehicle_live_status live
+        ON live.vehicle_id = event.vehicle_id AND live.last_timestamp >= event."timestamp"
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = event.vehicle_id AND rollup.hour < rollup_hour(event."timestamp")
+          AND rollup.readings > 0
+    ) AS heard
+    WHERE event."timestamp" >= horizon;
+
+    FOR grown IN
+        WITH item AS (
+            SELECT event.vehicle_id AS id, event."timestamp" AS ts, event.received_at,
+                   coalesce(event.register_kwh, event.kwh_delivered_dc) AS reported,
+                   event.received_at <@ devices.registers AS is_register, event.ordinality AS place,
+                   device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
+                   live.last_timestamp >= event."timestamp" IS TRUE AS late
+            FROM unnest(events) WITH ORDINALITY AS event
+            LEFT JOIN devices ON device_id = event.vehicle_id
+            LEFT JOIN vehicle_live_status live
+                ON live.vehicle_id = event.vehicle_id AND device_id IS NOT NULL
+        ), reading AS (
+            SELECT DISTINCT ON (id, ts) *, CASE WHEN is_register THEN reported END AS register
+            FROM item
+            WHERE declared AND NOT (late AND ts < horizon)
+            ORDER BY id, ts, received_at DESC
+        ), settled AS (
+            -- Of an archived day the difference that a late register splits is counted already: it has
+            -- none, or, sent again, what it has.
+            SELECT item.place, counted.kwh_delivered_dc AS kwh
+            FROM item
+            CROSS JOIN LATERAL (
+                SELECT h.kwh_delivered_dc FROM vehicle_telemetry_history h
+                WHERE h.vehicle_id = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
+                ORDER BY h.received_at DESC
+                LIMIT 1
+            ) AS counted
+            WHERE item.is_register AND item.late AND item.ts < horizon
+        ), point AS (
+            SELECT DISTINCT ON (id COLLATE "C", ts) id, ts, register
+            FROM (
+                SELECT id, ts, register, 1 AS choice FROM reading
+                UNION ALL
+                SELECT live.vehicle_id, live.last_timestamp, live.last_register_kwh, 2
+                FROM (SELECT DISTINCT id FROM reading) AS device
+                JOIN vehicle_live_status live ON live.vehicle_id = device.id
+                UNION ALL
+                SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, 2
+                FROM (SELECT DISTINCT id FROM reading WHERE late) AS device
+                JOIN register_baselines baseline
+                    ON baseline.device_id = device.id AND baseline.stream = 'vehicle'
+                UNION ALL
+                SELECT reading.id, before."timestamp", before.register_kwh, 2
+                FROM reading
+                CROSS JOIN LATERAL (
+                    SELECT h."timestamp", h.register_kwh FROM vehicle_telemetry_history h
+                    WHERE h.vehicle_id = reading.id AND h."timestamp" < reading.ts
+                      AND h."timestamp" >= first_at AND h."timestamp" < last_at
+                    ORDER BY h."timestamp" DESC, h.received_at DESC
+                    LIMIT 1
+                ) AS before
+                WHERE reading.late
+            ) AS point
+            ORDER BY id COLLATE "C", ts, choice
+        ), followed AS (
+            SELECT id, ts, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+            FROM point
+            WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+        ), noted AS (
+            INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+            SELECT id, 'vehicle', ts, event, register, previous
+            FROM reading JOIN followed USING (id, ts)
+            CROSS JOIN LATERAL register_energy(
+                previous_at, previous, ts, register, register_modulus, max_power_kw)
+            WHERE NOT late AND event IS NOT NULL
+            ON CONFLICT DO NOTHING
+        ), kept AS (
+            -- Who was silent for so long that its newest is of an archived day counts on from that.
+            INSERT INTO register_baselines AS baseline (device_id, stream, "timestamp", register_kwh)
+            SELECT DISTINCT ON (id) id, 'vehicle', ts, register
+            FROM reading
+            WHERE NOT late AND ts < horizon
+              AND NOT EXISTS (SELECT FROM vehicle_void void
+                              WHERE void.vehicle_id = id AND void."timestamp" = ts
+                                AND withdrawn_at IS NULL AND NOT pending)
+              AND NOT EXISTS (SELECT FROM erasure
+                              WHERE device_hash = hash_device('vehicle', id) AND asked_at >= received_at)
+            ORDER BY id, ts DESC
+            ON CONFLICT (device_id, stream) DO UPDATE SET
+                "timestamp" = excluded."timestamp", register_kwh = excluded.register_kwh
+            WHERE baseline."timestamp" < excluded."timestamp"
+        )
+        SELECT item.place, CASE WHEN is_register THEN reported END AS register,
+               CASE WHEN is_register THEN coalesce(settled.kwh, energy.kwh) ELSE reported END AS kwh
+        FROM item
+        LEFT JOIN followed USING (id, ts)
+        LEFT JOIN settled USING (place)
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, CASE WHEN is_register THEN reported END,
+            register_modulus, max_power_kw) AS energy
+    LOOP
+        events[grown.place].kwh_delivered_dc := grown.kwh;
+        events[grown.place].register_kwh := grown.register;
+    END LOOP;
+END
+$$;
+
+-- After a change of these readings: notes what is odd about them and about those that follow them, and
+-- returns the events of those which have grown by something else now, to be stored again; null where
+-- there is none.
+CREATE OR REPLACE FUNCTION restate_vehicle_registers(changed reading_key[]) RETURNS vehicle_event[]
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    ids      constant text[] := ARRAY(SELECT DISTINCT device_id FROM unnest(changed));
+    horizon  timestamptz;
+    first_at timestamptz;
+    last_at  timestamptz;
+    again    vehicle_event[];
+BEGIN
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle');
+    SELECT greatest(min(coalesce(before.hour, rollup_hour(item."timestamp"))), horizon),
+           max(coalesce(after.hour, rollup_hour(item."timestamp")) + interval '1 hour')
+    INTO first_at, last_at
+    FROM unnest(changed) AS item
+    JOIN devices ON devices.device_id = item.device_id
+    CROSS JOIN LATERAL (
+        SELECT max(rollup.hour) AS hour FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = item.device_id AND rollup.hour < rollup_hour(item."timestamp")
+          AND rollup.readings > 0
+    ) AS before
+    CROSS JOIN LATERAL (
+        SELECT min(rollup.hour) AS hour FROM vehicle_hourly_rollup rollup
+        WHERE rollup.vehicle_id = item.device_id AND rollup.hour > rollup_hour(item."timestamp")
+          AND rollup.readings > 0
+    ) AS after
+    WHERE item."timestamp" >= horizon;
+    IF first_at IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    WITH asked AS (
+        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts, register_modulus, max_power_kw
+        FROM unnest(changed) AS item
+        JOIN devices ON devices.device_id = item.device_id
+        WHERE item."timestamp" >= horizon
+    ), point AS (
+        SELECT DISTINCT ON (id COLLATE "C", ts) *
+        FROM (
+            SELECT asked.id, found."timestamp" AS ts, found.register_kwh AS register,
+                   found.kwh_delivered_dc AS kwh, found.place, register_modulus, max_power_kw,
+                   ROW(found."vehicle_id", found."timestamp", found."received_at", found."kwh_delivered_dc", found."battery_temp", found."soc", found."register_kwh", found."meter_id")::vehicle_event AS event
+            FROM asked
+            CROSS JOIN LATERAL (
+                (SELECT *, 2 AS place FROM vehicle_telemetry_history h
+                 WHERE h.vehicle_id = asked.id AND h."timestamp" < asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp" DESC, h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM vehicle_telemetry_history h
+                 WHERE h.vehicle_id = asked.id AND h."timestamp" = asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h.received_at DESC LIMIT 1)
+                UNION ALL
+                (SELECT *, 1 FROM vehicle_telemetry_history h
+                 WHERE h.vehicle_id = asked.id AND h."timestamp" > asked.ts
+                   AND h."timestamp" >= first_at AND h."timestamp" <= last_at
+                 ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
+            ) AS found
+            UNION ALL
+            SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, 2, NULL, NULL,
+                   NULL
+            FROM register_baselines baseline
+            WHERE baseline.device_id = ANY (ids) AND baseline.stream = 'vehicle'
+        ) AS point
+        ORDER BY id COLLATE "C", ts, place
+    ), followed AS (
+        SELECT *, lag(ts) OVER device AS previous_at, lag(register) OVER device AS previous
+        FROM point
+        WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
+    ), judged AS (
+        SELECT followed.*, energy.kwh AS grown, energy.event AS oddity
+        FROM followed
+        CROSS JOIN LATERAL register_energy(
+            previous_at, previous, ts, register, register_modulus, max_power_kw) AS energy
+        WHERE place = 1
+    ), forgotten AS (
+        DELETE FROM register_events old
+        USING (SELECT id, ts FROM asked UNION SELECT id, ts FROM judged) AS place
+        WHERE old.device_id = place.id AND old.stream = 'vehicle' AND old."timestamp" = place.ts
+          AND old.device_id = ANY (ids) -- whatever the plan was made for, no other device's
+          AND old."timestamp" >= first_at AND old."timestamp" <= last_at
+          AND NOT EXISTS (SELECT FROM judged
+                          WHERE (judged.id, judged.ts) = (place.id, place.ts) AND oddity IS NOT NULL)
+    ), noted AS (
+        INSERT INTO register_events (device_id, stream, "timestamp", event, register_kwh, previous_kwh)
+        SELECT id, 'vehicle', ts, oddity, register, previous FROM judged WHERE oddity IS NOT NULL
+        ON CONFLICT (device_id, stream, "timestamp") DO UPDATE SET
+            event = excluded.event, register_kwh = excluded.register_kwh,
+            previous_kwh = excluded.previous_kwh
+    )
+    SELECT array_agg(event) INTO again FROM judged WHERE register IS NOT NULL AND grown != kwh;
+
+    FOR place IN 1..coalesce(cardinality(again), 0) LOOP
+        again[place].received_at := again[place].received_at + interval '1 microsecond';
+    END LOOP;
+    RETURN again;
+END
+$$;
