@@ -8,6 +8,7 @@ with the columns of x, and a line that ends with `-- of vehicles` is left out fo
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class FunctionFile(NamedTuple):
         return hashlib.sha256(self.statements.encode()).hexdigest()
 
 
+@cache
 def shipped_functions() -> list[FunctionFile]:
     """Return the files that this version of the code comes with, filled, in the order of names."""
     files = resources.files("telemetry").joinpath("sql", "functions").iterdir()
