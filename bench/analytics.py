@@ -11,6 +11,7 @@ from telemetry.database import Database, connect
 from telemetry.fleet import FleetSelection, report_fleet
 from telemetry.reports import report_dashboard, report_performance
 from telemetry.rules import Rules
+from telemetry.streams import STREAMS
 from telemetry.summaries import refresh_summaries
 
 VEHICLES, WITH_HISTORY, OTHERS = 10_000, 100, 5_000
@@ -20,8 +21,8 @@ ROUNDS, CALLS = 5, 100
 END = START + timedelta(hours=30, minutes=23)
 RULES = Rules()
 
-_BARE = """
-    SELECT vehicle_id, last_timestamp, last_kwh_delivered_dc, last_battery_temp
+_BARE = f"""
+    SELECT vehicle_id, last_timestamp, {STREAMS["vehicle"].energy.live}, last_battery_temp
     FROM vehicle_live_status WHERE vehicle_id = %s
 """
 _EXPLAINED = """
@@ -32,7 +33,7 @@ _EXPLAINED = """
 # A year of hours of the first vehicles and their meters, a day of all; readings of the first.
 _FILL = """
     INSERT INTO {stream}_telemetry_history
-        ("timestamp", received_at, {stream}_id, {kwh}, {value})
+        ("timestamp", received_at, {stream}_id, {values})
     SELECT at, at, '{prefix}_' || lpad(device::text, 6, '0'), 0.125, 25
     FROM generate_series(1, {with_history}) AS device,
          generate_series('{start}'::timestamptz, '{end}', '1 minute') AS at;
@@ -45,7 +46,7 @@ _FILL = """
              SELECT least(60, extract(epoch FROM '{end}' - hour) / 60)::integer AS minutes
          ) AS heard
     WHERE device <= {with_history} OR hour >= '{start}';
-    INSERT INTO {stream}_live_status ({stream}_id, last_timestamp, updated_at, last_{kwh}, {last})
+    INSERT INTO {stream}_live_status ({stream}_id, last_timestamp, updated_at, {live})
     SELECT '{prefix}_' || lpad(device::text, 6, '0'), '{end}', '{end}', 0.125, 25
     FROM generate_series(1, {vehicles}) AS device;
 """
@@ -105,22 +106,20 @@ def _count_buffers(read_url: str) -> int:
 
 def _fill(url: str) -> None:
     kwh = "0.125 * minutes"
-    kinds = (
-        ("meter", "MTR", "kwh_consumed_ac", "voltage", "last_voltage", kwh),
-        ("vehicle", "VEH", "kwh_delivered_dc", "battery_temp", "last_battery_temp", f"{kwh}, 1500"),
-    )
+    kinds = (("meter", "MTR", kwh), ("vehicle", "VEH", f"{kwh}, 1500"))
     with connect(url) as connection:
         connection.execute("SET synchronous_commit = off")
-        for stream, prefix, energy, value, last, totals in kinds:
+        for stream, prefix, totals in kinds:
+            summed = STREAMS[stream].summed
+            shown = STREAMS[stream].always_shown
             connection.execute(
                 _FILL.format(
                     stream=stream,
                     prefix=prefix,
-                    kwh=energy,
-                    value=value,
-                    last=last,
+                    values=", ".join(value.name for value in shown),
+                    live=", ".join(value.live for value in shown),
                     totals=totals,
-                    sums=energy + (", battery_temp_sum" if stream == "vehicle" else ""),
+                    sums=", ".join(value.sum for value in summed),
                     vehicles=VEHICLES,
                     with_history=WITH_HISTORY,
                     first=END - timedelta(days=DAYS),

@@ -16,6 +16,7 @@ from telemetry.archive import Archive
 from telemetry.bucket import Bucket
 from telemetry.database import connect
 from telemetry.parquet import LAYOUTS
+from telemetry.streams import METERS, VEHICLES
 
 DEVICES = 250
 # A day that has a partition of its own, whenever this runs.
@@ -34,12 +35,12 @@ _ENERGY = "(1 + floor(random() * 499)) / 1000.0"
 _VALUES = {
     "meter": {
         "meter_id": "'MTR_' || lpad(device::text, 6, '0')",
-        "kwh_consumed_ac": _ENERGY,
+        METERS.energy.name: _ENERGY,
         "voltage": "220 + floor(random() * 200) / 10",
     },
     "vehicle": {
         "vehicle_id": "'VEH_' || lpad(device::text, 6, '0')",
-        "kwh_delivered_dc": _ENERGY,
+        VEHICLES.energy.name: _ENERGY,
         "battery_temp": "20 + floor(random() * 200) / 10",
         "soc": "minute %% 100",
     },

@@ -18,12 +18,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from bench.workload import make_vehicle_reading
 from local import ROOT
 from local.databases import database_urls, make_database
 from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import Database, connect
 from telemetry.migrate import apply_migrations
-from telemetry.readings import MeterReading, VehicleReading
+from telemetry.readings import MeterReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
 from telemetry.store import (
@@ -97,10 +98,7 @@ def _measure_count(url: str, count: int) -> None:
         _cut(connection, list(pairwise(days)))
     now = START + timedelta(days=count / 2)
     # The report is of a vehicle, which the meter feeds by its name.
-    vehicle = VehicleReading.model_construct(
-        vehicle_id="VEH_000001", soc=None, kwh_delivered_dc=0.1, battery_temp=20.0, timestamp=now
-    )
-    store_vehicle_reading(store, vehicle, now)
+    store_vehicle_reading(store, make_vehicle_reading("VEH_000001", now, 0.1), now)
     times: dict[str, list[float]] = {"in order": [], "late": [], "report": []}
     for number in range(60):
         newest = _reading(1, now + number * MINUTE)

@@ -7,9 +7,8 @@ from typing import Any
 
 import psycopg
 
-from bench.workload import PARTITION, make_readings
+from bench.workload import PARTITION, make_readings, make_vehicle_reading
 from telemetry.database import Database, connect
-from telemetry.readings import VehicleReading
 from telemetry.store import store_meter_readings, store_vehicle_readings
 
 DEVICES = range(5_000)
@@ -33,12 +32,8 @@ def _write(database: Database) -> None:
         readings = make_readings(DEVICES, [20_000 + minute], order)
         store_meter_readings(database, readings, datetime.now(UTC))
         vehicles = [
-            VehicleReading.model_construct(
-                vehicle_id=reading.meter_id.replace("MTR", "VEH"),
-                soc=50.5,
-                kwh_delivered_dc=reading.kwh_consumed_ac,
-                battery_temp=28.3,
-                timestamp=reading.timestamp,
+            make_vehicle_reading(
+                reading.meter_id.replace("MTR", "VEH"), reading.timestamp, reading.kwh, 50.5
             )
             for reading in readings
         ]

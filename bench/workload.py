@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from telemetry.readings import MeterReading
+from telemetry.readings import MeterReading, VehicleReading
 
 BATCH = 10_000
 MINUTE = timedelta(minutes=1)
@@ -39,6 +39,19 @@ def make_readings(
     ]
     order.shuffle(readings)
     return readings
+
+
+def make_vehicle_reading(
+    vehicle_id: str, timestamp: datetime, kwh: float, soc: float | None = None
+) -> VehicleReading:
+    """Return a reading of a vehicle that names no meter."""
+    return VehicleReading.model_construct(
+        vehicle_id=vehicle_id,
+        soc=soc,
+        kwh_delivered_dc=kwh,
+        battery_temp=28.3,
+        timestamp=timestamp,
+    )
 
 
 def format_meter(reading: MeterReading) -> dict[str, str | float]:

@@ -10,14 +10,15 @@ from datetime import UTC
 import psycopg
 
 from telemetry.database import Row
+from telemetry.streams import METERS, VEHICLES
 from telemetry.zones import RELEASE, utc_offsets
 
-COSTS = """
+COSTS = f"""
     WITH fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
                loss_cost, loss_co2_kg, meter_ids
         FROM vehicle_summary
-        WHERE NOT stale AND kwh_consumed_ac - kwh_delivered_dc IS NOT NULL
+        WHERE NOT stale AND kwh_ac - kwh_dc IS NOT NULL
           AND EXISTS (SELECT FROM tariff)
           AND window_end - interval '24 hours' >= (
               SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
@@ -32,13 +33,13 @@ COSTS = """
         WHERE NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = fresh.vehicle_id)
     ), counted AS (
         SELECT DISTINCT ON (meter_id, "timestamp") NULL AS vehicle_id, meter_id, "timestamp",
-               kwh_consumed_ac AS kwh
+               {METERS.energy.name} AS kwh
         FROM meter_telemetry_history
         WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
         ORDER BY meter_id, "timestamp", received_at DESC
     ), delivered AS (
         SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, "timestamp",
-               -kwh_delivered_dc AS kwh
+               -{VEHICLES.energy.name} AS kwh
         FROM vehicle_telemetry_history
         WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
         ORDER BY vehicle_id, "timestamp", received_at DESC

@@ -224,7 +224,7 @@ def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotal
         if any(row[known] for row in by_status)
         else None
         for name, known in (
-            *(("kwh_consumed_ac", "known"), ("kwh_delivered_dc", "known")),
+            *(("kwh_ac", "known"), ("kwh_dc", "known")),
             *(("loss_cost", "cost_known"), ("loss_co2_kg", "co2_known")),
         )
     )
@@ -242,7 +242,7 @@ def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotal
 
 
 def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVehicle:
-    ac, dc, readings = row["kwh_consumed_ac"], row["kwh_delivered_dc"], row["readings"]
+    ac, dc, readings = row["kwh_ac"], row["kwh_dc"], row["readings"]
     return FleetVehicle(
         vehicle_id=row["vehicle_id"],
         status=row["status"],

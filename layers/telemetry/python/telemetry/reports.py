@@ -133,9 +133,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
     """Return a row of fetch_charging as answered: rounded, and a reason for each null."""
     vehicle_id = charging["vehicle_id"]
     start, end = window_bounds(charging)
-    ac, dc, readings = (
-        charging[name] for name in ("kwh_consumed_ac", "kwh_delivered_dc", "readings")
-    )
+    ac, dc, readings = (charging[name] for name in ("kwh_ac", "kwh_dc", "readings"))
     pairing = [
         Pairing(
             meter_id=meter_id,

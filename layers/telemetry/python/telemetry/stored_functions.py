@@ -157,4 +157,6 @@ def _names(stream: Stream) -> Iterator[tuple[str, Callable[[str | None], str]]]:
             f"{v.sum} = rollup.{v.sum} - coalesce({of(alias, v.name)}, 0)" for v in stream.summed
         ),
     )
+    yield "live_columns", listed(value.live for value in stream.always_shown)
+    yield "live_zeros", listed("0" for _ in stream.always_shown)
     yield "shown", listed(f"{v.live} = newest.{v.name}" for v in stream.shown)

@@ -59,6 +59,11 @@ class Stream(NamedTuple):
         """The values that the live row shows of the newest reading."""
         return tuple(value for value in self.values if value.live)
 
+    @property
+    def always_shown(self) -> tuple[Column, ...]:
+        """The values that every live row has: what it shows but a register."""
+        return tuple(value for value in self.shown if value != REGISTER)
+
 
 REGISTER = Column("register_kwh", "numeric", "kWh", live="last_register_kwh")
 

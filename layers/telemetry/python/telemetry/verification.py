@@ -15,7 +15,7 @@ import psycopg
 
 from telemetry.cost_verification import COSTS, find_wrong_zones
 from telemetry.database import Row
-from telemetry.streams import STREAMS, Stream
+from telemetry.streams import METERS, STREAMS, VEHICLES, Stream
 from telemetry.zones import RELEASE
 
 _ARCHIVED_TO = """coalesce(
@@ -96,18 +96,20 @@ _DAYS = """
 """
 _SUMMARIES = f"""
     WITH meter AS (
-        SELECT DISTINCT ON (meter_id, "timestamp") meter_id, "timestamp", kwh_consumed_ac
+        SELECT DISTINCT ON (meter_id, "timestamp")
+               meter_id, "timestamp", {METERS.energy.name} AS kwh
         FROM meter_telemetry_history
         {_METERS_KEPT}
         ORDER BY meter_id, "timestamp", received_at DESC
     ), vehicle AS (
-        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, "timestamp", kwh_delivered_dc
+        SELECT DISTINCT ON (vehicle_id, "timestamp")
+               vehicle_id, "timestamp", {VEHICLES.energy.name} AS kwh
         FROM vehicle_telemetry_history
         {_VEHICLES_KEPT}
         ORDER BY vehicle_id, "timestamp", received_at DESC
     ), fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
-               kwh_delivered_dc AS kwh_dc, kwh_consumed_ac AS kwh_ac, rank, meter_ids
+               kwh_dc, kwh_ac, rank, meter_ids
         FROM vehicle_summary
         WHERE NOT stale
           AND window_end - interval '24 hours' >= (
@@ -122,12 +124,12 @@ _SUMMARIES = f"""
         FROM fresh, unnest(meter_ids) AS named
         WHERE NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = fresh.vehicle_id)
     ), delivered AS (
-        SELECT vehicle_id, window_end, trim_scale(sum(kwh_delivered_dc)) AS kwh
+        SELECT vehicle_id, window_end, trim_scale(sum(kwh)) AS kwh
         FROM fresh JOIN vehicle USING (vehicle_id)
         WHERE "timestamp" > window_start AND "timestamp" <= window_end
         GROUP BY 1, 2
     ), consumed AS (
-        SELECT vehicle_id, window_end, trim_scale(sum(kwh_consumed_ac)) AS kwh
+        SELECT vehicle_id, window_end, trim_scale(sum(kwh)) AS kwh
         FROM period JOIN meter USING (meter_id)
         WHERE "timestamp" > opened AND "timestamp" <= closed
         GROUP BY 1, 2
@@ -183,18 +185,18 @@ _TOTALS = """
                ROW(count(*), count(*) FILTER (WHERE rank < 'Infinity'), count(loss_cost),
                    count(loss_co2_kg), trim_scale(coalesce(sum(loss_cost), 0)),
                    trim_scale(coalesce(sum(loss_co2_kg), 0)),
-                   trim_scale(coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0)),
-                   trim_scale(coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0))
+                   trim_scale(coalesce(sum(kwh_ac) FILTER (WHERE rank < 'Infinity'), 0)),
+                   trim_scale(coalesce(sum(kwh_dc) FILTER (WHERE rank < 'Infinity'), 0))
                )::text AS state
         FROM vehicle_summary JOIN fleet_window USING (window_end)
         GROUP BY 1, 2
     ), stored AS (
         SELECT status AS device, window_end AS hour,
                ROW(vehicles, known, cost_known, co2_known, trim_scale(loss_cost),
-                   trim_scale(loss_co2_kg), trim_scale(kwh_consumed_ac),
-                   trim_scale(kwh_delivered_dc))::text AS state
+                   trim_scale(loss_co2_kg), trim_scale(kwh_ac),
+                   trim_scale(kwh_dc))::text AS state
         FROM fleet_totals
-        WHERE (vehicles, known, kwh_consumed_ac, kwh_delivered_dc) != (0, 0, 0, 0)
+        WHERE (vehicles, known, kwh_ac, kwh_dc) != (0, 0, 0, 0)
     )
 """
 _DIFFERENCES = """

@@ -21,7 +21,7 @@ BEGIN
     PERFORM hold_erased('meter', asked.device_id);
     PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
     IF NOT FOUND THEN  -- another run was faster
-        PERFORM release_erased('meter', asked.device_id);
+        PERFORM release_meter(asked.device_id);
         RETURN 0;
     END IF;
 
@@ -98,7 +98,7 @@ BEGIN
         PERFORM store_meter_events(restate_meter_registers(
             ARRAY(SELECT ROW(asked.device_id, ts)::reading_key FROM unnest(gone) AS ts)));
     END IF;
-    PERFORM release_erased('meter', asked.device_id);
+    PERFORM release_meter(asked.device_id);
     UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
     RETURN erased;
 END
@@ -155,7 +155,7 @@ BEGIN
     PERFORM hold_erased('vehicle', asked.device_id);
     PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
     IF NOT FOUND THEN  -- another run was faster
-        PERFORM release_erased('vehicle', asked.device_id);
+        PERFORM release_vehicle(asked.device_id);
         RETURN 0;
     END IF;
 
@@ -244,7 +244,7 @@ BEGIN
         PERFORM store_vehicle_events(restate_vehicle_registers(
             ARRAY(SELECT ROW(asked.device_id, ts)::reading_key FROM unnest(gone) AS ts)));
     END IF;
-    PERFORM release_erased('vehicle', asked.device_id);
+    PERFORM release_vehicle(asked.device_id);
     UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
     RETURN erased;
 END

@@ -65,7 +65,7 @@ BEGIN
         CROSS JOIN unnest(meter_ids, valid_froms, valid_tos) AS link (meter_id, valid_from, valid_to)
     ), charged AS (
         SELECT part.vehicle_id, part.meter_id, part.window_end,
-               sum(done.kwh_consumed_ac) AS ac, sum(done.kwh_delivered_dc) AS dc,
+               sum(done.kwh_ac) AS ac, sum(done.kwh_dc) AS dc,
                sum(done.minutes_heard)::bigint AS minutes, sum(done.meter_minutes)::bigint AS meter_minutes,
                sum(done.linked_minutes)::bigint AS linked_minutes,
                sum(done.battery_temp_sum) / nullif(sum(done.readings), 0) AS battery_temp

@@ -18,12 +18,12 @@ RETURNS void LANGUAGE sql
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
     INSERT INTO fleet_totals AS totals
-        (window_end, vehicles, known, cost_known, co2_known, status, kwh_consumed_ac, kwh_delivered_dc,
+        (window_end, vehicles, known, cost_known, co2_known, status, kwh_ac, kwh_dc,
          loss_cost, loss_co2_kg)
     SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'),
            sign * count(loss_cost), sign * count(loss_co2_kg), status,
-           sign * coalesce(sum(kwh_consumed_ac) FILTER (WHERE rank < 'Infinity'), 0),
-           sign * coalesce(sum(kwh_delivered_dc) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(kwh_ac) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(kwh_dc) FILTER (WHERE rank < 'Infinity'), 0),
            sign * coalesce(sum(loss_cost), 0), sign * coalesce(sum(loss_co2_kg), 0)
     FROM vehicle_summary
     WHERE vehicle_id = ANY (vehicle_ids) AND window_end = of_window_end
@@ -32,8 +32,8 @@ SET enable_seqscan = off AS $$
         vehicles = totals.vehicles + excluded.vehicles, known = totals.known + excluded.known,
         cost_known = totals.cost_known + excluded.cost_known,
         co2_known = totals.co2_known + excluded.co2_known,
-        kwh_consumed_ac = totals.kwh_consumed_ac + excluded.kwh_consumed_ac,
-        kwh_delivered_dc = totals.kwh_delivered_dc + excluded.kwh_delivered_dc,
+        kwh_ac = totals.kwh_ac + excluded.kwh_ac,
+        kwh_dc = totals.kwh_dc + excluded.kwh_dc,
         loss_cost = totals.loss_cost + excluded.loss_cost,
         loss_co2_kg = totals.loss_co2_kg + excluded.loss_co2_kg
 $$;
@@ -73,23 +73,23 @@ BEGIN
     INSERT INTO vehicle_summary
     SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
            false, done.vehicle_id,
-           charging_status(done.kwh_consumed_ac, done.kwh_delivered_dc, done.minutes_heard, 1440,
+           charging_status(done.kwh_ac, done.kwh_dc, done.minutes_heard, 1440,
                            done.meter_minutes, done.linked_minutes, least_kwh::numeric,
                            least_coverage::numeric),
-           coalesce(done.kwh_delivered_dc - done.kwh_consumed_ac, 'Infinity'),
-           coalesce(-loss_cost, 'Infinity'), done.kwh_delivered_dc, done.battery_temp_sum,
-           done.kwh_consumed_ac, loss_cost, loss_co2_kg, done.meter_ids
+           coalesce(done.kwh_dc - done.kwh_ac, 'Infinity'),
+           coalesce(-loss_cost, 'Infinity'), done.kwh_dc, done.battery_temp_sum,
+           done.kwh_ac, loss_cost, loss_co2_kg, done.meter_ids
     FROM done
     LEFT JOIN loss_costs((
         SELECT array_agg(ROW(position, vehicle_id, window_start, done.window_end, meter_ids, valid_froms,
                              valid_tos)::charged_window)
-        FROM done WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL)) AS cost USING (position)
+        FROM done WHERE kwh_ac + kwh_dc IS NOT NULL)) AS cost USING (position)
     ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
         readings = excluded.readings, minutes_heard = excluded.minutes_heard,
         meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
         stale = false, status = excluded.status, rank = excluded.rank, cost_rank = excluded.cost_rank,
-        kwh_delivered_dc = excluded.kwh_delivered_dc, battery_temp_sum = excluded.battery_temp_sum,
-        kwh_consumed_ac = excluded.kwh_consumed_ac, loss_cost = excluded.loss_cost,
+        kwh_dc = excluded.kwh_dc, battery_temp_sum = excluded.battery_temp_sum,
+        kwh_ac = excluded.kwh_ac, loss_cost = excluded.loss_cost,
         loss_co2_kg = excluded.loss_co2_kg, meter_ids = excluded.meter_ids;
     PERFORM count_summaries(vehicle_ids, window_end, 1);
     RETURN true;
@@ -168,12 +168,12 @@ BEGIN
                 array_fill(closed, ARRAY[cardinality(computed_ids)]), NULL, by_name)
             WHERE computed_ids != '{}'
         ), computed AS MATERIALIZED (
-            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+            SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
-                   coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') AS loss_rank,
+                   coalesce(kwh_dc - kwh_ac, 'Infinity') AS loss_rank,
                    CASE WHEN by_cost THEN coalesce(-loss_cost, 'Infinity')
-                        ELSE coalesce(kwh_delivered_dc - kwh_consumed_ac, 'Infinity') END AS rank,
-                   charging_status(kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                        ELSE coalesce(kwh_dc - kwh_ac, 'Infinity') END AS rank,
+                   charging_status(kwh_ac, kwh_dc, minutes_heard,
                                    extract(epoch FROM closed - opened) / 60,
                                    meter_minutes, linked_minutes, kwh, coverage) AS status
             FROM charging
@@ -181,11 +181,11 @@ BEGIN
                 SELECT * FROM loss_costs((
                     SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
                                          valid_froms, valid_tos)::charged_window)
-                    FROM charging WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL))
+                    FROM charging WHERE kwh_ac + kwh_dc IS NOT NULL))
                 WHERE priced_in IS NOT NULL
             ) AS cost USING (position)
         ), page AS (
-            (SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+            (SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                     meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
                     rank, status
              FROM vehicle_summary
@@ -195,7 +195,7 @@ BEGIN
              ORDER BY rank, vehicle_id
              LIMIT most)
             UNION ALL
-            (SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+            (SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                     meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
                     cost_rank, status
              FROM vehicle_summary
@@ -205,7 +205,7 @@ BEGIN
              ORDER BY cost_rank, vehicle_id
              LIMIT most)
             UNION ALL
-            SELECT vehicle_id, kwh_consumed_ac, kwh_delivered_dc, readings, minutes_heard,
+            SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
                    rank, status
             FROM computed
@@ -214,21 +214,21 @@ BEGIN
             ORDER BY rank, vehicle_id
             LIMIT most
         ), totals AS (
-            SELECT status, vehicles, known, cost_known, co2_known, kwh_consumed_ac, kwh_delivered_dc,
+            SELECT status, vehicles, known, cost_known, co2_known, kwh_ac, kwh_dc,
                    loss_cost, loss_co2_kg
             FROM fleet_totals
             WHERE summarized AND window_end = closed
             UNION ALL
             SELECT status, sign, sign * known, sign * (loss_cost IS NOT NULL)::integer,
-                   sign * (loss_co2_kg IS NOT NULL)::integer, sign * known * kwh_consumed_ac,
-                   sign * known * kwh_delivered_dc, sign * loss_cost, sign * loss_co2_kg
+                   sign * (loss_co2_kg IS NOT NULL)::integer, sign * known * kwh_ac,
+                   sign * known * kwh_dc, sign * loss_cost, sign * loss_co2_kg
             FROM (
-                SELECT -1 AS sign, (rank < 'Infinity')::integer AS known, status, kwh_consumed_ac,
-                       kwh_delivered_dc, loss_cost, loss_co2_kg
+                SELECT -1 AS sign, (rank < 'Infinity')::integer AS known, status, kwh_ac,
+                       kwh_dc, loss_cost, loss_co2_kg
                 FROM vehicle_summary
                 WHERE summarized AND window_end = closed AND stale
                 UNION ALL
-                SELECT 1, (loss_rank < 'Infinity')::integer, status, kwh_consumed_ac, kwh_delivered_dc,
+                SELECT 1, (loss_rank < 'Infinity')::integer, status, kwh_ac, kwh_dc,
                        loss_cost, loss_co2_kg
                 FROM computed
             ) AS changed
@@ -243,8 +243,8 @@ BEGIN
                 SELECT json_agg(by_status) FROM (
                     SELECT status, sum(vehicles) AS vehicles, sum(known) AS known,
                            sum(cost_known) AS cost_known, sum(co2_known) AS co2_known,
-                           sum(kwh_consumed_ac) AS kwh_consumed_ac,
-                           sum(kwh_delivered_dc) AS kwh_delivered_dc,
+                           sum(kwh_ac) AS kwh_ac,
+                           sum(kwh_dc) AS kwh_dc,
                            sum(loss_cost) AS loss_cost, sum(loss_co2_kg) AS loss_co2_kg
                     FROM totals
                     GROUP BY status

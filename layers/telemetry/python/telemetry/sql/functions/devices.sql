@@ -61,9 +61,7 @@ $$;
 -- Declares what a device reports in what is accepted from declared_at on; returns whether it is the first
 -- declaration of the device, and what find_device does. Events of its register are judged anew, the
 -- oldest first.
---
--- A live row is made and deleted again where there is none: whoever stores the first reading of the device
--- in this moment waits for this transaction, and then sees what it declared.
+-- Who stores the first reading of the device in this moment waits for this transaction: see live_rows.sql.
 CREATE OR REPLACE FUNCTION declare_device(
     id text, registers_from_now boolean, at timestamptz, modulus double precision,
     max_power double precision, most_events integer
@@ -94,17 +92,10 @@ BEGIN
                             ELSE coalesce(max_power, device.max_power_kw) END
     RETURNING xmax = 0 INTO first;
 
-    INSERT INTO meter_live_status AS live
-        (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage)
-    VALUES (id, '-infinity', '-infinity', 0, 0)
-    ON CONFLICT (meter_id) DO UPDATE SET reports_register = live.reports_register OR registers_from_now;
-    DELETE FROM meter_live_status WHERE meter_id = id AND last_timestamp = '-infinity';
-
-    INSERT INTO vehicle_live_status AS live
-        (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp)
-    VALUES (id, '-infinity', '-infinity', 0, 0)
-    ON CONFLICT (vehicle_id) DO UPDATE SET reports_register = live.reports_register OR registers_from_now;
-    DELETE FROM vehicle_live_status WHERE vehicle_id = id AND last_timestamp = '-infinity';
+    PERFORM hold_meter(id, '-infinity', registers_from_now);
+    PERFORM hold_vehicle(id, '-infinity', registers_from_now);
+    PERFORM release_meter(id);
+    PERFORM release_vehicle(id);
 
     odd := ARRAY(SELECT ROW(device_id, "timestamp")::reading_key FROM register_events
                  WHERE device_id = id ORDER BY "timestamp" LIMIT 2000);

@@ -82,17 +82,9 @@ BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
     is_register := EXISTS (SELECT FROM devices WHERE device_id = id AND NOT isempty(registers));
     IF of_stream = 'meter' THEN
-        INSERT INTO meter_live_status AS live
-            (meter_id, last_timestamp, updated_at, voided_to, reports_register,
-             last_kwh_consumed_ac, last_voltage)
-        VALUES (id, '-infinity', '-infinity', guard, is_register, 0, 0)
-        ON CONFLICT (meter_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
+        PERFORM hold_meter(id, guard, is_register);
     ELSE
-        INSERT INTO vehicle_live_status AS live
-            (vehicle_id, last_timestamp, updated_at, voided_to, reports_register,
-             last_kwh_delivered_dc, last_battery_temp)
-        VALUES (id, '-infinity', '-infinity', guard, is_register, 0, 0)
-        ON CONFLICT (vehicle_id) DO UPDATE SET voided_to = greatest(live.voided_to, guard);
+        PERFORM hold_vehicle(id, guard, is_register);
     END IF;
 END
 $$;
@@ -101,10 +93,11 @@ CREATE OR REPLACE FUNCTION release_erased(of_stream text, id text) RETURNS void 
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 BEGIN
-    DELETE FROM meter_live_status
-    WHERE of_stream = 'meter' AND meter_id = id AND last_timestamp = '-infinity';
-    DELETE FROM vehicle_live_status
-    WHERE of_stream = 'vehicle' AND vehicle_id = id AND last_timestamp = '-infinity';
+    IF of_stream = 'meter' THEN
+        PERFORM release_meter(id);
+    ELSE
+        PERFORM release_vehicle(id);
+    END IF;
 END
 $$;
 

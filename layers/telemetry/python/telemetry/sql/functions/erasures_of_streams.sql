@@ -22,7 +22,7 @@ BEGIN
     PERFORM hold_erased('{stream}', asked.device_id);
     PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
     IF NOT FOUND THEN  -- another run was faster
-        PERFORM release_erased('{stream}', asked.device_id);
+        PERFORM release_{stream}(asked.device_id);
         RETURN 0;
     END IF;
 
@@ -111,7 +111,7 @@ BEGIN
         PERFORM store_{stream}_events(restate_{stream}_registers(
             ARRAY(SELECT ROW(asked.device_id, ts)::reading_key FROM unnest(gone) AS ts)));
     END IF;
-    PERFORM release_erased('{stream}', asked.device_id);
+    PERFORM release_{stream}(asked.device_id);
     UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
     RETURN erased;
 END

@@ -60,8 +60,8 @@ CREATE OR REPLACE FUNCTION vehicle_performance(
     with_hours boolean DEFAULT false
 ) RETURNS TABLE (
     "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
-    readings bigint, minutes_heard bigint, kwh_delivered_dc numeric, battery_temp_sum numeric,
-    kwh_consumed_ac numeric, meter_minutes bigint, linked_minutes bigint,
+    readings bigint, minutes_heard bigint, kwh_dc numeric, battery_temp_sum numeric,
+    kwh_ac numeric, meter_minutes bigint, linked_minutes bigint,
     meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
     kwhs numeric[], vehicle_hours json, meter_hours json
 ) LANGUAGE plpgsql STABLE AS $$
@@ -141,8 +141,8 @@ BEGIN
     RETURN QUERY
     SELECT w.position, w.id, w.window_start, w.window_end,
            coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
-           dc.kwh_delivered_dc, dc.battery_temp_sum,
-           ac.kwh_consumed_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
+           dc.kwh_dc, dc.battery_temp_sum,
+           ac.kwh_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
            ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs,
            CASE WHEN with_hours THEN (
                SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
@@ -163,10 +163,10 @@ BEGIN
             UNION ALL
             SELECT * FROM vehicle_edge(w.id, w.last_hour, w.until, tail_after, tail_until)
         ) AS part
-    ) AS dc (readings, minutes_heard, kwh_delivered_dc, battery_temp_sum)
+    ) AS dc (readings, minutes_heard, kwh_dc, battery_temp_sum)
     LEFT JOIN (
         SELECT w.position,
-               sum(energy.kwh) AS kwh_consumed_ac,
+               sum(energy.kwh) AS kwh_ac,
                sum(energy.minutes_heard)::bigint AS minutes_heard,
                floor(sum(extract(epoch FROM w.window_end - w.window_start)) / 60)::bigint
                    AS linked_minutes,
@@ -201,18 +201,18 @@ $$;
 -- A charger is told by the ratio of what the battery got to what the meter measured, where both are
 -- known well enough: at least so much energy (kWh), and so large a part of the minutes heard from.
 CREATE OR REPLACE FUNCTION charging_status(
-    kwh_consumed_ac numeric, kwh_delivered_dc numeric,
+    kwh_ac numeric, kwh_dc numeric,
     minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint,
     least_kwh numeric, least_coverage numeric
 ) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
-    WHEN kwh_consumed_ac IS NULL OR kwh_delivered_dc IS NULL
-         OR kwh_consumed_ac < least_kwh OR kwh_consumed_ac = 0
+    WHEN kwh_ac IS NULL OR kwh_dc IS NULL
+         OR kwh_ac < least_kwh OR kwh_ac = 0
          OR minutes_heard < least_coverage * window_minutes
          OR meter_minutes < least_coverage * linked_minutes THEN 'insufficient'
-    WHEN kwh_delivered_dc > kwh_consumed_ac THEN 'implausible'
-    WHEN kwh_delivered_dc >= 0.88 * kwh_consumed_ac THEN 'healthy'
-    WHEN kwh_delivered_dc >= 0.85 * kwh_consumed_ac THEN 'degraded'
+    WHEN kwh_dc > kwh_ac THEN 'implausible'
+    WHEN kwh_dc >= 0.88 * kwh_ac THEN 'healthy'
+    WHEN kwh_dc >= 0.85 * kwh_ac THEN 'degraded'
     ELSE 'fault'
 END;
 
@@ -232,7 +232,7 @@ BEGIN
         RETURN json_agg(charging ORDER BY position)
         FROM (
             SELECT *, charging_status(
-                kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                kwh_ac, kwh_dc, minutes_heard,
                 extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
                 least_kwh::numeric, least_coverage::numeric) AS status,
                 CASE WHEN horizon > window_start THEN horizon END AS archived_to
@@ -242,7 +242,7 @@ BEGIN
     RETURN (
         WITH charging AS MATERIALIZED (
             SELECT *, charging_status(
-                kwh_consumed_ac, kwh_delivered_dc, minutes_heard,
+                kwh_ac, kwh_dc, minutes_heard,
                 extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
                 least_kwh::numeric, least_coverage::numeric) AS status,
                 CASE WHEN horizon > window_start THEN horizon END AS archived_to
@@ -255,7 +255,7 @@ BEGIN
             LEFT JOIN loss_costs((
                 SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
                                      valid_froms, valid_tos)::charged_window)
-                FROM charging WHERE kwh_consumed_ac + kwh_delivered_dc IS NOT NULL)) AS cost USING (position)
+                FROM charging WHERE kwh_ac + kwh_dc IS NOT NULL)) AS cost USING (position)
         ) AS priced
     );
 END
