@@ -10,7 +10,8 @@ from telemetry.alerts import (
     evaluate_fleet,
     publish_changes,
 )
-from telemetry.database import PATIENT_TIMEOUT, connect
+from telemetry.database import PATIENT_TIMEOUT, Connection, connect
+from telemetry.faults import Notice
 from telemetry.metrics import report_count
 from telemetry.observability import build_logger
 from telemetry.recognition import format_time
@@ -31,7 +32,7 @@ MOST_SHOWN = 1000
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Return the end of the last window judged, how much was published, and the first of it.
+    """Return the end of the last window, who was not judged, how much was published, and the first.
 
     Safe to repeat, and to run twice at once. What an earlier run left is published also where this
     one cannot judge.
@@ -39,15 +40,24 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.append_keys(request_id=context.aws_request_id)
     with connect(database_url, password=password, time_limit=PATIENT_TIMEOUT) as connection:
         try:
-            until = evaluate_fleet(connection, rules, watch, datetime.now(UTC))
+            judged = evaluate_fleet(connection, rules, watch, datetime.now(UTC))
         finally:
-            try:
-                published = publish_changes(connection, target)
-            finally:
-                report_count(stack_name, "UnpublishedAlerts", count_unpublished(connection))
-    logger.info("faults are judged", until=until, published=[each.id for each in published])
+            if not connection.closed:  # else what broke it is the error
+                published = _publish(connection)
+    for vehicle_id, why in judged.failed.items():
+        logger.error("a vehicle could not be judged", vehicle_id=vehicle_id, reason=why)
+    logger.info("faults are judged", until=judged.until, published=[each.id for each in published])
     return {
-        "timeWindowEnd": format_time(until),
+        "timeWindowEnd": format_time(judged.until),
+        "notJudged": list(judged.failed)[:MOST_SHOWN],
         "published": len(published),
         "first": [each.model_dump(mode="json", by_alias=True) for each in published[:MOST_SHOWN]],
     }
+
+
+def _publish(connection: Connection) -> list[Notice]:
+    try:
+        return publish_changes(connection, target)
+    finally:
+        if not connection.closed:
+            report_count(stack_name, "UnpublishedAlerts", count_unpublished(connection))

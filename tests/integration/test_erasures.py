@@ -256,6 +256,47 @@ def test_nothing_of_an_erased_device_is_left(
     assert (eraser.erase(always), eraser.count()) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("device", "name"), [({"meterId": "METER-1"}, "METER-1"), ({"vehicleId": "VEH-1"}, "VEH-1")]
+)
+def test_much_of_one_device_is_erased_in_parts(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    maintainer: psycopg.Connection[Row],
+    eraser: Eraser,
+    device: dict[str, str],
+    name: str,
+) -> None:
+    fill(store)
+    seconds = [NOON + number * timedelta(seconds=1) for number in range(4100)]
+    receive(store, NOON + DAY, *(meter(at) for at in seconds))
+    named = [vehicle(at, "VEH-1", f"METER-{at.second % 2 + 1}") for at in seconds]
+    receive(store, NOON + DAY, *named)
+    owner.execute(
+        """INSERT INTO links (vehicle_id, valid_from, meter_id, source)
+           SELECT 'VEH-1', %s + number * interval '1 second', 'METER-1', 'api'
+           FROM generate_series(1, 1500) AS number""",
+        (NOON + DAY,),
+    )
+    ask(ops, **device)
+    [(erasing,)] = owner.execute("SELECT erasure_id FROM erasure")
+    day = NOON - timedelta(hours=12)
+    stream = "meter" if "meterId" in device else "vehicle"
+    parts = (
+        (f"SELECT erase_{stream}_day(%s, %s, '[]')", (erasing, day), 3),
+        *([("SELECT erase_meter_name(%s, 'VEH-1', %s)", (erasing, day), 2)] * (stream == "meter")),
+    )
+    for statement, said, most in parts:
+        done = [maintainer.execute(statement.encode(), said).fetchone()]
+        while done[-1] == (None,):
+            assert find_differences(maintainer) == []
+            done.append(maintainer.execute(statement.encode(), said).fetchone())
+        assert done == [(None,)] * (most - 1) + [(True,)]
+    assert eraser.erase(always) == 1
+    assert mentions(owner, name) == {}
+
+
 def test_what_was_accepted_before_never_comes_back_and_what_comes_later_stays(
     store: Database, ops: Database, owner: psycopg.Connection[Row], eraser: Eraser
 ) -> None:

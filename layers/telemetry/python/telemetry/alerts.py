@@ -9,6 +9,8 @@ import time
 from datetime import datetime, timedelta
 from typing import LiteralString, NamedTuple
 
+from psycopg.errors import DataError, QueryCanceled
+
 from telemetry.database import TIME_LIMIT, Connection, Row
 from telemetry.errors import AlertsUnpublished
 from telemetry.faults import Notice
@@ -20,6 +22,7 @@ from telemetry.targets import MOST_NOTICES, PUBLISH_SECONDS, Target
 CHUNK = 200
 
 _EVALUATE: LiteralString = "SELECT evaluate_faults(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_NEXT: LiteralString = "SELECT find_next_vehicle(%s)"
 _TAKE: LiteralString = "SELECT * FROM take_fault_changes(%s)"
 _MARK: LiteralString = "SELECT mark_fault_changes(%s, %s)"
 _COUNT: LiteralString = "SELECT count_fault_changes()"
@@ -36,24 +39,42 @@ class Watch(NamedTuple):
     high_battery_temp: float = 45.0
 
 
+class Judged(NamedTuple):
+    """The end of the last window, and why which vehicles could not be judged."""
+
+    until: datetime
+    failed: dict[str, str]
+
+
 def evaluate_fleet(
     connection: Connection, rules: Rules, watch: Watch, now: datetime, chunk: int = CHUNK
-) -> datetime:
-    """Judge each charger in the last two windows that end on a whole hour; return the last end.
+) -> Judged:
+    """Judge each charger in the last two windows that end on a whole hour.
 
-    Needs autocommit. Safe to repeat, to run twice at once, and to be ended anywhere.
-    Raises psycopg.Error.
+    A vehicle that cannot be judged, or not within the time limit of a statement, keeps its faults
+    as they are; the others are judged. Needs autocommit. Safe to repeat, to run twice at once, and
+    to be ended anywhere. Raises psycopg.Error.
     """
     until = last_whole_hour(now)
     thresholds = (rules.by_name, rules.least_kwh, rules.least_coverage)
     hints = (watch.low_voltage, watch.high_battery_temp)
     last: str | None = ""
+    most = chunk
+    failed: dict[str, str] = {}
     while last is not None:
         connection.deadline = time.monotonic() + TIME_LIMIT
-        [(last,)] = connection.execute(
-            _EVALUATE, (last, chunk, until, watch.length, *thresholds, *hints)
-        ).fetchall()
-    return until
+        try:
+            [(last,)] = connection.execute(
+                _EVALUATE, (last, most, until, watch.length, *thresholds, *hints)
+            ).fetchall()
+            most = min(chunk, most * 2)
+        except (DataError, QueryCanceled) as error:
+            if most == 1:
+                [(last,)] = connection.execute(_NEXT, (last,)).fetchall()
+                if last is not None:
+                    failed[last] = error.diag.message_primary or type(error).__name__
+            most = max(1, most // 4)
+    return Judged(until, failed)
 
 
 def publish_changes(connection: Connection, target: Target) -> list[Notice]:

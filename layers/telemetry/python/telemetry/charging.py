@@ -146,7 +146,12 @@ class Vehicle(Answer):
     )
     coverage: Coverage
     pairing: list[Pairing] = Field(
-        description="The links in the window, with their whole periods", examples=[[]]
+        description="The first 100 links in the window, with their whole periods; none where there "
+        "are more than 1,440, of which none counts",
+        examples=[[]],
+    )
+    pairing_omitted: int = Field(
+        description="How many more there are than are listed", examples=[0]
     )
     reasons: dict[str, str] = Field(
         description="Why a field is null, by its name; empty where every number is known",

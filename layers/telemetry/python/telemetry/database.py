@@ -62,9 +62,14 @@ class Connection(psycopg.Connection[Row]):
     def wait(
         self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None
     ) -> Result:
-        """Raise psycopg.OperationalError at the deadline; the connection is of no use then."""
+        """Raise psycopg.OperationalError at the deadline, and close: the server is at it still."""
         left = max(0.0, self.deadline - time.monotonic())
-        return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+        try:
+            return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+        except psycopg.OperationalError:
+            if time.monotonic() >= self.deadline:
+                self.close()
+            raise
 
     def call(
         self, statement: bytes, types: Sequence[int], values: Sequence[bytes | None]

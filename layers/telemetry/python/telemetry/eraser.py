@@ -90,8 +90,7 @@ class Eraser:
         if not go():
             return False
         self._erase_restored(erasure)
-        [(done,)] = self._connection.execute("SELECT finish_erasure(%s)", (erasure.erasure_id,))
-        return bool(done)
+        return self._repeat("SELECT finish_erasure(%s)", (erasure.erasure_id,))
 
     def _steps(self, erasure: _Erasure) -> Iterator[bool]:
         """Do the steps one by one; yield before each, false where one has to wait."""
@@ -113,7 +112,7 @@ class Eraser:
         for vehicle, of_vehicle in fed:
             for day, _ in of_vehicle:
                 yield True
-                self._connection.execute(
+                self._repeat(
                     "SELECT erase_meter_name(%s, %s, %s)", (erasure.erasure_id, vehicle, day)
                 )
 
@@ -137,10 +136,15 @@ class Eraser:
                 self._exchange(erasure, self._rewrite(erasure, VEHICLES, file_day, stack)[0])
 
     def _erase_day(self, erasure: _Erasure, day: datetime, survivors: list[dict[str, Any]]) -> None:
-        self._connection.execute(
-            f"SELECT erase_{erasure.stream}_day(%s, %s, %s)".encode(),
-            (erasure.erasure_id, day, json.dumps(survivors)),
-        )
+        said = (erasure.erasure_id, day, json.dumps(survivors))
+        self._repeat(f"SELECT erase_{erasure.stream}_day(%s, %s, %s)", said)
+
+    def _repeat(self, statement: str, said: tuple[object, ...]) -> bool:
+        """Run what works in parts, so that nobody waits long for a lock, until one is the last."""
+        done = None
+        while done is None:
+            [(done,)] = self._connection.execute(statement.encode(), said)
+        return bool(done)
 
     def _erase_archived_day(self, erasure: _Erasure, day: date) -> None:
         start = datetime.combine(day, time(), UTC)

@@ -5,6 +5,8 @@ from decimal import Decimal
 ENERGY_DECIMALS = 3
 RATIO_DECIMALS = 2
 COST_DECIMALS = 4
+# Of DC to AC; more says that one of the two is not what it claims to be.
+MOST_EFFICIENCY = 100
 
 
 def divide(part: Decimal | int | None, whole: Decimal | int | None) -> Decimal | None:
@@ -27,10 +29,16 @@ def rounded_ratio(ratio: Decimal | int | None) -> float | None:
     return None if ratio is None else float(round(Decimal(ratio), RATIO_DECIMALS))
 
 
+def divide_efficiency(ac: Decimal | int | None, dc: Decimal | int | None) -> Decimal | None:
+    """Return DC / AC, None where it is not known or above MOST_EFFICIENCY."""
+    efficiency = divide(dc, ac)
+    return None if efficiency is None or efficiency > MOST_EFFICIENCY else efficiency
+
+
 def efficiency_ratio(ac: Decimal | int | None, dc: Decimal | int | None) -> float | None:
-    """Return DC / AC in percent, None where it is not known."""
-    ratio = divide(dc, ac)
-    return rounded_ratio(ratio and ratio * 100)
+    """Return DC / AC in percent, None where divide_efficiency has none."""
+    efficiency = divide_efficiency(ac, dc)
+    return rounded_ratio(efficiency and efficiency * 100)
 
 
 def coverage_ratio(heard: int, expected: int) -> float | None:

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from telemetry.recognition import DEVICE_ID, MOST_REGISTER_KWH, DeviceTime, Message
 
+# kWh. Less is rounding in a device, and stored as nothing: who divides by it gets no figure.
+LEAST_KWH = 1e-9
+
 
 class MeterReading(Message):
     """One reading of a smart meter, grid side (AC)."""
@@ -38,8 +41,8 @@ class MeterReading(Message):
 
     @property
     def kwh(self) -> float:
-        """Energy of the interval, or a register (kWh)."""
-        return self.kwh_consumed_ac
+        """Energy of the interval, or a register (kWh); less than LEAST_KWH is 0."""
+        return self.kwh_consumed_ac if self.kwh_consumed_ac >= LEAST_KWH else 0.0
 
 
 class VehicleReading(Message):
@@ -89,5 +92,5 @@ class VehicleReading(Message):
 
     @property
     def kwh(self) -> float:
-        """Energy of the interval, or a register (kWh)."""
-        return self.kwh_delivered_dc
+        """Energy of the interval, or a register (kWh); less than LEAST_KWH is 0."""
+        return self.kwh_delivered_dc if self.kwh_delivered_dc >= LEAST_KWH else 0.0

@@ -7,16 +7,38 @@ from typing import Any
 
 from telemetry.charging import Coverage
 from telemetry.database import Database
+from telemetry.figures import MOST_EFFICIENCY
 from telemetry.rules import Rules
 
 # Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
 _VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
+
+# In a window; judged_links_of (links.sql) has none where there are more.
+MOST_LINKS = 1440
 
 _UNPAIRED = """
     SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
            array(SELECT meter_id FROM meter_live_status
                  WHERE meter_id = ANY (%(meter_ids)s::text[]) ORDER BY meter_id)
 """
+
+
+def explain_no_meter(charging: dict[str, Any]) -> str:
+    """Say why no meter counts in a window."""
+    vehicle_id = charging["vehicle_id"]
+    if charging["too_many_links"]:
+        return (
+            f"{vehicle_id} has more than {MOST_LINKS:,} links in the window, so none counts: do "
+            "its readings name the right meter?"
+        )
+    return f"no meter was linked to {vehicle_id} in the window"
+
+
+def explain_efficiency(ac: Decimal | None, efficiency: Decimal | None) -> str | None:
+    """Say why there is no efficiency where both energies are known."""
+    if efficiency is not None:
+        return None
+    return f"DC is more than {MOST_EFFICIENCY} times AC" if ac else "no AC energy was consumed"
 
 
 def explain_missing_prices(charging: dict[str, Any], unknown: str | None) -> dict[str, str | None]:

@@ -24,6 +24,7 @@ from telemetry.errors import VehicleNotFound
 from telemetry.figures import (
     coverage_ratio,
     divide,
+    divide_efficiency,
     efficiency_ratio,
     rounded_cost,
     rounded_energy,
@@ -31,8 +32,10 @@ from telemetry.figures import (
 )
 from telemetry.gaps import find_gaps
 from telemetry.reasons import (
+    explain_efficiency,
     explain_missing_meter,
     explain_missing_prices,
+    explain_no_meter,
     explain_status,
     explain_whole_hours,
 )
@@ -43,6 +46,8 @@ LONGEST_WINDOW = 366 * DAY
 # Gaps are looked for in windows of up to a month.
 LONGEST_WITH_GAPS = timedelta(hours=744)
 MOST_GAPS = 100
+# Of the links in a window that are listed.
+MOST_PAIRINGS = 100
 
 _CHARGING = b"SELECT report_charging($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHARGING_TYPES = (
@@ -70,7 +75,8 @@ def report_performance(
         raise VehicleNotFound
     [charging] = found
     vehicle = describe_vehicle(charging, rules)
-    missing = {} if charging["meter_ids"] else explain_missing_meter(database, vehicle_id, rules)
+    paired = charging["meter_ids"] or charging["too_many_links"]
+    missing = {} if paired else explain_missing_meter(database, vehicle_id, rules)
     known = vehicle.reasons
     fields = dict(vehicle) | {
         "reasons": known | {field: why for field, why in missing.items() if field in known}
@@ -151,14 +157,14 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         )
     ]
     meters = list(dict.fromkeys(link.meter_id for link in pairing))
-    efficiency = divide(dc, ac)
+    efficiency = divide_efficiency(ac, dc)
     temperature = divide(charging["battery_temp_sum"], readings)
-    no_meter = None if meters else f"no meter was linked to {vehicle_id} in the window"
+    no_meter = None if meters else explain_no_meter(charging)
     no_ac = no_meter or (
         f"{' and '.join(meters)} has no readings in the window" if ac is None else None
     )
     no_dc = f"{vehicle_id} has no readings in the window" if dc is None else None
-    no_efficiency = no_ac or no_dc or ("no AC energy was consumed" if not ac else None)
+    no_efficiency = no_ac or no_dc or explain_efficiency(ac, efficiency)
     several = f"{len(meters)} meters fed {vehicle_id}: see pairing" if len(meters) > 1 else None
     reasons = {
         "acEnergyConsumed": no_ac,
@@ -199,7 +205,8 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         status=charging["status"],
         status_reason=explain_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
         coverage=coverage,
-        pairing=pairing,
+        pairing=pairing[:MOST_PAIRINGS],
+        pairing_omitted=max(0, len(pairing) - MOST_PAIRINGS),
         reasons={field: reason for field, reason in reasons.items() if reason},
     )
 

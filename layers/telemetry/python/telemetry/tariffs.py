@@ -45,8 +45,17 @@ _LIST = "SELECT * FROM list_tariff(%s)"
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: Sequence[Day] = get_args(Day)
+# Of a currency's unit, or of a kg: less is nothing.
+LEAST_RATE = 1e-9
+
+
+def _settle_rate(rate: float) -> float:
+    return rate if abs(rate) >= LEAST_RATE else 0.0
+
+
 # Below 0 where who takes energy is paid for it, as on markets at times.
-Price = Annotated[float, Field(ge=-1_000_000, le=1_000_000)]
+Price = Annotated[float, Field(ge=-1_000_000, le=1_000_000), AfterValidator(_settle_rate)]
+Co2 = Annotated[float, Field(ge=0, le=100), AfterValidator(_settle_rate)]
 
 
 def _quarter_instant(value: object) -> datetime:
@@ -130,10 +139,8 @@ class Tariff(Message):
         description="IANA time zone by whose clock the periods are", examples=["Europe/Berlin"]
     )
     price_per_kwh: Price = Field(description="Outside of the periods", examples=[0.3])
-    kg_co2_per_kwh: float | None = Field(
+    kg_co2_per_kwh: Co2 | None = Field(
         default=None,
-        ge=0,
-        le=100,
         description="CO2 that a kWh stands for (kg); left out in a meter's tariff, the fleet's",
         examples=[0.38],
         json_schema_extra={"unit": "kg/kWh"},

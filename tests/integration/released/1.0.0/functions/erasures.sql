@@ -128,21 +128,29 @@ BEGIN
 END
 $$;
 
--- Takes the name of an erased meter out of what a vehicle has told in a day, (of_day, of_day + 24 h].
-CREATE OR REPLACE FUNCTION erase_meter_name(erasing uuid, vehicle text, of_day timestamptz) RETURNS void
+-- Takes the name of an erased meter out of what a vehicle has told in a day, (of_day, of_day + 24 h], up to
+-- 2,000 receipts at a time. Returns null where there are more.
+CREATE OR REPLACE FUNCTION erase_meter_name(erasing uuid, vehicle text, of_day timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
     cadence constant interval := '60 seconds';
-    until   constant timestamptz := of_day + interval '24 hours';
+    day_end constant timestamptz := of_day + interval '24 hours';
+    until   timestamptz;
     asked   erasure;
 BEGIN
     SELECT * INTO asked FROM erasure
     WHERE erasure_id = erasing AND stream = 'meter' AND device_id IS NOT NULL;
     PERFORM FROM devices WHERE device_id = vehicle FOR UPDATE;
     PERFORM FROM vehicle_live_status WHERE vehicle_id = vehicle FOR UPDATE;
+    until := coalesce(
+        (SELECT "timestamp" FROM vehicle_telemetry_history
+         WHERE vehicle_id = vehicle AND meter_id = asked.device_id AND received_at <= asked.asked_at
+           AND "timestamp" > of_day AND "timestamp" <= day_end
+         ORDER BY "timestamp" OFFSET 1999 LIMIT 1),
+        day_end);
     UPDATE vehicle_telemetry_history SET meter_id = NULL
     WHERE vehicle_id = vehicle AND meter_id = asked.device_id AND received_at <= asked.asked_at
       AND "timestamp" > of_day AND "timestamp" <= until;
@@ -156,11 +164,12 @@ BEGIN
           WHERE h.vehicle_id = vehicle AND h."timestamp" = valid_from + cadence
             AND h."timestamp" > of_day AND h."timestamp" <= until
           ORDER BY h.received_at DESC LIMIT 1);
+    RETURN CASE WHEN until = day_end THEN true END;
 END
 $$;
 
--- Erases what is small, and at last the id itself, when history has nothing left that was accepted before;
--- returns whether that is done.
+-- Erases what is small, links up to 1,000 at a time, and at last the id itself, when history has nothing left
+-- that was accepted before. Returns whether that is done; null where there are more links.
 CREATE OR REPLACE FUNCTION finish_erasure(erasing uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
@@ -170,6 +179,7 @@ DECLARE
     asked   erasure;
     claimed record;
     named   text;
+    settled integer := 0;
     fleet   record;
     since   timestamptz;
 BEGIN
@@ -242,6 +252,10 @@ BEGIN
           AND (source = 'api' OR asked.stream = 'meter')
         ORDER BY vehicle_id, valid_from
     LOOP
+        IF settled = 1000 THEN
+            PERFORM release_erased(asked.stream, asked.device_id);
+            RETURN NULL;
+        END IF;
         -- What a reading says of that instant stands now, unless it names the same meter.
         PERFORM lock_links(ARRAY[claimed.vehicle_id]);
         named := (
@@ -253,6 +267,7 @@ BEGIN
         DELETE FROM links WHERE vehicle_id = claimed.vehicle_id AND valid_from = claimed.valid_from;
         PERFORM claim_meters(ARRAY[ROW(
             claimed.vehicle_id, claimed.valid_from + cadence, claimed.meter_id, named)::link_claim]);
+        settled := settled + 1;
     END LOOP;
     DELETE FROM link_locks
     WHERE device_id = asked.device_id

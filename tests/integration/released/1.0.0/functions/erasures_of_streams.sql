@@ -1,14 +1,15 @@
 -- What erasures take of a device of either stream: see erasures.sql.
 
--- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for; survivors
--- are the rows that the archive keeps of it. Returns the number of receipts that history had.
-CREATE OR REPLACE FUNCTION erase_meter_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS bigint
+-- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for, up to 2,000
+-- receipts at a time; survivors are the rows that the archive keeps of it. Returns null where there are more.
+CREATE OR REPLACE FUNCTION erase_meter_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
-    until   constant timestamptz := of_day + interval '24 hours';
+    day_end constant timestamptz := of_day + interval '24 hours';
+    until   timestamptz;
     asked   erasure;
     gone    timestamptz[];
     erased  bigint;
@@ -16,15 +17,21 @@ BEGIN
     SELECT * INTO asked FROM erasure
     WHERE erasure_id = erasing AND erasure.stream = 'meter' AND device_id IS NOT NULL;
     IF NOT FOUND THEN
-        RETURN 0;
+        RETURN true;
     END IF;
     PERFORM hold_erased('meter', asked.device_id);
     PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
     IF NOT FOUND THEN  -- another run was faster
         PERFORM release_meter(asked.device_id);
-        RETURN 0;
+        RETURN true;
     END IF;
 
+    until := coalesce(
+        (SELECT "timestamp" FROM meter_telemetry_history
+         WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
+           AND received_at <= asked.asked_at
+         ORDER BY "timestamp" OFFSET 1999 LIMIT 1),
+        day_end);
     WITH deleted AS (
         DELETE FROM meter_telemetry_history
         WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
@@ -36,14 +43,14 @@ BEGIN
     -- What is left of the day is summed anew. A minute of which something waits to be compared with the
     -- archive counts as heard from: see admit_late_meter_events.
     DELETE FROM meter_hourly_rollup
-    WHERE meter_id = asked.device_id AND hour >= of_day AND hour < until;
+    WHERE meter_id = asked.device_id AND hour >= of_day AND hour < day_end;
     INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
     SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), coalesce(sum(counted."kwh_consumed_ac"), 0)
     FROM (
         SELECT DISTINCT ON ("timestamp") *
         FROM (
             SELECT * FROM meter_telemetry_history
-            WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+            WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
             UNION ALL
             SELECT * FROM jsonb_populate_recordset(NULL::meter_telemetry_history, survivors)
         ) AS receipt
@@ -54,18 +61,18 @@ BEGIN
     INSERT INTO meter_hourly_rollup AS rollup (meter_id, hour, readings, minutes, kwh_consumed_ac)
     SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), 0
     FROM meter_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
-    WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+    WHERE meter_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
       AND received_at > asked.asked_at
     GROUP BY hour
     ON CONFLICT (meter_id, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
 
     PERFORM mark_meter_summaries(sum_meter_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM generate_series(of_day + interval '1 hour', until, interval '1 hour') AS ts)));
+        FROM generate_series(of_day + interval '1 hour', day_end, interval '1 hour') AS ts)));
     DELETE FROM meter_daily_rollup
     WHERE meter_id = asked.device_id AND day = of_day AND NOT EXISTS (
         SELECT FROM meter_hourly_rollup
-        WHERE meter_id = asked.device_id AND hour >= of_day AND hour < until);
+        WHERE meter_id = asked.device_id AND hour >= of_day AND hour < day_end);
 
     -- The live row shows what is left, if it showed what has gone.
     UPDATE meter_live_status
@@ -100,7 +107,7 @@ BEGIN
     END IF;
     PERFORM release_meter(asked.device_id);
     UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
-    RETURN erased;
+    RETURN CASE WHEN until = day_end THEN true END;
 END
 $$;
 
@@ -133,16 +140,17 @@ $$;
 GRANT EXECUTE ON FUNCTION erase_meter_day TO telemetry_maintain;
 -- What erasures take of a device of either stream: see erasures.sql.
 
--- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for; survivors
--- are the rows that the archive keeps of it. Returns the number of receipts that history had.
-CREATE OR REPLACE FUNCTION erase_vehicle_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS bigint
+-- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for, up to 2,000
+-- receipts at a time; survivors are the rows that the archive keeps of it. Returns null where there are more.
+CREATE OR REPLACE FUNCTION erase_vehicle_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
     cadence constant interval := '60 seconds';  -- of vehicles
-    until   constant timestamptz := of_day + interval '24 hours';
+    day_end constant timestamptz := of_day + interval '24 hours';
+    until   timestamptz;
     asked   erasure;
     gone    timestamptz[];
     erased  bigint;
@@ -150,15 +158,21 @@ BEGIN
     SELECT * INTO asked FROM erasure
     WHERE erasure_id = erasing AND erasure.stream = 'vehicle' AND device_id IS NOT NULL;
     IF NOT FOUND THEN
-        RETURN 0;
+        RETURN true;
     END IF;
     PERFORM hold_erased('vehicle', asked.device_id);
     PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
     IF NOT FOUND THEN  -- another run was faster
         PERFORM release_vehicle(asked.device_id);
-        RETURN 0;
+        RETURN true;
     END IF;
 
+    until := coalesce(
+        (SELECT "timestamp" FROM vehicle_telemetry_history
+         WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
+           AND received_at <= asked.asked_at
+         ORDER BY "timestamp" OFFSET 1999 LIMIT 1),
+        day_end);
     WITH deleted AS (
         DELETE FROM vehicle_telemetry_history
         WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
@@ -170,14 +184,14 @@ BEGIN
     -- What is left of the day is summed anew. A minute of which something waits to be compared with the
     -- archive counts as heard from: see admit_late_vehicle_events.
     DELETE FROM vehicle_hourly_rollup
-    WHERE vehicle_id = asked.device_id AND hour >= of_day AND hour < until;
+    WHERE vehicle_id = asked.device_id AND hour >= of_day AND hour < day_end;
     INSERT INTO vehicle_hourly_rollup AS rollup (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
     SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), coalesce(sum(counted."kwh_delivered_dc"), 0), coalesce(sum(counted."battery_temp"), 0)
     FROM (
         SELECT DISTINCT ON ("timestamp") *
         FROM (
             SELECT * FROM vehicle_telemetry_history
-            WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+            WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
             UNION ALL
             SELECT * FROM jsonb_populate_recordset(NULL::vehicle_telemetry_history, survivors)
         ) AS receipt
@@ -188,18 +202,18 @@ BEGIN
     INSERT INTO vehicle_hourly_rollup AS rollup (vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum)
     SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), 0, 0
     FROM vehicle_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
-    WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+    WHERE vehicle_id = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
       AND received_at > asked.asked_at
     GROUP BY hour
     ON CONFLICT (vehicle_id, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
 
     PERFORM mark_vehicle_summaries(sum_vehicle_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM generate_series(of_day + interval '1 hour', until, interval '1 hour') AS ts)));
+        FROM generate_series(of_day + interval '1 hour', day_end, interval '1 hour') AS ts)));
     DELETE FROM vehicle_daily_rollup
     WHERE vehicle_id = asked.device_id AND day = of_day AND NOT EXISTS (
         SELECT FROM vehicle_hourly_rollup
-        WHERE vehicle_id = asked.device_id AND hour >= of_day AND hour < until);
+        WHERE vehicle_id = asked.device_id AND hour >= of_day AND hour < day_end);
     PERFORM show_charge(asked.device_id, '[]') FROM vehicle_live_status                     -- of vehicles
     WHERE vehicle_id = asked.device_id AND soc_received_at <= asked.asked_at                -- of vehicles
       AND soc_timestamp > of_day AND soc_timestamp <= until;                                -- of vehicles
@@ -246,7 +260,7 @@ BEGIN
     END IF;
     PERFORM release_vehicle(asked.device_id);
     UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
-    RETURN erased;
+    RETURN CASE WHEN until = day_end THEN true END;
 END
 $$;
 

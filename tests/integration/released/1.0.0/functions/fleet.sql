@@ -254,7 +254,7 @@ END
 $$;
 
 -- After a write of these readings, which sum_meter_days returned: marks the summaries of windows that they
--- are in, of the vehicles that the meters fed or are named like.
+-- are in, of the vehicles that the meters fed then or are named like.
 CREATE OR REPLACE FUNCTION mark_meter_summaries(changed reading_key[]) RETURNS void
 LANGUAGE plpgsql STRICT
 SET search_path = public, pg_temp
@@ -264,9 +264,9 @@ BEGIN
     UPDATE vehicle_summary summary
     SET stale = true
     FROM (
-        SELECT link.vehicle_id, reading."timestamp" AS ts
+        SELECT holder.vehicle_id, reading."timestamp" AS ts
         FROM unnest(changed) AS reading
-        JOIN links link ON link.meter_id = reading.device_id
+        CROSS JOIN LATERAL holder_of(reading.device_id, reading."timestamp", '') AS holder
         UNION
         SELECT 'VEH' || substring(reading.device_id FROM '^(?:METER|MTR)([._:-].+)$'), reading."timestamp"
         FROM unnest(changed) AS reading
@@ -292,8 +292,8 @@ BEGIN
 END
 $$;
 
--- A link that is made, moved or taken away changes what its vehicle consumed, that of any vehicle
--- that had the meter before or after, and of the one that was paired with the meter by its name.
+-- A link that is made, moved or taken away changes what its vehicle consumed, that of the vehicle which
+-- had the meter before, and of the one that was paired with the meter by its name.
 CREATE OR REPLACE FUNCTION mark_summaries_of_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
 DECLARE
@@ -304,7 +304,9 @@ BEGIN
     WHERE NOT stale AND vehicle_id = ANY (array(  -- one look-up each, whatever the plan was made for
         SELECT changed.vehicle_id
         UNION ALL
-        SELECT vehicle_id FROM links WHERE meter_id = ANY (meters)
+        SELECT holder.vehicle_id
+        FROM unnest(meters) AS meter_id
+        CROSS JOIN LATERAL holder_of(meter_id, changed.valid_from, changed.vehicle_id) AS holder
         UNION ALL
         SELECT 'VEH' || substring(meter_id FROM '^(?:METER|MTR)([._:-].+)$')
         FROM unnest(meters) AS meter_id

@@ -53,6 +53,8 @@ $$;
 -- Where a vehicle was never linked and by_name is true, its meter is the one whose id has the same
 -- separator and suffix, if exactly one such meter has reported and no link names it.
 --
+-- too_many_links: there are more than judged_links_of has, and none counts.
+--
 -- with_hours adds which minutes were heard from, as [[hour, minutes], …] of the hourly rollups (hour
 -- in epoch seconds): of the vehicle, and one such list for each period of a link.
 CREATE OR REPLACE FUNCTION vehicle_performance(
@@ -63,7 +65,7 @@ CREATE OR REPLACE FUNCTION vehicle_performance(
     readings bigint, minutes_heard bigint, kwh_dc numeric, battery_temp_sum numeric,
     kwh_ac numeric, meter_minutes bigint, linked_minutes bigint,
     meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
-    kwhs numeric[], vehicle_hours json, meter_hours json
+    kwhs numeric[], vehicle_hours json, meter_hours json, too_many_links boolean
 ) LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
@@ -110,7 +112,7 @@ BEGIN
         SELECT w.position, w.window_start, w.window_end,
                link.meter_id, link.valid_from, link.valid_to, link.source
         FROM unnest(windows) AS w
-        CROSS JOIN LATERAL links_of(w.id, w.window_start, w.window_end) AS link
+        CROSS JOIN LATERAL judged_links_of(w.id, w.window_start, w.window_end) AS link
         UNION ALL
         SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
         FROM unnest(windows) AS w
@@ -150,7 +152,8 @@ BEGIN
                WHERE vehicle_id = w.id
                  AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
            ) END,
-           ac.hours
+           ac.hours,
+           ac.position IS NULL AND EXISTS (SELECT FROM links_of(w.id, w.window_start, w.window_end))
     FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
         SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,

@@ -1,15 +1,16 @@
 -- What erasures take of a device of either stream: see erasures.sql.
 
--- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for; survivors
--- are the rows that the archive keeps of it. Returns the number of receipts that history had.
-CREATE OR REPLACE FUNCTION erase_{stream}_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS bigint
+-- Erases what was accepted of a day, (of_day, of_day + 24 h], before the erasure was asked for, up to 2,000
+-- receipts at a time; survivors are the rows that the archive keeps of it. Returns null where there are more.
+CREATE OR REPLACE FUNCTION erase_{stream}_day(erasing uuid, of_day timestamptz, survivors jsonb) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
     cadence constant interval := '60 seconds';  -- of vehicles
-    until   constant timestamptz := of_day + interval '24 hours';
+    day_end constant timestamptz := of_day + interval '24 hours';
+    until   timestamptz;
     asked   erasure;
     gone    timestamptz[];
     erased  bigint;
@@ -17,15 +18,21 @@ BEGIN
     SELECT * INTO asked FROM erasure
     WHERE erasure_id = erasing AND erasure.stream = '{stream}' AND device_id IS NOT NULL;
     IF NOT FOUND THEN
-        RETURN 0;
+        RETURN true;
     END IF;
     PERFORM hold_erased('{stream}', asked.device_id);
     PERFORM FROM erasure WHERE erasure_id = erasing AND device_id IS NOT NULL FOR UPDATE;
     IF NOT FOUND THEN  -- another run was faster
         PERFORM release_{stream}(asked.device_id);
-        RETURN 0;
+        RETURN true;
     END IF;
 
+    until := coalesce(
+        (SELECT "timestamp" FROM {history}
+         WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
+           AND received_at <= asked.asked_at
+         ORDER BY "timestamp" OFFSET 1999 LIMIT 1),
+        day_end);
     WITH deleted AS (
         DELETE FROM {history}
         WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
@@ -37,14 +44,14 @@ BEGIN
     -- What is left of the day is summed anew. A minute of which something waits to be compared with the
     -- archive counts as heard from: see admit_late_{stream}_events.
     DELETE FROM {stream}_hourly_rollup
-    WHERE {device} = asked.device_id AND hour >= of_day AND hour < until;
+    WHERE {device} = asked.device_id AND hour >= of_day AND hour < day_end;
     INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
     SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), {totals counted}
     FROM (
         SELECT DISTINCT ON ("timestamp") *
         FROM (
             SELECT * FROM {history}
-            WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+            WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
             UNION ALL
             SELECT * FROM jsonb_populate_recordset(NULL::{history}, survivors)
         ) AS receipt
@@ -55,18 +62,18 @@ BEGIN
     INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
     SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), {zeros}
     FROM {stream}_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
-    WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
+    WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
       AND received_at > asked.asked_at
     GROUP BY hour
     ON CONFLICT ({device}, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
 
     PERFORM mark_{stream}_summaries(sum_{stream}_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM generate_series(of_day + interval '1 hour', until, interval '1 hour') AS ts)));
+        FROM generate_series(of_day + interval '1 hour', day_end, interval '1 hour') AS ts)));
     DELETE FROM {stream}_daily_rollup
     WHERE {device} = asked.device_id AND day = of_day AND NOT EXISTS (
         SELECT FROM {stream}_hourly_rollup
-        WHERE {device} = asked.device_id AND hour >= of_day AND hour < until);
+        WHERE {device} = asked.device_id AND hour >= of_day AND hour < day_end);
     PERFORM show_charge(asked.device_id, '[]') FROM vehicle_live_status                     -- of vehicles
     WHERE vehicle_id = asked.device_id AND soc_received_at <= asked.asked_at                -- of vehicles
       AND soc_timestamp > of_day AND soc_timestamp <= until;                                -- of vehicles
@@ -113,7 +120,7 @@ BEGIN
     END IF;
     PERFORM release_{stream}(asked.device_id);
     UPDATE erasure SET receipts = receipts + erased WHERE erasure_id = erasing;
-    RETURN erased;
+    RETURN CASE WHEN until = day_end THEN true END;
 END
 $$;
 

@@ -138,6 +138,13 @@ BEGIN
 END
 $$;
 
+-- The first vehicle after an id; null where there is none.
+CREATE OR REPLACE FUNCTION find_next_vehicle(after_id text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    SELECT min(vehicle_id) FROM vehicle_live_status WHERE vehicle_id > after_id
+$$;
+
 -- The oldest changes that nobody has taken yet, and nobody is just now publishing: they are locked until
 -- the transaction ends, which is to publish and mark them.
 CREATE OR REPLACE FUNCTION take_fault_changes(most integer) RETURNS TABLE (
@@ -184,5 +191,6 @@ END
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    evaluate_faults, take_fault_changes, mark_fault_changes, count_fault_changes, acknowledge_fault
+    evaluate_faults, find_next_vehicle, take_fault_changes, mark_fault_changes, count_fault_changes,
+    acknowledge_fault
 TO telemetry_alerts;

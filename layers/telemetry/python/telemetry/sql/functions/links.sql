@@ -39,6 +39,31 @@ $$;
 COMMENT ON FUNCTION links_of IS
     'The links of a vehicle that overlap (window_start, window_end], whole and in order.';
 
+-- The vehicle that claimed the meter last before an instant, or at it by a lesser id: one look-up, however
+-- many links the meter had. Inlined.
+CREATE OR REPLACE FUNCTION holder_of(meter text, instant timestamptz, id text)
+RETURNS TABLE (vehicle_id text) LANGUAGE sql STABLE AS $$
+    SELECT vehicle_id FROM links
+    WHERE meter_id = meter AND (valid_from, vehicle_id) < (instant, id)
+    ORDER BY valid_from DESC, vehicle_id DESC
+    LIMIT 1
+$$;
+
+-- The links of a vehicle in a window that it is judged by: none where there are more of them than minutes in
+-- a day, so that no vehicle costs an answer about others. Inlined.
+CREATE OR REPLACE FUNCTION judged_links_of(
+    for_vehicle_id text, window_start timestamptz, window_end timestamptz
+) RETURNS TABLE (meter_id text, valid_from timestamptz, valid_to timestamptz, source text)
+LANGUAGE sql STABLE AS $$
+    SELECT meter_id, valid_from, valid_to, source
+    FROM (
+        SELECT *, count(*) OVER () AS number
+        FROM (SELECT * FROM links_of(for_vehicle_id, window_start, window_end) LIMIT 1441) AS link
+    ) AS counted
+    WHERE number <= 1440
+    ORDER BY valid_from
+$$;
+
 -- Names with their schema, as in store_vehicle_reading, which calls this. Inlined.
 CREATE OR REPLACE FUNCTION continues_link(id text, since timestamptz, meter text)
 RETURNS TABLE (continues boolean) LANGUAGE sql STABLE AS $$
@@ -115,11 +140,8 @@ BEGIN
                 IF step = 1 THEN
                     next := ROW(claim.vehicle_id, since, NULL, claim.meter_id);
                 END IF;
-                holder := (
-                    SELECT nullif(vehicle_id, claim.vehicle_id) FROM links
-                    WHERE meter_id = next.meter_id
-                      AND (valid_from, vehicle_id) < (next."timestamp", claim.vehicle_id)
-                    ORDER BY valid_from DESC, links.vehicle_id DESC LIMIT 1);
+                holder := (SELECT nullif(vehicle_id, claim.vehicle_id)
+                           FROM holder_of(next.meter_id, next."timestamp", claim.vehicle_id));
                 beyond := CASE WHEN holder COLLATE "C" > claim.vehicle_id
                                THEN next."timestamp" - interval '1 microsecond' ELSE next."timestamp" END;
             ELSIF step = 4 THEN  -- who claims the meter next that was given up may have held it all along
@@ -291,6 +313,8 @@ BEGIN
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION links_of, continues_link, claim_meters TO telemetry_maintain;
-GRANT EXECUTE ON FUNCTION links_of TO telemetry_read;
+GRANT EXECUTE ON FUNCTION
+    links_of, judged_links_of, holder_of, continues_link, claim_meters
+TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION links_of, judged_links_of TO telemetry_read;
 GRANT EXECUTE ON FUNCTION link_vehicle, unlink_vehicle, list_links TO telemetry_ingest;

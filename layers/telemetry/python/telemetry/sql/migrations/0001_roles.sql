@@ -32,6 +32,8 @@ BEGIN
         EXECUTE format('ALTER ROLE %I SET default_transaction_isolation = ''read committed''', name);
         EXECUTE format('ALTER ROLE %I SET datestyle = ''ISO, MDY''', name);
         EXECUTE format('ALTER ROLE %I SET timezone = ''UTC''', name);
+        -- Who has given up a statement is noticed: not behind a proxy, which keeps its connections.
+        EXECUTE format('ALTER ROLE %I SET client_connection_check_interval = ''1s''', name);
         -- Without sequential scans, and over all partitions, a plan may seem dear enough to be
         -- compiled: seconds, for milliseconds of work.
         EXECUTE format('ALTER ROLE %I SET jit = off', name);
