@@ -9,7 +9,7 @@ from telemetry import devices, http
 from telemetry.access import Access
 from telemetry.bodies import receives
 from telemetry.database import Database
-from telemetry.devices import DeclaredDevices, Device, DeviceDeclaration
+from telemetry.devices import DeclaredDevices, Device, DeviceAnswer, DeviceDeclaration
 from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -38,21 +38,39 @@ PATH = "/v1/devices/<deviceId>"
     tags=["Devices"],
     status_code=201,
     responses=http.documents(
-        Device, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
+        DeviceAnswer, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, DatabaseUnavailable
     )
-    | http.documents(Device, 200),
+    | http.documents(DeviceAnswer, 200),
 )
 @receives(parse_reading, DeviceDeclaration, app)
-def declare(device_id: str, declaration: DeviceDeclaration) -> Response[Device]:
+def declare(device_id: str, declaration: DeviceDeclaration) -> Response[DeviceAnswer]:
     """Say whether a meter or vehicle reports the energy of each interval or a running register.
 
-    It holds for readings accepted from now on, so declare a device before it reports. A register's
-    energy is what it has grown by since the reading before it by device time, in whatever order
-    readings come. Sent again with other limits, what was odd about the register is judged anew.
+    Each declaration is a version: it holds for readings accepted after `validFrom`, or from now on.
+    A version of the same `validFrom` is replaced; one that says what holds then anyway is not kept
+    (200). With a `validFrom` in the past the next maintenance stores the readings since then again
+    (`pending`). A register's energy is what it has grown by since the reading before it by device
+    time, in whatever order readings come.
     """
     device = check_id(device_id, "deviceId")
-    found, first = devices.declare_device(database, device, declaration, datetime.now(UTC))
-    return Response(201 if first else 200, "application/json", found)
+    found, created = devices.declare_device(database, device, declaration, datetime.now(UTC))
+    return Response(201 if created else 200, "application/json", found)
+
+
+@app.delete(
+    PATH,
+    summary="Take a declaration back",
+    tags=["Devices"],
+    responses=http.documents(Device, 200, InvalidRequest, DeviceNotDeclared, DatabaseUnavailable)
+    | {204: {"description": "No version is left"}},
+)
+def take_back(device_id: DeviceId) -> Response[Device | None]:
+    """Take the newest version back, as if it had never been, and show what is declared then.
+
+    What came by it is stored again by the next maintenance (`pending`).
+    """
+    left = devices.take_back(database, device_id, datetime.now(UTC))
+    return Response(200 if left else 204, "application/json", left)
 
 
 @app.get(

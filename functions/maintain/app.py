@@ -55,6 +55,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
                 maintenance.archive_history,
                 maintenance.settle_late_receipts,
                 maintenance.settle_voids,
+                maintenance.store_redeclared,
                 maintenance.erase_devices,
                 maintenance.refresh_statistics,
             ):

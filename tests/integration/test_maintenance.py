@@ -34,6 +34,7 @@ STEPS = {
     "archive_history": "PartitionsToArchive",
     "settle_late_receipts": "LateReceiptsPending",
     "settle_voids": "VoidsPending",
+    "store_redeclared": "DevicesRedeclared",
     "erase_devices": "ErasuresPending",
     "refresh_statistics": "PartitionsToVacuum",
 }

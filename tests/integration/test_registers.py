@@ -1,7 +1,7 @@
 """Registers: energy is what they have grown by, in whatever order their readings come."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
 from telemetry.devices import DeviceDeclaration, declare_device, find_device
 from telemetry.readings import MeterReading, VehicleReading
+from telemetry.redeclarations import store_again
 from telemetry.store import (
     store_meter_reading,
     store_meter_readings,
@@ -134,9 +135,19 @@ def rolled_up(connection: psycopg.Connection[Row], stream: Stream, device: str) 
     return Decimal(total)
 
 
-def declare(database: Database, device: str, at: datetime = DECLARED, **changes: float) -> None:
-    values = {"registerModulus": float(MODULUS), "maxPowerKw": float(MOST_KW), **changes}
-    declare_device(database, device, DeviceDeclaration(energy="register", **values), at)
+def declare(
+    database: Database, device: str, at: datetime = DECLARED, most_kw: float = float(MOST_KW)
+) -> None:
+    declaration = DeviceDeclaration.model_construct(
+        energy="register", register_modulus=float(MODULUS), max_power_kw=most_kw
+    )
+    declare_device(database, device, declaration, at)
+
+
+def settle(urls: DatabaseUrls) -> int:
+    """Store again what devices told that are declared otherwise since, as the maintenance does."""
+    with connect(urls.maintain) as connection:
+        return store_again(connection, lambda: True)
 
 
 # Registers that mostly grow, and at times begin anew, jump, or come again as something else.
@@ -301,7 +312,9 @@ def test_a_device_that_tells_intervals_from_now_on_keeps_what_its_register_count
             stream.store_one(database, stream.make("D-1", Sent(minute, kwh)), ACCEPTED)
         interval = DeviceDeclaration(energy="interval")
         declare_device(database, "D-1", interval, ACCEPTED + timedelta(minutes=1))
-        assert find_device(database, "D-1").register_modulus == float(MODULUS)
+        assert [version.energy for version in find_device(database, "D-1").versions] == [
+            *("interval", "register")
+        ]
     assert stored_energies(connection, stream, "D-1") == expected_energies(registers)
 
 
@@ -372,7 +385,7 @@ def test_a_physical_day_is_the_same_by_intervals_and_by_registers(
     assert api.get(f"/v1/devices/METER-B{number}").body["events"] == []
 
 
-def test_a_jump_is_kept_and_reported_and_counts_nothing(api: Api) -> None:
+def test_a_jump_is_kept_and_reported_and_counts_nothing(api: Api, urls: DatabaseUrls) -> None:
     limits = {"energy": "register", "maxPowerKw": 60, "registerModulus": 1000}
     assert api.put("/v1/devices/METER-1", limits).status == 201
     registers = {0: 990.0, 1: 990.5, 2: 0.2, 3: 500.0, 4: 500.4, 5: 0.1}
@@ -406,7 +419,11 @@ def test_a_jump_is_kept_and_reported_and_counts_nothing(api: Api) -> None:
     assert second["nextCursor"] is None
 
     # With what it can really deliver, the first was the end of the register.
-    assert api.put("/v1/devices/METER-1", limits | {"maxPowerKw": 600}).status == 200
+    since = {"validFrom": device["validFrom"]}
+    again = api.put("/v1/devices/METER-1", limits | {"maxPowerKw": 600} | since)
+    assert (again.status, again.body["pending"], len(again.body["versions"])) == (200, True, 1)
+    assert settle(urls) == 1
+    assert not api.get("/v1/devices/METER-1").body["pending"]
     events = {
         one["timestamp"][14:16]: one["event"]
         for one in api.get("/v1/devices/METER-1").body["events"]
@@ -448,3 +465,92 @@ def test_a_device_nobody_declared_is_not_found(api: Api) -> None:
     assert {error["field"] for error in wrong.body["errors"]} == {
         *("energy", "maxPowerKw", "colour")
     }
+
+
+def tell(api: Api, energies: Sequence[float], first: int = 0) -> None:
+    for minute, kwh in enumerate(energies, first):
+        reading = {"meterId": "METER-1", "kwhConsumedAc": kwh, "voltage": 230}
+        time = (START + timedelta(minutes=minute)).isoformat()
+        assert api.post("/v1/ingestion/meter", reading | {"timestamp": time}).status == 201
+
+
+def counted(api: Api) -> list[tuple[float | None, float]]:
+    trail = api.get("/v1/meters/METER-1/readings").body["items"]
+    return [(one["registerKwh"], one["kwhConsumedAc"]) for one in trail if one["counts"]]
+
+
+def test_a_declaration_in_the_past_has_readings_stored_again(
+    api: Api, urls: DatabaseUrls, connection: psycopg.Connection[Row]
+) -> None:
+    began = datetime.now(UTC).isoformat()
+    tell(api, [100, 100.5, 101.25])
+    said = {"energy": "register", "validFrom": began}
+    declared = api.put("/v1/devices/METER-1", said)
+    assert (declared.status, declared.body["pending"]) == (201, True)
+    assert api.put("/v1/devices/METER-1", said).status == 200  # nothing new is said
+    assert counted(api) == [(None, 100), (None, 100.5), (None, 101.25)]
+    assert settle(urls) == 1
+    assert counted(api) == [(100, 0), (100.5, 0.5), (101.25, 0.75)]
+    assert find_differences(connection) == []
+    assert settle(urls) == 0
+
+
+def test_a_declaration_that_was_a_mistake_is_taken_back(
+    api: Api, urls: DatabaseUrls, connection: psycopg.Connection[Row]
+) -> None:
+    tell(api, [0.1, 0.2])
+    api.put("/v1/devices/METER-1", {"energy": "register"})
+    tell(api, [0.3, 0.1, 0.4, 10_000.5], first=2)
+    assert counted(api)[2:] == [(0.3, 0), (0.1, 0.1), (0.4, 0.3), (10_000.5, 0)]
+    assert api.delete("/v1/devices/METER-1").status == 204
+    assert api.delete("/v1/devices/METER-1").status == 404
+    assert settle(urls) == 1
+    assert counted(api) == [
+        *((None, kwh) for kwh in (0.1, 0.2, 0.3, 0.1, 0.4)),
+        (10_000.5, 0),  # more than an interval can have
+    ]
+    assert find_differences(connection) == []
+    assert connection.execute("SELECT FROM devices").fetchall() == []
+
+
+def test_versions_hold_one_after_the_other(api: Api) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    first, second, third = (
+        (now + timedelta(hours=hours)).isoformat().replace("+00:00", "Z") for hours in (-1, 0, 1)
+    )
+    for version in (
+        {"energy": "interval", "validFrom": second},
+        {"energy": "register", "maxPowerKw": 11, "validFrom": first},
+        {"energy": "register", "maxPowerKw": 22, "validFrom": third},
+    ):
+        assert api.put("/v1/devices/METER-1", version).status == 201
+    device = api.get("/v1/devices/METER-1").body
+    assert [version["validFrom"] for version in device["versions"]] == [third, second, first]
+    assert (device["energy"], device["validFrom"]) == ("interval", second)
+    left = api.delete("/v1/devices/METER-1")
+    assert (left.status, [one["validFrom"] for one in left.body["versions"]]) == (
+        *(200, [second, first]),
+    )
+    wrong = api.put("/v1/devices/METER-1", {"energy": "interval", "validFrom": "1999-01-01"})
+    assert [error["field"] for error in wrong.body["errors"]] == ["validFrom"]
+
+
+@pytest.mark.parametrize(
+    ("energy", "sent", "says"),
+    [
+        ("register", [0.2, 0.1, 0.3, 0.1, 0.2], "2 of the 5 readings of the last day are less"),
+        ("interval", list(range(20)), "does the device report a running register?"),
+        ("register", list(range(20)), None),
+        ("interval", [0.2, 0.1, 0.3, 0.1, 0.2], None),
+        ("interval", [0] * 20, None),
+    ],
+)
+def test_a_declaration_that_disagrees_with_what_was_sent_says_so(
+    api: Api, energy: str, sent: list[float], says: str | None
+) -> None:
+    for minute, kwh in enumerate(sent):
+        reading = {"meterId": "METER-1", "kwhConsumedAc": kwh, "voltage": 230}
+        time = (datetime.now(UTC) - timedelta(minutes=60 - minute)).isoformat()
+        assert api.post("/v1/ingestion/meter", reading | {"timestamp": time}).status == 201
+    disagreement = api.put("/v1/devices/METER-1", {"energy": energy}).body["disagreement"]
+    assert says in disagreement if says else disagreement is None

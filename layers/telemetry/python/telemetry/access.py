@@ -46,6 +46,7 @@ ROUTES: Mapping[str, Scope | None] = {
     "GET /v1/devices": Scope.ANALYTICS_READ,
     "GET /v1/devices/{deviceId}": Scope.ANALYTICS_READ,
     "PUT /v1/devices/{deviceId}": Scope.DEVICES_WRITE,
+    "DELETE /v1/devices/{deviceId}": Scope.DEVICES_WRITE,
     "GET /v1/links/{vehicleId}": Scope.ANALYTICS_READ,
     "PUT /v1/links/{vehicleId}": Scope.LINKS_WRITE,
     "DELETE /v1/links/{vehicleId}": Scope.LINKS_WRITE,

@@ -33,7 +33,8 @@ AnyReading = MeterReading | VehicleReading
 
 # A register may be part of what is queued for a while after its device reports none any more.
 _WITH_REGISTER = """
-    SELECT device_id FROM devices WHERE device_id = ANY (%s) AND lower(registers) < %s
+    SELECT DISTINCT device_id FROM device_declarations
+    WHERE device_id = ANY (%s) AND is_register AND valid_from < %s
 """
 
 _TOO_GREAT = (

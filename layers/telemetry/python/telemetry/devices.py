@@ -4,24 +4,38 @@ The work is done by the stored functions of devices.sql, which also says what a 
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from telemetry.answers import Answer
 from telemetry.database import Database
-from telemetry.errors import DeviceNotDeclared
+from telemetry.errors import DeviceNotDeclared, FieldError, InvalidRequest
 from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
-from telemetry.recognition import MOST_REGISTER_KWH, Message
+from telemetry.recognition import (
+    FIRST_TIME_TOO_FAR,
+    MOST_REGISTER_KWH,
+    OLDEST_TIMESTAMP,
+    AnyTime,
+    Message,
+)
 
 MOST_EVENTS = 100
+MOST_VERSIONS = 100
+# Readings one after the other that tell a register from energies of intervals.
+_STEPS = 10
+_SENT_WITHIN = timedelta(days=1)
 
-_DECLARE = "SELECT * FROM declare_device(%s, %s, %s, %s, %s, %s)"
+_DECLARE = "SELECT * FROM declare_device(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_TAKE_BACK = "SELECT take_declaration_back(%s, %s)"
 _FIND = "SELECT * FROM find_device(%s, %s)"
 _LIST = """
-    SELECT device_id, upper_inf(registers), register_modulus, max_power_kw, declared_at
-    FROM devices WHERE device_id > %s ORDER BY device_id LIMIT %s
+    SELECT device_id, versions, pending
+    FROM (SELECT device_id AS id FROM devices WHERE device_id > %s ORDER BY device_id) AS known
+    CROSS JOIN LATERAL find_device(id, 0)
+    LIMIT %s
 """
 _JUMPS = """
     SELECT device_id, count(*) FROM register_events
@@ -29,10 +43,17 @@ _JUMPS = """
 """
 
 
+def _check_years(time: datetime) -> datetime:
+    if not OLDEST_TIMESTAMP <= time < FIRST_TIME_TOO_FAR:
+        raise PydanticCustomError("instant", "Input should be in the years 2000 to 2099")
+    return time
+
+
 class DeviceDeclaration(Message):
     """What a device reports as energy."""
 
-    TEXTS = 1
+    TEXTS = 2
+    OPTIONAL_TEXTS = ("valid_from",)
 
     energy: Literal["interval", "register"] = Field(
         description="interval: the energy of the interval that ends at each timestamp. register: "
@@ -56,6 +77,12 @@ class DeviceDeclaration(Message):
         examples=[22],
         json_schema_extra={"unit": "kW"},
     )
+    valid_from: Annotated[AnyTime, AfterValidator(_check_years)] | None = Field(
+        default=None,
+        description="It holds for what is accepted after this instant (RFC 3339, offset required), "
+        "until the next version; left out, from now on",
+        examples=[None],
+    )
 
 
 class RegisterEvent(Answer):
@@ -72,10 +99,11 @@ class RegisterEvent(Answer):
     previous_kwh: float = Field(examples=[1_204.7], json_schema_extra={"unit": "kWh"})
 
 
-class Declared(Answer):
-    """What a device is declared to report."""
+class Version(Answer):
+    """What a device is declared to report in what is accepted after an instant."""
 
-    device_id: str = Field(examples=["METER-001"])
+    valid_from: datetime = Field(examples=["2026-02-10T10:00:00Z"])
+    declared_at: datetime = Field(examples=["2026-02-10T10:00:00Z"])
     energy: Literal["interval", "register"] = Field(
         description="Whether it reports the energy of each interval, or a running register",
         examples=["register"],
@@ -86,7 +114,22 @@ class Declared(Answer):
     max_power_kw: float | None = Field(
         description="What the device can deliver (kW); null: 1000", examples=[22]
     )
-    declared_at: datetime = Field(examples=["2026-02-10T10:00:00Z"])
+
+
+class Declared(Version):
+    """What a device is declared to report now, or, where no version has begun, first."""
+
+    device_id: str = Field(examples=["METER-001"])
+    versions: list[Version] = Field(
+        description="All versions, the newest first: each holds until the one after it begins",
+        examples=[[]],
+    )
+    pending: bool = Field(
+        description="A version was made or taken back after readings had come: the next "
+        "maintenance, which is hourly, stores them again by what holds now. Archived days, and "
+        "what is more than an interval can have, stay as they are.",
+        examples=[False],
+    )
 
 
 class DeclaredDevice(Declared):
@@ -114,25 +157,51 @@ class Device(Declared):
     )
 
 
+class DeviceAnswer(Device):
+    """A device that was declared just now."""
+
+    disagreement: str | None = Field(
+        description="Why what it sent in the last day does not look like what was declared; null "
+        "where nothing speaks against it",
+        examples=[None],
+    )
+
+
 def declare_device(
     database: Database, device_id: str, declaration: DeviceDeclaration, at: datetime
-) -> tuple[Device, bool]:
-    """Say what a device reports in what is accepted after an instant.
+) -> tuple[DeviceAnswer, bool]:
+    """Say what a device reports in what is accepted after validFrom, or after an instant.
 
-    Return what is known of it now, and whether it is new. Raises DatabaseUnavailable.
+    Return what is known of it now, and whether the version is new. Raises InvalidRequest where
+    there are too many, and DatabaseUnavailable.
     """
-    [(first, *row)] = database.fetch(
+    is_register = declaration.energy == "register"
+    [(refused, created, *sent, device_id, versions, pending, events)] = database.fetch(
         _DECLARE,
         (
-            device_id,
-            declaration.energy == "register",
-            at,
-            declaration.register_modulus,
-            declaration.max_power_kw,
-            MOST_EVENTS,
+            *(device_id, is_register, declaration.valid_from or at, at),
+            *(declaration.register_modulus, declaration.max_power_kw),
+            *(MOST_VERSIONS, MOST_EVENTS, at - _SENT_WITHIN),
         ),
     )
-    return _device(row), first
+    if refused:
+        message = f"A device may have {MOST_VERSIONS} versions: take the newest back with DELETE"
+        raise InvalidRequest([FieldError("validFrom", message)])
+    device = _device((device_id, versions, pending, events), at)
+    disagreement = _find_disagreement(is_register, *sent)
+    return DeviceAnswer(**dict(device), disagreement=disagreement), created
+
+
+def take_back(database: Database, device_id: str, at: datetime) -> Device | None:
+    """Take the newest version of a device's declaration back, as if it had never been.
+
+    Return what is declared then, None where nothing is. Raises DeviceNotDeclared and
+    DatabaseUnavailable.
+    """
+    if database.fetch(_TAKE_BACK, (device_id, at)) == [(False,)]:
+        raise DeviceNotDeclared
+    rows = database.fetch(_FIND, (device_id, MOST_EVENTS))
+    return _device(rows[0], at) if rows else None
 
 
 def find_device(database: Database, device_id: str) -> Device:
@@ -143,7 +212,7 @@ def find_device(database: Database, device_id: str) -> Device:
     rows = database.fetch(_FIND, (device_id, MOST_EVENTS))
     if not rows:
         raise DeviceNotDeclared
-    return _device(rows[0])
+    return _device(rows[0], datetime.now(UTC))
 
 
 def list_devices(
@@ -153,26 +222,47 @@ def list_devices(
     rows = database.fetch(_LIST, (after.device_id if after else "", limit + 1))
     page = rows[:limit]
     jumps: dict[str, int] = dict(database.fetch(_JUMPS, ([row[0] for row in page],)))
+    now = datetime.now(UTC)
     return DeclaredDevices(
-        items=[DeclaredDevice(**_declared(row), jumps=jumps.get(row[0], 0)) for row in page],
+        items=[DeclaredDevice(**_declared(row, now), jumps=jumps.get(row[0], 0)) for row in page],
         next_cursor=(
             encode_cursor(LastDevice(device_id=page[-1][0])) if len(rows) > limit else None
         ),
     )
 
 
-def _device(row: Sequence[Any]) -> Device:
+def _find_disagreement(is_register: bool, steps: int, rises: int, falls: int) -> str | None:
+    """Say what speaks against a declaration in how often what was sent rose and fell."""
+    if is_register and falls > 1 and falls * 10 > steps:
+        return (
+            f"{falls} of the {steps + 1} readings of the last day are less than the one before, "
+            "and a register only grows: does the device report the energy of each interval?"
+        )
+    if not is_register and rises >= _STEPS and not falls:
+        return (
+            f"none of the {steps + 1} readings of the last day is less than the one before: does "
+            "the device report a running register?"
+        )
+    return None
+
+
+def _device(row: Sequence[Any], at: datetime) -> Device:
     *declared, events = row
     noted = [RegisterEvent.model_validate(event) for event in events or ()]
-    return Device(**_declared(declared), events=noted)
+    return Device(**_declared(declared, at), events=noted)
 
 
-def _declared(row: Sequence[Any]) -> dict[str, Any]:
-    device_id, is_register, modulus, max_power, declared_at = row
-    return {
-        "device_id": device_id,
-        "energy": "register" if is_register else "interval",
-        "register_modulus": modulus,
-        "max_power_kw": max_power,
-        "declared_at": declared_at.astimezone(UTC),
-    }
+def _declared(row: Sequence[Any], at: datetime) -> dict[str, Any]:
+    device_id, declared, pending = row
+    versions = [
+        Version(
+            valid_from=datetime.fromisoformat(version["valid_from"]),
+            declared_at=datetime.fromisoformat(version["declared_at"]),
+            energy="register" if version["is_register"] else "interval",
+            register_modulus=version["register_modulus"],
+            max_power_kw=version["max_power_kw"],
+        )
+        for version in declared
+    ]
+    begun = next((version for version in versions if version.valid_from <= at), versions[-1])
+    return {**dict(begun), "device_id": device_id, "versions": versions, "pending": pending}

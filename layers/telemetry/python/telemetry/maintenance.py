@@ -16,6 +16,7 @@ from telemetry.database import Row
 from telemetry.eraser import Eraser
 from telemetry.late import LateReceipts
 from telemetry.partitions import HISTORIES, RANGES, count_strays, make_partitions
+from telemetry.redeclarations import count_changed, store_again
 from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 
@@ -109,6 +110,11 @@ class Maintenance:
         voids = ArchivedVoids(self._connection, self._archive)
         settled = _run_again(partial(voids.settle, self._go))
         return Done("VoidsPending", voids.count(), {"settled": settled})
+
+    def store_redeclared(self) -> Done:
+        """Store again what devices told that are declared otherwise since."""
+        done = _run_again(partial(store_again, self._connection, self._go))
+        return Done("DevicesRedeclared", count_changed(self._connection), {"done": done})
 
     def erase_devices(self) -> Done:
         """Erase the devices that ops asked to be erased."""

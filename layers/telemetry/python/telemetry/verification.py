@@ -146,24 +146,28 @@ _SUMMARIES = f"""
         FROM fresh
     )
 """
-# Of a register counts what it is more than the one before, unless an event of it says otherwise.
+# Of a register counts what it is more than the one before, unless an event of it says otherwise. Left
+# out is what is to be stored again by another declaration.
 _REGISTERS = """
     WITH counted AS (
         SELECT DISTINCT ON ({device}, "timestamp") {device} AS device, "timestamp" AS hour,
-               register_kwh AS register, {energy} AS kwh
+               register_kwh AS register, {energy} AS kwh, received_at
         FROM {history}
         WHERE "timestamp" > {archived_to}
         ORDER BY {device}, "timestamp", received_at DESC
     ), followed AS (
-        SELECT *, lag(register) OVER (PARTITION BY device ORDER BY hour) AS previous,
+        SELECT counted.*, lag(register) OVER (PARTITION BY device ORDER BY hour) AS previous,
                lag(hour) OVER (PARTITION BY device ORDER BY hour) IS NULL AS is_first
-        FROM counted
+        FROM counted LEFT JOIN devices ON device_id = device
+        WHERE changed_after IS NULL
     ), followed_event AS (
-        SELECT followed.*, noted.event, register_modulus AS modulus
+        SELECT DISTINCT ON (device, hour) followed.*, noted.event, register_modulus AS modulus
         FROM followed
-        JOIN devices ON device_id = device
+        LEFT JOIN device_declarations version
+            ON version.device_id = device AND valid_from < followed.received_at
         LEFT JOIN register_events noted
             ON noted.device_id = device AND noted.stream = '{stream}' AND noted."timestamp" = hour
+        ORDER BY device, hour, valid_from DESC
     ), expected AS (
         SELECT device, hour,
                ROW(trim_scale((CASE WHEN previous IS NULL OR event = 'jump' THEN 0

@@ -38,11 +38,12 @@ BEGIN
         WITH item AS (
             SELECT event.meter_id AS id, event."timestamp" AS ts, event.received_at,
                    coalesce(event.register_kwh, event.kwh_consumed_ac) AS reported,
-                   event.received_at <@ devices.registers AS is_register, event.ordinality AS place,
+                   declared.is_register IS TRUE AS is_register, event.ordinality AS place,
                    device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                    live.last_timestamp >= event."timestamp" IS TRUE AS late
             FROM unnest(events) WITH ORDINALITY AS event
             LEFT JOIN devices ON device_id = event.meter_id
+            LEFT JOIN LATERAL declaration_of(device_id, event.received_at) AS declared ON true
             LEFT JOIN meter_live_status live
                 ON live.meter_id = event.meter_id AND device_id IS NOT NULL
         ), reading AS (
@@ -168,7 +169,7 @@ BEGIN
     END IF;
 
     WITH asked AS (
-        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts, register_modulus, max_power_kw
+        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts
         FROM unnest(changed) AS item
         JOIN devices ON devices.device_id = item.device_id
         WHERE item."timestamp" >= horizon
@@ -195,6 +196,7 @@ BEGIN
                    AND h."timestamp" >= first_at AND h."timestamp" <= last_at
                  ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
             ) AS found
+            LEFT JOIN LATERAL declaration_of(asked.id, found.received_at) AS declared ON true
             UNION ALL
             SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, 2, NULL, NULL,
                    NULL
@@ -235,6 +237,62 @@ BEGIN
     RETURN again;
 END
 $$;
+
+-- Stores what a device told again, if it is declared otherwise now: of what was accepted after an instant, at
+-- most so many readings after another. Returns the last of them; null where there are no more. What is more
+-- than an interval can have stays a register. Archived days stay as they are.
+CREATE OR REPLACE FUNCTION store_meter_again(
+    id text, accepted_after timestamptz, after timestamptz, most integer
+) RETURNS timestamptz LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    horizon constant timestamptz := (SELECT archived_to FROM archive_horizon WHERE stream = 'meter');
+    again   meter_event[];
+    judged  reading_key[];
+    last    timestamptz;
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    SELECT max("timestamp"),
+           array_agg(ROW(counted."meter_id", counted."timestamp", counted."received_at", counted."kwh_consumed_ac", counted."voltage", counted."register_kwh")::meter_event)
+           FILTER (WHERE received_at > accepted_after
+                     AND coalesce(is_register, false) != (register_kwh IS NOT NULL)
+                     AND (is_register OR register_kwh <= 10000)),
+           array_agg(ROW(id, "timestamp")::reading_key) FILTER (WHERE received_at > accepted_after)
+    INTO last, again, judged
+    FROM (
+        SELECT DISTINCT ON ("timestamp") * FROM meter_telemetry_history
+        WHERE meter_id = id AND "timestamp" > after AND "timestamp" >= horizon
+        ORDER BY "timestamp", received_at DESC
+        LIMIT most
+    ) AS counted
+    LEFT JOIN LATERAL declaration_of(id, received_at) AS declared ON true;
+    FOR place IN 1..coalesce(cardinality(again), 0) LOOP
+        again[place].received_at := again[place].received_at + interval '1 microsecond';
+    END LOOP;
+    PERFORM store_meter_events(again);
+    PERFORM store_meter_events(restate_meter_registers(judged));
+    RETURN last;
+END
+$$;
+
+-- How often what a device told after an instant was more, and less, than before.
+CREATE OR REPLACE FUNCTION count_meter_steps(id text, since timestamptz)
+RETURNS TABLE (steps bigint, rises bigint, falls bigint) LANGUAGE sql STABLE AS $$
+    SELECT count(step), count(*) FILTER (WHERE step > 0), count(*) FILTER (WHERE step < 0)
+    FROM (
+        SELECT reported - lag(reported) OVER (ORDER BY "timestamp") AS step
+        FROM (
+            SELECT DISTINCT ON ("timestamp") "timestamp", coalesce(register_kwh, kwh_consumed_ac) AS reported
+            FROM meter_telemetry_history
+            WHERE meter_id = id AND "timestamp" > since
+            ORDER BY "timestamp", received_at DESC
+        ) AS counted
+    ) AS followed
+$$;
+
+GRANT EXECUTE ON FUNCTION store_meter_again TO telemetry_maintain;
 -- Registers of both streams: see devices.sql.
 
 -- Tells registers from energies among events about to be stored, and gives the energy of each. An event's
@@ -275,11 +333,12 @@ BEGIN
         WITH item AS (
             SELECT event.vehicle_id AS id, event."timestamp" AS ts, event.received_at,
                    coalesce(event.register_kwh, event.kwh_delivered_dc) AS reported,
-                   event.received_at <@ devices.registers AS is_register, event.ordinality AS place,
+                   declared.is_register IS TRUE AS is_register, event.ordinality AS place,
                    device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                    live.last_timestamp >= event."timestamp" IS TRUE AS late
             FROM unnest(events) WITH ORDINALITY AS event
             LEFT JOIN devices ON device_id = event.vehicle_id
+            LEFT JOIN LATERAL declaration_of(device_id, event.received_at) AS declared ON true
             LEFT JOIN vehicle_live_status live
                 ON live.vehicle_id = event.vehicle_id AND device_id IS NOT NULL
         ), reading AS (
@@ -405,7 +464,7 @@ BEGIN
     END IF;
 
     WITH asked AS (
-        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts, register_modulus, max_power_kw
+        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts
         FROM unnest(changed) AS item
         JOIN devices ON devices.device_id = item.device_id
         WHERE item."timestamp" >= horizon
@@ -432,6 +491,7 @@ BEGIN
                    AND h."timestamp" >= first_at AND h."timestamp" <= last_at
                  ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
             ) AS found
+            LEFT JOIN LATERAL declaration_of(asked.id, found.received_at) AS declared ON true
             UNION ALL
             SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, 2, NULL, NULL,
                    NULL
@@ -472,3 +532,59 @@ BEGIN
     RETURN again;
 END
 $$;
+
+-- Stores what a device told again, if it is declared otherwise now: of what was accepted after an instant, at
+-- most so many readings after another. Returns the last of them; null where there are no more. What is more
+-- than an interval can have stays a register. Archived days stay as they are.
+CREATE OR REPLACE FUNCTION store_vehicle_again(
+    id text, accepted_after timestamptz, after timestamptz, most integer
+) RETURNS timestamptz LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    horizon constant timestamptz := (SELECT archived_to FROM archive_horizon WHERE stream = 'vehicle');
+    again   vehicle_event[];
+    judged  reading_key[];
+    last    timestamptz;
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    SELECT max("timestamp"),
+           array_agg(ROW(counted."vehicle_id", counted."timestamp", counted."received_at", counted."kwh_delivered_dc", counted."battery_temp", counted."soc", counted."register_kwh", counted."meter_id")::vehicle_event)
+           FILTER (WHERE received_at > accepted_after
+                     AND coalesce(is_register, false) != (register_kwh IS NOT NULL)
+                     AND (is_register OR register_kwh <= 10000)),
+           array_agg(ROW(id, "timestamp")::reading_key) FILTER (WHERE received_at > accepted_after)
+    INTO last, again, judged
+    FROM (
+        SELECT DISTINCT ON ("timestamp") * FROM vehicle_telemetry_history
+        WHERE vehicle_id = id AND "timestamp" > after AND "timestamp" >= horizon
+        ORDER BY "timestamp", received_at DESC
+        LIMIT most
+    ) AS counted
+    LEFT JOIN LATERAL declaration_of(id, received_at) AS declared ON true;
+    FOR place IN 1..coalesce(cardinality(again), 0) LOOP
+        again[place].received_at := again[place].received_at + interval '1 microsecond';
+    END LOOP;
+    PERFORM store_vehicle_events(again);
+    PERFORM store_vehicle_events(restate_vehicle_registers(judged));
+    RETURN last;
+END
+$$;
+
+-- How often what a device told after an instant was more, and less, than before.
+CREATE OR REPLACE FUNCTION count_vehicle_steps(id text, since timestamptz)
+RETURNS TABLE (steps bigint, rises bigint, falls bigint) LANGUAGE sql STABLE AS $$
+    SELECT count(step), count(*) FILTER (WHERE step > 0), count(*) FILTER (WHERE step < 0)
+    FROM (
+        SELECT reported - lag(reported) OVER (ORDER BY "timestamp") AS step
+        FROM (
+            SELECT DISTINCT ON ("timestamp") "timestamp", coalesce(register_kwh, kwh_delivered_dc) AS reported
+            FROM vehicle_telemetry_history
+            WHERE vehicle_id = id AND "timestamp" > since
+            ORDER BY "timestamp", received_at DESC
+        ) AS counted
+    ) AS followed
+$$;
+
+GRANT EXECUTE ON FUNCTION store_vehicle_again TO telemetry_maintain;

@@ -88,7 +88,9 @@ BEGIN
     UPDATE meter_live_status SET reports_register = true
     FROM devices
     WHERE meter_id = ANY (ids) AND NOT reports_register
-      AND device_id = meter_id AND NOT isempty(devices.registers);
+      AND device_id = meter_id
+      AND EXISTS (SELECT FROM device_declarations declared
+                  WHERE declared.device_id = meter_id AND is_register);
     UPDATE meter_live_status live
     SET voided_to = guarded."to", last_timestamp = '-infinity', updated_at = '-infinity'
     FROM (SELECT meter_id, max(guard) AS "to"
@@ -394,7 +396,9 @@ BEGIN
     UPDATE vehicle_live_status SET reports_register = true
     FROM devices
     WHERE vehicle_id = ANY (ids) AND NOT reports_register
-      AND device_id = vehicle_id AND NOT isempty(devices.registers);
+      AND device_id = vehicle_id
+      AND EXISTS (SELECT FROM device_declarations declared
+                  WHERE declared.device_id = vehicle_id AND is_register);
     UPDATE vehicle_live_status live
     SET voided_to = guarded."to", last_timestamp = '-infinity', updated_at = '-infinity'
         , soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'  -- of vehicles

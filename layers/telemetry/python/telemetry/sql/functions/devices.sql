@@ -42,70 +42,119 @@ BEGIN
 END
 $$;
 
--- What a device was declared to report, and what was odd about its register, the newest first; no row
--- where it was not declared.
+-- What a device is declared to report in what was accepted at an instant; no row where nothing is. Inlined.
+CREATE OR REPLACE FUNCTION declaration_of(id text, accepted timestamptz)
+RETURNS TABLE (is_register boolean, register_modulus numeric, max_power_kw numeric)
+LANGUAGE sql STABLE AS $$
+    SELECT is_register, register_modulus, max_power_kw FROM device_declarations
+    WHERE device_id = id AND valid_from < accepted
+    ORDER BY valid_from DESC LIMIT 1
+$$;
+
+-- The versions of a device's declaration, and what was odd about its register, the newest first; no row where
+-- nothing is declared.
 CREATE OR REPLACE FUNCTION find_device(id text, most_events integer) RETURNS TABLE (
-    device_id text, is_register boolean, register_modulus numeric, max_power_kw numeric,
-    declared_at timestamptz, events jsonb
+    device_id text, versions jsonb, pending boolean, events jsonb
 ) LANGUAGE sql STABLE
 SET search_path = public, pg_temp
 SET timezone = 'UTC' AS $$
-    SELECT device_id, upper_inf(registers), register_modulus, max_power_kw, declared_at, (
+    SELECT id, versions, changed_after IS NOT NULL, (
                SELECT jsonb_agg(to_jsonb(noted) - 'device_id' ORDER BY "timestamp" DESC)
                FROM (SELECT * FROM register_events WHERE register_events.device_id = id
                      ORDER BY "timestamp" DESC LIMIT most_events) AS noted)
     FROM devices
-    WHERE device_id = id
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(to_jsonb(version) - 'device_id' ORDER BY valid_from DESC) AS versions
+        FROM device_declarations version WHERE version.device_id = id
+    ) AS declared
+    WHERE devices.device_id = id AND versions IS NOT NULL
 $$;
 
--- Declares what a device reports in what is accepted from declared_at on; returns whether it is the first
--- declaration of the device, and what find_device does. Events of its register are judged anew, the
--- oldest first.
+-- Keeps a version of what a device reports; one that begins at the same instant is replaced, and one that
+-- says what holds then already is not kept. Returns whether there are too many, whether it is new, how often
+-- what was sent since an instant rose and fell, and what find_device does.
+--
 -- Who stores the first reading of the device in this moment waits for this transaction: see live_rows.sql.
 CREATE OR REPLACE FUNCTION declare_device(
-    id text, registers_from_now boolean, at timestamptz, modulus double precision,
-    max_power double precision, most_events integer
+    id text, registers boolean, since timestamptz, at timestamptz, modulus double precision,
+    max_power double precision, most_versions integer, most_events integer, sent_since timestamptz
 ) RETURNS TABLE (
-    is_first boolean, device_id text, is_register boolean, register_modulus numeric,
-    max_power_kw numeric, declared_at timestamptz, events jsonb
+    refused boolean, created boolean, steps bigint, rises bigint, falls bigint,
+    device_id text, versions jsonb, pending boolean, events jsonb
 ) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    since constant tstzmultirange := tstzmultirange(tstzrange(at, NULL, '(]'));
-    first boolean;
-    odd   reading_key[];
+    said    constant device_declarations := ROW(since, at, id, registers, modulus, max_power);
+    holds   record;
+    created boolean := false;
 BEGIN
-    INSERT INTO devices AS device
-        (device_id, declared_at, registers, register_modulus, max_power_kw)
-    VALUES (id, at, CASE WHEN registers_from_now THEN since ELSE '{}' END, modulus, max_power)
-    ON CONFLICT (device_id) DO UPDATE SET
-        declared_at = at,
-        registers = CASE WHEN registers_from_now THEN device.registers + since
-                         ELSE device.registers - since END,
-        -- Who tells intervals from now on says nothing of what its register was.
-        register_modulus = CASE WHEN registers_from_now THEN modulus
-                                ELSE coalesce(modulus, device.register_modulus) END,
-        max_power_kw = CASE WHEN registers_from_now THEN max_power
-                            ELSE coalesce(max_power, device.max_power_kw) END
-    RETURNING xmax = 0 INTO first;
-
-    PERFORM hold_meter(id, '-infinity', registers_from_now);
-    PERFORM hold_vehicle(id, '-infinity', registers_from_now);
-    PERFORM release_meter(id);
-    PERFORM release_vehicle(id);
-
-    odd := ARRAY(SELECT ROW(device_id, "timestamp")::reading_key FROM register_events
-                 WHERE device_id = id ORDER BY "timestamp" LIMIT 2000);
-    PERFORM store_meter_events(restate_meter_registers(odd));
-    PERFORM store_vehicle_events(restate_vehicle_registers(odd));
-    RETURN QUERY SELECT first, found.* FROM find_device(id, most_events) AS found;
+    INSERT INTO devices VALUES (id) ON CONFLICT DO NOTHING;
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    SELECT * INTO holds FROM declaration_of(id, since + interval '1 microsecond');
+    IF NOT FOUND OR (holds.is_register, holds.register_modulus, holds.max_power_kw)
+                    IS DISTINCT FROM (said.is_register, said.register_modulus, said.max_power_kw) THEN
+        created := NOT EXISTS (SELECT FROM device_declarations
+                               WHERE device_id = id AND valid_from = since);
+        IF created AND (SELECT count(*) FROM device_declarations WHERE device_id = id) >= most_versions THEN
+            RETURN QUERY SELECT true, false, 0::bigint, 0::bigint, 0::bigint, found.*
+                         FROM find_device(id, most_events) AS found;
+            RETURN;
+        END IF;
+        DELETE FROM device_declarations WHERE device_id = id AND valid_from = since;
+        INSERT INTO device_declarations VALUES (said.*);
+        UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since < at;
+        PERFORM hold_meter(id, '-infinity', registers);
+        PERFORM hold_vehicle(id, '-infinity', registers);
+        PERFORM release_meter(id);
+        PERFORM release_vehicle(id);
+    END IF;
+    RETURN QUERY
+    SELECT false, created, sum(sent.steps)::bigint, sum(sent.rises)::bigint, sum(sent.falls)::bigint, found.*
+    FROM (SELECT * FROM count_meter_steps(id, sent_since)
+          UNION ALL SELECT * FROM count_vehicle_steps(id, sent_since)) AS sent
+    CROSS JOIN find_device(id, most_events) AS found
+    GROUP BY found.device_id, found.versions, found.pending, found.events;
 END
 $$;
 
 COMMENT ON FUNCTION declare_device IS
     'Says whether a device reports a running register, and what is known of it.';
 
-GRANT EXECUTE ON FUNCTION find_device, declare_device TO telemetry_ingest;
+-- Takes the newest version back, as if it had never been; returns whether there was one.
+CREATE OR REPLACE FUNCTION take_declaration_back(id text, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    since timestamptz;
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    since := (SELECT max(valid_from) FROM device_declarations WHERE device_id = id);
+    IF since IS NULL THEN
+        RETURN false;
+    END IF;
+    DELETE FROM device_declarations WHERE device_id = id AND valid_from = since;
+    UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since < at;
+    RETURN true;
+END
+$$;
+
+-- Notes that what a device told has been stored again, if its row is still as it was read before: nothing
+-- else was declared meanwhile.
+CREATE OR REPLACE FUNCTION finish_declaration(id text, as_read xid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE devices SET changed_after = NULL WHERE device_id = id AND xmin = as_read;
+    DELETE FROM devices
+    WHERE device_id = id AND changed_after IS NULL
+      AND NOT EXISTS (SELECT FROM device_declarations WHERE device_id = id);
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION find_device, declare_device, take_declaration_back TO telemetry_ingest;
+GRANT EXECUTE ON FUNCTION declaration_of, finish_declaration TO telemetry_maintain;

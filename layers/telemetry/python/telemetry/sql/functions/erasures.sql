@@ -80,7 +80,7 @@ DECLARE
     is_register boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
-    is_register := EXISTS (SELECT FROM devices WHERE device_id = id AND NOT isempty(registers));
+    is_register := EXISTS (SELECT FROM device_declarations WHERE device_id = id AND is_register);
     IF of_stream = 'meter' THEN
         PERFORM hold_meter(id, guard, is_register);
     ELSE
@@ -222,8 +222,10 @@ BEGIN
 
     -- A declaration is of an id, which a device of the other stream may have as well. It stays where
     -- what is left is a register: the next one would count as the energy of an interval.
-    DELETE FROM devices
-    WHERE device_id = asked.device_id AND declared_at <= asked.asked_at
+    DELETE FROM device_declarations
+    WHERE device_id = asked.device_id
+      AND NOT EXISTS (SELECT FROM device_declarations
+                      WHERE device_id = asked.device_id AND declared_at > asked.asked_at)
       AND NOT EXISTS (SELECT FROM meter_live_status
                       WHERE asked.stream = 'vehicle' AND meter_id = asked.device_id)
       AND NOT EXISTS (SELECT FROM vehicle_live_status
@@ -232,6 +234,9 @@ BEGIN
                       WHERE meter_id = asked.device_id AND last_register_kwh IS NOT NULL)
       AND NOT EXISTS (SELECT FROM vehicle_live_status
                       WHERE vehicle_id = asked.device_id AND last_register_kwh IS NOT NULL);
+    DELETE FROM devices
+    WHERE device_id = asked.device_id
+      AND NOT EXISTS (SELECT FROM device_declarations WHERE device_id = asked.device_id);
     DELETE FROM register_events
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);

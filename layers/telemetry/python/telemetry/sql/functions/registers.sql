@@ -38,11 +38,12 @@ BEGIN
         WITH item AS (
             SELECT event.{device} AS id, event."timestamp" AS ts, event.received_at,
                    coalesce(event.register_kwh, event.{energy}) AS reported,
-                   event.received_at <@ devices.registers AS is_register, event.ordinality AS place,
+                   declared.is_register IS TRUE AS is_register, event.ordinality AS place,
                    device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                    live.last_timestamp >= event."timestamp" IS TRUE AS late
             FROM unnest(events) WITH ORDINALITY AS event
             LEFT JOIN devices ON device_id = event.{device}
+            LEFT JOIN LATERAL declaration_of(device_id, event.received_at) AS declared ON true
             LEFT JOIN {stream}_live_status live
                 ON live.{device} = event.{device} AND device_id IS NOT NULL
         ), reading AS (
@@ -168,7 +169,7 @@ BEGIN
     END IF;
 
     WITH asked AS (
-        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts, register_modulus, max_power_kw
+        SELECT DISTINCT item.device_id AS id, item."timestamp" AS ts
         FROM unnest(changed) AS item
         JOIN devices ON devices.device_id = item.device_id
         WHERE item."timestamp" >= horizon
@@ -195,6 +196,7 @@ BEGIN
                    AND h."timestamp" >= first_at AND h."timestamp" <= last_at
                  ORDER BY h."timestamp", h.received_at DESC LIMIT 1)
             ) AS found
+            LEFT JOIN LATERAL declaration_of(asked.id, found.received_at) AS declared ON true
             UNION ALL
             SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, 2, NULL, NULL,
                    NULL
@@ -235,3 +237,59 @@ BEGIN
     RETURN again;
 END
 $$;
+
+-- Stores what a device told again, if it is declared otherwise now: of what was accepted after an instant, at
+-- most so many readings after another. Returns the last of them; null where there are no more. What is more
+-- than an interval can have stays a register. Archived days stay as they are.
+CREATE OR REPLACE FUNCTION store_{stream}_again(
+    id text, accepted_after timestamptz, after timestamptz, most integer
+) RETURNS timestamptz LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    horizon constant timestamptz := (SELECT archived_to FROM archive_horizon WHERE stream = '{stream}');
+    again   {stream}_event[];
+    judged  reading_key[];
+    last    timestamptz;
+BEGIN
+    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    SELECT max("timestamp"),
+           array_agg(ROW({columns counted})::{stream}_event)
+           FILTER (WHERE received_at > accepted_after
+                     AND coalesce(is_register, false) != (register_kwh IS NOT NULL)
+                     AND (is_register OR register_kwh <= 10000)),
+           array_agg(ROW(id, "timestamp")::reading_key) FILTER (WHERE received_at > accepted_after)
+    INTO last, again, judged
+    FROM (
+        SELECT DISTINCT ON ("timestamp") * FROM {history}
+        WHERE {device} = id AND "timestamp" > after AND "timestamp" >= horizon
+        ORDER BY "timestamp", received_at DESC
+        LIMIT most
+    ) AS counted
+    LEFT JOIN LATERAL declaration_of(id, received_at) AS declared ON true;
+    FOR place IN 1..coalesce(cardinality(again), 0) LOOP
+        again[place].received_at := again[place].received_at + interval '1 microsecond';
+    END LOOP;
+    PERFORM store_{stream}_events(again);
+    PERFORM store_{stream}_events(restate_{stream}_registers(judged));
+    RETURN last;
+END
+$$;
+
+-- How often what a device told after an instant was more, and less, than before.
+CREATE OR REPLACE FUNCTION count_{stream}_steps(id text, since timestamptz)
+RETURNS TABLE (steps bigint, rises bigint, falls bigint) LANGUAGE sql STABLE AS $$
+    SELECT count(step), count(*) FILTER (WHERE step > 0), count(*) FILTER (WHERE step < 0)
+    FROM (
+        SELECT reported - lag(reported) OVER (ORDER BY "timestamp") AS step
+        FROM (
+            SELECT DISTINCT ON ("timestamp") "timestamp", coalesce(register_kwh, {energy}) AS reported
+            FROM {history}
+            WHERE {device} = id AND "timestamp" > since
+            ORDER BY "timestamp", received_at DESC
+        ) AS counted
+    ) AS followed
+$$;
+
+GRANT EXECUTE ON FUNCTION store_{stream}_again TO telemetry_maintain;

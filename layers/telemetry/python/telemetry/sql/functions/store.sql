@@ -90,7 +90,9 @@ BEGIN
     UPDATE {stream}_live_status SET reports_register = true
     FROM devices
     WHERE {device} = ANY (ids) AND NOT reports_register
-      AND device_id = {device} AND NOT isempty(devices.registers);
+      AND device_id = {device}
+      AND EXISTS (SELECT FROM device_declarations declared
+                  WHERE declared.device_id = {device} AND is_register);
     UPDATE {stream}_live_status live
     SET voided_to = guarded."to", last_timestamp = '-infinity', updated_at = '-infinity'
         , soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'  -- of vehicles
