@@ -46,7 +46,8 @@ Gateway itself, as `{"message": "…"}` with status 404, 400, 413 or 429. An id 
 no id has may be answered 404 as well, as an unknown route.
 
 A body of one reading or link has at most 16 KiB, one of a batch 6 MiB and 150,000 commas and
-brackets, also where it is compressed. A field or a parameter that is given twice is refused.
+brackets, also where it is compressed. A field or a parameter that is given twice is refused, and so
+is one that a route does not have; only `GET /` and `GET /health` take any parameter.
 
 Where it is deployed, each request but `GET /` carries a token: `Authorization: Bearer …`. Without
 one API Gateway answers 401 `{"message": "Unauthorized"}`, with one that is not accepted (not signed

@@ -27,19 +27,25 @@ from telemetry.errors import (
     ScopeMissing,
     TelemetryError,
 )
+from telemetry.recognition import LONGEST_FIELD_NAME, MOST_FIELD_ERRORS
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
     from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 
 Event = dict[str, Any]
 Handler = Callable[[Event, Any], dict[str, Any]]
 Body = TypeVar("Body", bound=BaseModel)
 
+# Monitors call these, and some add parameters of their own.
+MONITORED = {"/", "/health"}
+
 
 def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGatewayHttpResolver:
     """Return a resolver that renders models as JSON and this package's errors in one shape.
 
-    enable_validation lets Powertools check and pass on path and query parameters (about 40 µs).
+    It refuses query parameters that a route does not have. enable_validation lets Powertools check
+    and pass on path and query parameters (about 40 µs).
     """
     resolver = APIGatewayHttpResolver(
         serializer=_render,
@@ -58,7 +64,7 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
 
     def answer_bad_parameters(error: RequestValidationError) -> Response[ErrorAnswer]:
         fields = [FieldError(str(entry["loc"][-1]), entry["msg"]) for entry in error.errors()]
-        return answer_error(InvalidRequest(fields))
+        return answer_error(InvalidRequest([*fields, *_unknown_parameters(resolver)]))
 
     def answer_unknown_route(_: Exception) -> Response[ErrorAnswer]:
         return answer_error(RouteNotFound())
@@ -66,11 +72,38 @@ def build_resolver(logger: Logger, *, enable_validation: bool = False) -> APIGat
     def fail(error: ResponseValidationError) -> Response[ErrorAnswer]:
         raise error  # ours, not the client's: build_handler logs it and answers 500
 
+    def refuse_unknown_parameters(
+        _: APIGatewayHttpResolver, next_middleware: "NextMiddleware"
+    ) -> Response[Any]:
+        if unknown := _unknown_parameters(resolver):
+            raise InvalidRequest(unknown)
+        return next_middleware(resolver)
+
+    resolver.use([refuse_unknown_parameters])
     resolver.exception_handler(TelemetryError)(answer_error)
     resolver.exception_handler(RequestValidationError)(answer_bad_parameters)
     resolver.exception_handler(ResponseValidationError)(fail)
     resolver.not_found(answer_unknown_route)
     return resolver
+
+
+def _unknown_parameters(resolver: APIGatewayHttpResolver) -> list[FieldError]:
+    """Return an error for each query parameter of the current request that its route does not have.
+
+    A route has those that docs/openapi.json lists, which is made of the same signature.
+    """
+    sent = resolver.current_event.query_string_parameters
+    route = resolver.context["_route"]
+    # Powertools makes a route up for a path that none takes. It alone documents no answers.
+    if not sent or route.path in MONITORED or not route.responses:
+        return []
+    names = [parameter.alias for parameter in route.dependant.query_params]
+    known = ", ".join(names) or "none"
+    return [
+        FieldError(name[:LONGEST_FIELD_NAME], f"No such parameter; this route has {known}")
+        for name in sent
+        if name not in names
+    ][:MOST_FIELD_ERRORS]
 
 
 def documents(

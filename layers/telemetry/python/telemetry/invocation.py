@@ -4,7 +4,7 @@
     {"vehicleIds": ["VEH-001", "VEH-002"]}                  a dashboard
     {"fleet": {"status": "fault", "hours": 24, "limit": 10}}
 
-The other keys are the route's query parameters.
+The other keys are the route's query parameters; one that the route does not have is refused.
 """
 
 import json
@@ -45,17 +45,17 @@ def answer_directly(handler: Handler, question: Event, context: Any) -> dict[str
 
 
 def _route(question: Event) -> tuple[str, str, dict[str, Any]]:
-    others = {name: value for name, value in question.items() if name not in {"vehicleId", "fleet"}}
     match question:
-        case {"vehicleId": str(vehicle_id)}:
-            return "/v1/analytics/performance/{vehicleId}", vehicle_id, others
-        case {"vehicleIds": list(vehicle_ids)}:
-            return "/v1/analytics/performance", "", others | {"vehicleIds": vehicle_ids}
-        case {"fleet": dict(selection)}:
+        case {"vehicleId": str(vehicle_id), **parameters}:
+            return "/v1/analytics/performance/{vehicleId}", vehicle_id, parameters
+        case {"vehicleIds": list()}:
+            return "/v1/analytics/performance", "", question
+        case {"fleet": dict(selection)} if len(question) == 1:
             return "/v1/analytics/fleet", "", selection
-    raise InvalidRequest(
-        [FieldError("event", 'Input should have "vehicleId", "vehicleIds" or "fleet"')]
+    message = (
+        'Input should have "vehicleId" or "vehicleIds", or "fleet" alone with parameters in it'
     )
+    raise InvalidRequest([FieldError("event", message)])
 
 
 def _text(value: Any) -> str:
