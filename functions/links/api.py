@@ -22,7 +22,7 @@ from telemetry.errors import (
 from telemetry.links import Link, LinkRequest, Links
 from telemetry.observability import build_logger
 from telemetry.paths import VehicleId
-from telemetry.recognition import AnyTime, Instant, check_id, parse_reading
+from telemetry.recognition import QueriedInstant, QueriedTime, check_id, parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("links")
@@ -32,9 +32,9 @@ app = http.build_resolver(logger, enable_validation=True)
 
 PATH = "/v1/links/<vehicleId>"
 Limit = Annotated[int, Query(ge=1, le=links.MOST_LINKS, description="How many at most")]
-Cursor = Annotated[AnyTime | None, Query(description="`nextCursor` of the answer before")]
+Cursor = Annotated[QueriedTime | None, Query(description="`nextCursor` of the answer before")]
 ValidTo = Annotated[
-    Instant | None,
+    QueriedInstant | None,
     Query(alias="validTo", description="When, from 2000-01-01 on; left out, now"),
 ]
 

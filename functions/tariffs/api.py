@@ -20,7 +20,7 @@ from telemetry.errors import (
 )
 from telemetry.observability import build_logger
 from telemetry.paths import MeterId
-from telemetry.recognition import AnyTime, check_id
+from telemetry.recognition import QueriedTime, check_id
 from telemetry.settings import Settings
 from telemetry.tariffs import FLEET, Tariff, Tariffs, parse_tariff
 
@@ -30,7 +30,7 @@ database = Database(settings.database_url, password=settings.database_password)
 app = http.build_resolver(logger, enable_validation=True)
 
 OF_FLEET, OF_METER = "/v1/tariffs/fleet", "/v1/tariffs/meters/<meterId>"
-ValidFrom = Annotated[AnyTime, Query(alias="validFrom", description="Of the version")]
+ValidFrom = Annotated[QueriedTime, Query(alias="validFrom", description="Of the version")]
 
 putting = http.documents(
     Tariff, 201, InvalidRequest, UnsupportedEncoding, BodyTooLarge, TariffRefused

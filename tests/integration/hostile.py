@@ -117,11 +117,15 @@ def is_id(value: object) -> bool:
 def is_time(value: object) -> bool:
     if not isinstance(value, str) or not TIME.fullmatch(value):
         return False
+    leaps = value[17:19] == "60"
     try:
-        time = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        text = value[:17] + "59" + value[19:] if leaps else value
+        time = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         return False
-    return datetime(2000, 1, 1, tzinfo=UTC) <= time <= datetime.now(UTC) + timedelta(minutes=5)
+    if leaps and (time.hour, time.minute) != (23, 59):
+        return False
+    return datetime(2000, 1, 1, tzinfo=UTC) < time <= datetime.now(UTC) + timedelta(minutes=5)
 
 
 def or_null(check: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -171,6 +175,8 @@ HOSTILE_TEXTS = st.one_of(
             "0000-00-00T00:00:00Z",
             "9999-12-31T23:59:59-14:00",
             "2024-01-01T00:00:60Z",
+            "2024-01-01T00:59:60+01:00",
+            "2000-01-01T00:00:00Z",
             "null",
             "true",
             "NaN",

@@ -12,7 +12,7 @@ from telemetry.answers import FAULT_ID
 from telemetry.database import Row
 from telemetry.errors import InvalidRequest
 from tests.integration.conftest import Answer, Api
-from tests.integration.test_validation import METER, stored
+from tests.integration.test_validation import METER, VEHICLE, stored
 
 IDS = {
     "vehicleId": "VEH-001",
@@ -34,6 +34,9 @@ def routes() -> Iterator[tuple[str, str, list[str]]]:
             parameters = operation.get("parameters", [])
             names = [each["name"] for each in parameters if each["in"] == "query"]
             yield method.upper(), path.format(**IDS), names
+
+
+NOON = "2024-02-09T12:00:00+01:00"
 
 
 def refusals(answer: Answer) -> dict[str, str]:
@@ -84,3 +87,37 @@ def test_ops_are_told_what_a_question_cannot_have(api: Api) -> None:
         assert [error["field"] for error in refused["errors"]] == [unknown]
     with pytest.raises(InvalidRequest):
         api.ask({"fleet": {"limit": 10}, "hours": 48})
+
+
+def test_a_plus_that_was_not_encoded_is_a_plus(api: Api) -> None:
+    for method, path, names in routes():
+        for name in names:
+            for value in (NOON, "Etc/GMT+5"):
+                encoded = value.replace("+", "%2B")
+                plain, meant = (
+                    api.request(method, f"{path}?{name}={each}") for each in (value, encoded)
+                )
+                for answer in (plain, meant):
+                    answer.body.pop("timestamp", None)
+                assert (plain.status, plain.body) == (meant.status, meant.body), (path, name)
+
+
+def test_a_time_that_was_answered_can_be_asked_for(api: Api) -> None:
+    zone = "tz=Etc/GMT-1"
+    assert api.post("/ingest/vehicle", VEHICLE).status == 201
+    trend = f"/v1/analytics/vehicles/VEH-001/trend?{zone}"
+    found = api.get(trend).body["items"][-1]
+    assert found["end"] == "2024-02-09T11:00:00+01:00"
+    assert api.get(f"{trend}&end={found['end']}").body["items"][-1] == found
+    assert api.get(f"/v1/analytics/performance/VEH-001?end={found['end']}").status == 200
+    receipts = f"/v1/vehicles/VEH-001/readings?{zone}"
+    first = api.get(receipts).body
+    assert len(first["items"]) == 1
+    assert api.get(f"{receipts}&from={first['from']}&to={first['to']}").body == first
+    linked = {"meterId": "METER-001", "validFrom": NOON}
+    assert api.put("/v1/links/VEH-001", linked).status == 201
+    ended = api.delete("/v1/links/VEH-001?validTo=2024-02-09T13:00:00+01:00")
+    assert ended.body["validTo"] == "2024-02-09T12:00:00Z"
+    tariff = {"currency": "EUR", "timeZone": "UTC", "pricePerKwh": 1, "validFrom": NOON}
+    assert api.put("/v1/tariffs/fleet", tariff).status == 201
+    assert api.delete(f"/v1/tariffs/fleet?validFrom={NOON}").status == 200

@@ -55,6 +55,11 @@ WRONG_VALUES: list[tuple[str, Any]] = [
             True,
             "1970-01-01T00:00:00Z",
             "1999-12-31T23:59:59Z",
+            "1999-12-31T23:59:60Z",
+            "2000-01-01T00:00:00Z",
+            "2000-01-01T05:30:00.0+05:30",
+            "2024-02-09T15:30:60Z",
+            "2024-02-09T15:30:00 01:00",
             "2036-02-07T06:28:16Z",
             "0001-01-01T00:00:00+14:00",
             "2024-02-09T15:30:00+02:60",
@@ -133,8 +138,9 @@ EDGE_VALUES: list[tuple[str, Any]] = [
     *[
         ("timestamp", value)
         for value in (
-            "2000-01-01T00:00:00Z",
+            "2000-01-01T00:00:00.000001Z",
             "2024-02-29T23:59:59.999999-11:30",
+            "2016-12-31T23:59:60Z",
             "2024-02-09T15:30:00+23:59",
             "2024-02-09T15:30:00-23:59",
             "2024-02-09t15:30:00z",
@@ -165,6 +171,24 @@ def test_a_clock_may_be_five_minutes_ahead(api: Api) -> None:
     refused = api.post("/ingest/meter", METER | {"timestamp": far})
     assert refused.status == 400
     assert "5 minutes ahead" in refused.body["errors"][0]["message"]
+
+
+def test_a_clock_that_was_never_set_is_told_to_be_set(
+    api: Api, connection: psycopg.Connection[Row]
+) -> None:
+    for timestamp in ("2000-01-01T00:00:00Z", "1970-01-01T00:00:07Z"):
+        reading = METER | {"timestamp": timestamp}
+        refused = api.post("/ingest/meter", reading).body["errors"]
+        batch = api.post("/v1/ingestion/meter/batch", [reading]).body["rejections"][0]["errors"]
+        assert refused == batch
+        assert "set the device's clock" in refused[0]["message"]
+    assert stored(connection) == 0
+
+
+def test_a_leap_second_counts_as_the_second_after_it(api: Api) -> None:
+    times = ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z")
+    leap, after = (METER | {"timestamp": time} for time in times)
+    assert api.post("/v1/ingestion/meter/batch", [leap, after]).body["duplicate"] == 1
 
 
 def test_a_body_in_base64_is_read(api: Api) -> None:

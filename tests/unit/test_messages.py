@@ -18,7 +18,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 ids = st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True)
 kwhs = st.floats(0, 10_000)
-times = st.integers(0, 800_000_000).map(
+times = st.integers(1, 800_000_000).map(
     lambda seconds: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 )
 

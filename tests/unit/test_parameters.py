@@ -14,3 +14,12 @@ def test_an_instant_is_now_or_a_time_of_this_century() -> None:
     for text in ("", "NOW", "2026-02-10", "1999-12-31T23:59:59Z", "2100-01-01T00:00:00Z"):
         with pytest.raises(PydanticCustomError):
             parse_instant(text)
+
+
+def test_a_space_before_an_offset_is_the_plus_that_was_not_encoded() -> None:
+    midnight = datetime(2026, 10, 26, 23, tzinfo=UTC)
+    for text in ("2026-10-27T00:00:00 01:00", "2026-10-27 00:00:00.000 01:00"):
+        assert parse_instant(text) == midnight
+    for text in ("2026-10-27 00:00", "2026-10-27T00:00:00  01:00", "2026-10-27T00:00:00 01:00\n"):
+        with pytest.raises(PydanticCustomError):
+            parse_instant(text)

@@ -1,6 +1,6 @@
 """Times are read in one way, whatever form they have."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from pydantic_core import PydanticCustomError
@@ -30,3 +30,23 @@ def test_a_time_is_in_utc() -> None:
     for text in (TIME, "2026-02-10T10:00:00.0Z", "2026-02-10T15:30:00+05:30"):
         time = parse_time(text)
         assert time.isoformat() == "2026-02-10T10:00:00+00:00"
+
+
+def test_a_leap_second_is_the_second_after_it() -> None:
+    midnight = datetime(2017, 1, 1, tzinfo=UTC)
+    for text in (
+        "2016-12-31T23:59:60Z",
+        "2016-12-31t23:59:60z",
+        "2016-12-31T15:59:60-08:00",
+        "2017-01-01T05:29:60+05:30",
+    ):
+        assert read(text) == midnight, text
+    assert read("2016-12-31T23:59:60.25Z") == midnight.replace(microsecond=250_000)
+    for text in (
+        "2016-12-31T23:59:61Z",
+        "2016-12-31T23:58:60Z",
+        "2016-12-31T22:59:60Z",
+        "2016-12-31T23:59:60+01:00",
+        "9999-12-31T23:59:60Z",
+    ):
+        assert read(text) is None, text

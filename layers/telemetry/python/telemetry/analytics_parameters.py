@@ -33,6 +33,11 @@ def _parse_vehicle_ids(value: str) -> list[str]:
     return ids
 
 
+def _parse_queried_zone(value: str) -> tzinfo:
+    """Read a name as parse_zone does, also where its `+` was not encoded, as of Etc/GMT+5."""
+    return parse_zone(value.replace(" ", "+"))
+
+
 PerformanceEnd = Annotated[
     datetime | None,
     *INSTANT,
@@ -119,7 +124,7 @@ WindowEnd = Annotated[
 ]
 Zone = Annotated[
     tzinfo | None,
-    read_once(parse_zone),
+    read_once(_parse_queried_zone),
     WithJsonSchema({"type": "string"}),
     Query(
         alias="tz",

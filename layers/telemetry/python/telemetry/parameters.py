@@ -13,7 +13,12 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from telemetry.pages import Ended, LastDevice, decode_cursor
-from telemetry.recognition import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP, parse_time
+from telemetry.recognition import (
+    DEVICE_ID,
+    FIRST_TIME_TOO_FAR,
+    OLDEST_TIMESTAMP,
+    parse_queried_time,
+)
 
 Parsed = TypeVar("Parsed")
 
@@ -25,7 +30,7 @@ def parse_instant(value: str) -> datetime:
     if value == "now":
         return datetime.now(UTC)
     try:
-        time = parse_time(value)
+        time = parse_queried_time(value)
     except PydanticCustomError as error:
         raise PydanticCustomError("instant", f"{error}, or now") from None
     if not OLDEST_TIMESTAMP <= time < FIRST_TIME_TOO_FAR:

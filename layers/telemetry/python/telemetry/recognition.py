@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -40,26 +41,44 @@ LONGEST_FIELD_NAME = 64
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII
 )
+# In a query string a `+` that is not encoded is a space.
+_SPACE_FOR_PLUS = re.compile(r" (?=\d\d:\d\d$)", re.ASCII)
+_SECOND = timedelta(seconds=1)
 
 
 def parse_time(value: object) -> datetime:
     """Read an RFC 3339 time with an offset, into UTC; raise PydanticCustomError on anything else.
 
-    Pydantic alone would also take a date, a time without offset, or epoch seconds in quotes.
+    A leap second is the second after it. Pydantic alone would also take a date, a time without
+    offset, or epoch seconds in quotes.
     """
     try:
         if isinstance(value, str):
             # The form that most devices send: with these characters in their places, digits are
             # all that fromisoformat takes in the others. A third of the time of the way below.
-            if len(value) == 20 and value[4::3] == "--T::Z":
+            if len(value) == 20 and value[4::3] == "--T::Z" and value[17] != "6":
                 return datetime.fromisoformat(value)
             if _RFC3339.fullmatch(value):
-                return datetime.fromisoformat(value.upper()).astimezone(UTC)
+                return _read_time(value.upper())
     except (ValueError, OverflowError):  # such as a 31st of February, or before year 1 in UTC
         pass
     raise PydanticCustomError(
         "time", "Input should be an RFC 3339 time with an offset, such as 2026-02-10T10:00:00Z"
     )
+
+
+def _read_time(text: str) -> datetime:
+    if text[17:19] != "60":
+        return datetime.fromisoformat(text).astimezone(UTC)
+    time = datetime.fromisoformat(f"{text[:17]}59{text[19:]}").astimezone(UTC) + _SECOND
+    if (time.hour, time.minute) != (0, 0):
+        raise ValueError("a leap second ends a day")
+    return time
+
+
+def parse_queried_time(value: object) -> datetime:
+    """Read a time of a query string as parse_time does, also where its `+` was not encoded."""
+    return parse_time(_SPACE_FOR_PLUS.sub("+", value) if isinstance(value, str) else value)
 
 
 def format_time(time: datetime) -> str:
@@ -69,10 +88,11 @@ def format_time(time: datetime) -> str:
 
 def _device_time(value: object) -> datetime:
     time = parse_time(value)
-    if time < OLDEST_TIMESTAMP:
+    if time <= OLDEST_TIMESTAMP:
         raise PydanticCustomError(
             "device_time",
-            "Input should be 2000-01-01T00:00:00Z or later: is the device's clock set?",
+            "Input should be after 2000-01-01T00:00:00Z, where clocks begin that were never set: "
+            "set the device's clock, and send when it was measured",
         )
     if time > datetime.now(UTC) + CLOCK_TOLERANCE:
         raise PydanticCustomError(
@@ -83,20 +103,20 @@ def _device_time(value: object) -> datetime:
     return time
 
 
+_TIME_SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})
 DeviceTime = Annotated[
     datetime,
     PlainValidator(_device_time),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    _TIME_SCHEMA,
     Field(
-        description="Device time (RFC 3339, offset required), from 2000-01-01 to 5 minutes ahead "
-        "of the server. The energy is that of the interval which ends here.",
+        description="Device time (RFC 3339, offset required), after 2000-01-01T00:00:00Z and at "
+        "most 5 minutes ahead of the server. The energy is that of the interval which ends here.",
         examples=["2026-02-10T10:00:00Z"],
     ),
 ]
 
 
-def _instant(value: object) -> datetime:
-    time = parse_time(value)
+def _check_instant(time: datetime) -> datetime:
     if not OLDEST_TIMESTAMP <= time <= datetime.now(UTC) + CLOCK_TOLERANCE:
         raise PydanticCustomError(
             "instant", "Input should be from 2000-01-01T00:00:00Z to 5 minutes from now"
@@ -104,14 +124,11 @@ def _instant(value: object) -> datetime:
     return time
 
 
-AnyTime = Annotated[
-    datetime, PlainValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
-]
 Instant = Annotated[
-    datetime,
-    PlainValidator(_instant),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    datetime, PlainValidator(parse_time), AfterValidator(_check_instant), _TIME_SCHEMA
 ]
+QueriedTime = Annotated[datetime, PlainValidator(parse_queried_time), _TIME_SCHEMA]
+QueriedInstant = Annotated[QueriedTime, AfterValidator(_check_instant)]
 
 
 class Message(BaseModel):
