@@ -111,7 +111,7 @@ def is_number(least: float, most: float) -> Callable[[object], bool]:
 
 
 def is_id(value: object) -> bool:
-    return isinstance(value, str) and bool(ID.fullmatch(value))
+    return isinstance(value, str) and bool(ID.fullmatch(value)) and value not in {".", ".."}
 
 
 def is_time(value: object) -> bool:
@@ -161,6 +161,8 @@ HOSTILE_TEXTS = st.one_of(
             "a" * 65,
             "M-1\n",
             "../../etc/passwd",
+            ".",
+            "..",
             "' OR 1=1 --",
             "'; DROP TABLE links; --",
             "${jndi:ldap://x}",

@@ -9,8 +9,10 @@ from typing import Any
 
 import psycopg
 
-from telemetry.database import Row
+from telemetry.database import Database, Row
+from telemetry.readings import MeterReading
 from telemetry.recognition import MOST_MESSAGE_BYTES
+from telemetry.store import store_meter_reading
 from tests.integration.conftest import Api
 
 METER: dict[str, Any] = {
@@ -29,6 +31,7 @@ VEHICLE: dict[str, Any] = {
 
 WRONG_VALUES: list[tuple[str, Any]] = [
     *[("meterId", value) for value in ("", "a" * 65, "a b", "ü", "a/b", "a\n", "a\0", 7)],
+    *[("meterId", value) for value in (".", "..")],
     ("meterId", None),
     *[("kwhConsumedAc", value) for value in (-0.001, 1_000_000_001, "1", True, 1e308)],
     ("kwhConsumedAc", None),
@@ -134,7 +137,7 @@ EDGE_VALUES: list[tuple[str, Any]] = [
     *[("soc", value) for value in (0, 100, 71.99, None)],
     *[("kwhDeliveredDc", value) for value in (0, 10_000)],
     *[("batteryTemp", value) for value in (-60, 150)],
-    *[("vehicleId", value) for value in ("a" * 64, "A.b_c:d-9")],
+    *[("vehicleId", value) for value in ("a" * 64, "A.b_c:d-9", "a", "-", ".a", "a.", "...")],
     *[
         ("timestamp", value)
         for value in (
@@ -171,6 +174,47 @@ def test_a_clock_may_be_five_minutes_ahead(api: Api) -> None:
     refused = api.post("/ingest/meter", METER | {"timestamp": far})
     assert refused.status == 400
     assert "5 minutes ahead" in refused.body["errors"][0]["message"]
+
+
+SAID = {"by": "Ada Lovelace", "why": "a test"}
+TARIFF = {
+    "currency": "EUR",
+    "timeZone": "UTC",
+    "pricePerKwh": 1,
+    "validFrom": "2026-01-01T00:00:00Z",
+}
+NAMING: list[tuple[str, str, Any, str]] = [
+    ("POST", "/ingest/vehicle", VEHICLE | {"vehicleId": ".."}, "vehicleId"),
+    ("POST", "/ingest/vehicle", VEHICLE | {"meterId": "."}, "meterId"),
+    ("PUT", "/v1/links/VEH-001", {"meterId": ".."}, "meterId"),
+    ("PUT", "/v1/links/..", {"meterId": "METER-001"}, "vehicleId"),
+    ("PUT", "/v1/devices/.", {"energy": "interval"}, "deviceId"),
+    ("PUT", "/v1/tariffs/meters/.", TARIFF, "meterId"),
+    ("POST", "/v1/voids", SAID | {"meterId": ".", "timestamp": METER["timestamp"]}, "meterId"),
+    ("POST", "/v1/erasures", SAID | {"vehicleId": ".."}, "vehicleId"),
+    ("GET", "/v1/live/meters/.", None, "meterId"),
+    ("GET", "/v1/voids?vehicleId=.", None, "vehicleId"),
+    ("GET", "/v1/analytics/performance?vehicleIds=VEH-001,..", None, "vehicleIds"),
+]
+
+
+def test_an_id_that_a_url_takes_for_a_folder_is_refused_wherever_one_comes_in(api: Api) -> None:
+    for method, target, body, field in NAMING:
+        answer = api.request(method, target, json.dumps(body).encode() if body else b"")
+        assert answer.status == 400, target
+        errors = {error["field"]: error["message"] for error in answer.body["errors"]}
+        assert ".. alone" in errors.pop(field) or field == "vehicleIds", target
+        assert errors == {}
+
+
+def test_devices_that_were_taken_with_such_an_id_break_no_list(api: Api, writer: Database) -> None:
+    for name in (".", "..", "METER-001"):
+        reading = MeterReading.model_validate(METER).model_copy(update={"meter_id": name})
+        store_meter_reading(writer, reading, datetime.now(UTC))
+    page = api.get("/v1/live/meters?limit=2").body
+    assert [item["meterId"] for item in page["items"]] == [".", ".."]
+    last = api.get(f"/v1/live/meters?limit=2&cursor={page['nextCursor']}").body["items"]
+    assert [item["meterId"] for item in last] == ["METER-001"]
 
 
 def test_a_clock_that_was_never_set_is_told_to_be_set(

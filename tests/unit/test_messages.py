@@ -16,7 +16,7 @@ from telemetry.readings import MeterReading, VehicleReading
 ACCEPTED = datetime(2026, 2, 10, 12, 0, 0, 999_999, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-ids = st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True)
+ids = st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True).filter(lambda text: text.strip("."))
 kwhs = st.floats(0, 10_000)
 times = st.integers(1, 800_000_000).map(
     lambda seconds: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from telemetry.recognition import DEVICE_ID, Instant, Message, Person, Reason
+from telemetry.recognition import Id, Instant, Message, Person, Reason
 
 
 class _Correction(Message):
@@ -13,12 +13,8 @@ class _Correction(Message):
 
     OPTIONAL_TEXTS = ("meter_id", "vehicle_id")
 
-    meter_id: str | None = Field(
-        default=None, pattern=DEVICE_ID, description="The meter; or", examples=["METER-001"]
-    )
-    vehicle_id: str | None = Field(
-        default=None, pattern=DEVICE_ID, description="the vehicle", examples=[None]
-    )
+    meter_id: Id | None = Field(default=None, description="The meter; or", examples=["METER-001"])
+    vehicle_id: Id | None = Field(default=None, description="the vehicle", examples=[None])
     by: Person = Field(description="Who", examples=["Ada Lovelace"])
 
     @model_validator(mode="after")

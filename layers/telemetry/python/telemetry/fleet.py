@@ -31,8 +31,8 @@ from telemetry.figures import (
     rounded_energy,
     rounded_ratio,
 )
-from telemetry.pages import ITEMS, Page, Position, encode_cursor
-from telemetry.recognition import DEVICE_ID, FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
+from telemetry.pages import ITEMS, Page, Position, StoredId, encode_cursor
+from telemetry.recognition import FIRST_TIME_TOO_FAR, OLDEST_TIMESTAMP
 from telemetry.reports import DAY, LONGEST_WINDOW, window_bounds
 from telemetry.rules import Rules
 from telemetry.summaries import last_whole_hour
@@ -141,7 +141,7 @@ class LastRank(Position):
     start: AwareDatetime = Field(ge=OLDEST_TIMESTAMP - LONGEST_WINDOW)
     end: AwareDatetime = Field(lt=FIRST_TIME_TOO_FAR)
     rank: Annotated[Decimal, AfterValidator(_check_rank)] = Field(allow_inf_nan=True)
-    vehicle_id: str = Field(pattern=DEVICE_ID)
+    vehicle_id: StoredId
     sort: FleetSort = "energy"
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic import Field
 from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import LinkNotFound, VehicleNotFound
-from telemetry.recognition import DEVICE_ID, Instant, Message, format_time
+from telemetry.recognition import Id, Instant, Message, format_time
 
 MOST_LINKS = 1_000
 
@@ -27,7 +27,7 @@ class LinkRequest(Message):
     TEXTS = 2
     OPTIONAL_TEXTS = ("valid_from",)
 
-    meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
+    meter_id: Id = Field(description="Meter id", examples=["METER-001"])
     valid_from: Instant | None = Field(
         default=None,
         description="From when on (RFC 3339, offset required), from 2000-01-01 to 5 minutes from "

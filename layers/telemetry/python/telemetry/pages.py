@@ -6,13 +6,13 @@ to another.
 
 import base64
 import binascii
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from telemetry.answers import Answer
-from telemetry.recognition import DEVICE_ID
+from telemetry.recognition import TEXT
 
 # What a list names its items by: `items: list[Fault] = ITEMS`.
 ITEMS = Field(description="What is on this page", examples=[[]])
@@ -37,10 +37,14 @@ class Position(BaseModel):
 Ended = TypeVar("Ended", bound=Position)
 
 
+# An id as a position holds it: of whatever is stored, also what would be refused by now.
+StoredId = Annotated[str, Field(min_length=1, max_length=64, pattern=TEXT)]
+
+
 class LastDevice(Position):
     """Where a page of devices ended, which are in the order of their ids."""
 
-    device_id: str = Field(pattern=DEVICE_ID)
+    device_id: StoredId
 
 
 def encode_cursor(position: Position) -> str:

@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 
 from telemetry.pages import Ended, LastDevice, decode_cursor
 from telemetry.recognition import (
-    DEVICE_ID,
     FIRST_TIME_TOO_FAR,
     OLDEST_TIMESTAMP,
+    Id,
     parse_queried_time,
 )
 
@@ -69,19 +69,17 @@ def cursor_of(kind: type[Ended]) -> tuple[Any, ...]:
 
 AfterDevice = Annotated[LastDevice | None, *cursor_of(LastDevice)]
 OfMeter = Annotated[
-    str | None,
+    Id | None,
     Query(
         alias="meterId",
-        pattern=DEVICE_ID,
         description="Only those of this meter",
         examples=["METER-001"],
     ),
 ]
 OfVehicle = Annotated[
-    str | None,
+    Id | None,
     Query(
         alias="vehicleId",
-        pattern=DEVICE_ID,
         description="Only those of this vehicle",
         examples=["VEH-001"],
     ),

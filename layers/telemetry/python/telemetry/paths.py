@@ -4,22 +4,21 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Path
 
-from telemetry.recognition import DEVICE_ID
+from telemetry.recognition import Id
 
 VehicleId = Annotated[
-    str,
-    Path(alias="vehicleId", pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"]),
+    Id,
+    Path(alias="vehicleId", description="Vehicle id", examples=["VEH-001"]),
 ]
 DeviceId = Annotated[
-    str,
+    Id,
     Path(
         alias="deviceId",
-        pattern=DEVICE_ID,
         description="Meter id or vehicle id",
         examples=["METER-001"],
     ),
 ]
 MeterId = Annotated[
-    str,
-    Path(alias="meterId", pattern=DEVICE_ID, description="Meter id", examples=["METER-001"]),
+    Id,
+    Path(alias="meterId", description="Meter id", examples=["METER-001"]),
 ]

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from telemetry.recognition import DEVICE_ID, MOST_REGISTER_KWH, DeviceTime, Message
+from telemetry.recognition import MOST_REGISTER_KWH, DeviceTime, Id, Message
 
 # kWh. Less is rounding in a device, and stored as nothing: who divides by it gets no figure.
 LEAST_KWH = 1e-9
@@ -16,7 +16,7 @@ class MeterReading(Message):
     TEXTS = 2
     ENERGY: ClassVar[str] = "kwhConsumedAc"
 
-    meter_id: str = Field(pattern=DEVICE_ID, description="Meter id", examples=["METER-001"])
+    meter_id: Id = Field(description="Meter id", examples=["METER-001"])
     kwh_consumed_ac: float = Field(
         ge=0,
         le=MOST_REGISTER_KWH,
@@ -52,7 +52,7 @@ class VehicleReading(Message):
     ENERGY: ClassVar[str] = "kwhDeliveredDc"
     OPTIONAL_TEXTS = ("meter_id",)
 
-    vehicle_id: str = Field(pattern=DEVICE_ID, description="Vehicle id", examples=["VEH-001"])
+    vehicle_id: Id = Field(description="Vehicle id", examples=["VEH-001"])
     soc: float | None = Field(
         default=None,
         ge=0,
@@ -76,9 +76,8 @@ class VehicleReading(Message):
         examples=[28.3],
         json_schema_extra={"unit": "°C"},
     )
-    meter_id: str | None = Field(
+    meter_id: Id | None = Field(
         default=None,
-        pattern=DEVICE_ID,
         description="The meter that feeds the vehicle: links them from a minute before the "
         "timestamp on; left out, links stay as they are",
         examples=["METER-001"],

@@ -4,19 +4,21 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainValidator,
+    StringConstraints,
     ValidationError,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from telemetry.errors import BodyTooLarge, FieldError, InvalidRequest
 from telemetry.repetition import Repetition, read_json
@@ -24,7 +26,9 @@ from telemetry.repetition import Repetition, read_json
 OLDEST_TIMESTAMP = datetime(2000, 1, 1, tzinfo=UTC)
 FIRST_TIME_TOO_FAR = datetime(2100, 1, 1, tzinfo=UTC)  # for whoever asks
 CLOCK_TOLERANCE = timedelta(minutes=5)
-DEVICE_ID = r"^[A-Za-z0-9._:-]{1,64}$"
+# Neither `.` nor `..`, which a URL takes for a folder: three characters, or one that is no dot.
+DEVICE_ID = r"^([A-Za-z0-9._:-]{3,64}|[A-Za-z0-9._:-]?[A-Za-z0-9_:-]|[A-Za-z0-9_:-]\.)$"
+NO_ID = "Input should be an id: 1 to 64 of A-Z, a-z, 0-9 and . _ : - but neither . nor .. alone"
 # One reading or link is some 200 bytes. 6 MB of unknown fields would cost seconds to refuse.
 MOST_MESSAGE_BYTES = 16 * 1024
 MOST_FIELD_ERRORS = 50
@@ -33,6 +37,16 @@ MOST_KWH = 10_000
 MOST_REGISTER_KWH = 1_000_000_000
 # What PostgreSQL can keep: any text without NUL.
 TEXT = r"^[^\x00]*$"
+
+
+class _RefusedAsNoId:
+    """Says what an id is instead of what pattern a text should match."""
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(kind), "id", custom_error_message=NO_ID)
+
+
+Id = Annotated[str, StringConstraints(pattern=DEVICE_ID), _RefusedAsNoId()]
 # Who says something, and why.
 Person = Annotated[str, Field(min_length=1, max_length=200, pattern=TEXT)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=TEXT)]
@@ -190,8 +204,7 @@ def repeats_names(kind: type[Reading], body: str | bytes, readings: Sequence[Rea
 def check_id(device_id: str, field: str) -> str:
     """Return a device's id; raise InvalidRequest, which names the field, where it cannot be one."""
     if not re.fullmatch(DEVICE_ID, device_id):
-        message = f"String should match pattern '{DEVICE_ID}'"
-        raise InvalidRequest([FieldError(field, message)])
+        raise InvalidRequest([FieldError(field, NO_ID)])
     return device_id
 
 
