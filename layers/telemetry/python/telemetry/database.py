@@ -17,6 +17,7 @@ from psycopg.errors import (
     CheckViolation,
     ConnectionTimeout,
     DeadlockDetected,
+    QueryCanceled,
     ReadOnlySqlTransaction,
     SerializationFailure,
     error_from_result,
@@ -192,7 +193,9 @@ class Database:
             except (DeadlockDetected, SerializationFailure) as error:
                 conflicts += 1
                 if conflicts > MOST_CONFLICTS:
-                    raise DatabaseUnavailable from error
+                    raise DatabaseUnavailable(
+                        "Other requests kept changing the same data; send the request again"
+                    ) from error
                 # The other one has to get what this one let go of.
                 time.sleep(random.uniform(0.5, 1) * CONFLICT_PAUSE * conflicts)  # noqa: S311
             except (
@@ -202,12 +205,26 @@ class Database:
                 CheckViolation,  # the bounds of a default partition that is about to be another
             ) as error:
                 too_late = time.monotonic() >= deadline
+                said = self._describe(error, too_late=too_late)
                 if too_late or isinstance(error, ReadOnlySqlTransaction):
                     self.close()
-                broken = self._connection is None or self._connection.closed
-                if reopened or too_late or not broken:
-                    raise DatabaseUnavailable from error
+                if reopened or too_late or not self._broken:
+                    raise DatabaseUnavailable(said) from error
                 reopened = True
+
+    @property
+    def _broken(self) -> bool:
+        return self._connection is None or self._connection.closed
+
+    def _describe(self, error: psycopg.Error, *, too_late: bool) -> str:
+        """Return what a client is told of an error, whose reason is in the log."""
+        if isinstance(error, QueryCanceled):
+            return "The database took too long and gave up; send the request again, or ask for less"
+        if self._broken:
+            return str(DatabaseUnavailable())
+        if too_late:
+            return "The database did not answer in time; send the request again"
+        return "The database does not take the request now; send it again"
 
     def _connect(self, time_limit: float) -> Connection:
         self._connection = connect(self._url, password=self._password, time_limit=time_limit)

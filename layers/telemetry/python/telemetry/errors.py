@@ -228,8 +228,8 @@ class DatabaseUnavailable(TelemetryError):
     status = 503
     retry_after = 1
 
-    def __init__(self) -> None:
-        super().__init__("The database cannot be reached; send the request again")
+    def __init__(self, said: str = "The database cannot be reached; send the request again"):
+        super().__init__(said)
 
 
 class QueueUnavailable(TelemetryError):

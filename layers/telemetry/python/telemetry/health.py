@@ -52,10 +52,9 @@ def check_health(database: Database, now: datetime) -> Health:
             "partitions": _partitions(database, now),
             "time_zones": _time_zones(database),
         }
-    except DatabaseUnavailable:
-        unknown = Check(ok=False, detail="unknown while the database cannot be reached")
-        unreachable = Check(ok=False, detail="unreachable")
-        checks = {"database": unreachable}
+    except DatabaseUnavailable as error:
+        unknown = Check(ok=False, detail="unknown while the database does not answer")
+        checks = {"database": Check(ok=False, detail=str(error))}
         checks |= dict.fromkeys(("migrations", "partitions", "time_zones"), unknown)
     well = all(check.ok for check in checks.values())
     return Health(status="ok" if well else "unavailable", **checks)
