@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from telemetry.answers import FAULT_ID
 from telemetry.database import Database, Row
 from telemetry.readings import MeterReading
 from telemetry.recognition import MOST_MESSAGE_BYTES
@@ -295,6 +296,32 @@ def test_a_cursor_that_was_made_up_is_refused(api: Api) -> None:
     for start in ("0001-01-01T00:00:00+14:00", "2023-01-01T00:00:00Z", RANK["end"], 0):
         assert ask(start=start) == 400, start
     assert ask(end="9999-12-31T23:59:59-14:00") == 400
+
+
+def test_a_made_up_cursor_of_voids_or_erasures_is_refused_or_harmless(api: Api) -> None:
+    good: dict[str, object] = {
+        "at": "2024-02-08T15:00:00Z",
+        "stream": "meter",
+        "device_id": "METER-001",
+        "timestamp": "2024-02-08T15:00:00Z",
+        "erasure_id": FAULT_ID,
+    }
+    first, last = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"
+    for change, status in (
+        ({}, 200),
+        ({"at": first}, 200),
+        ({"at": last, "timestamp": last}, 200),
+        ({"timestamp": first}, 200),
+        ({"device_id": "METER\0"}, 400),
+        ({"stream": "\0"}, 400),
+        ({"at": "2024-02-08T15:00:00Z\0"}, 400),
+        ({"device_id": "METER\0", "erasure_id": "\0"}, 400),
+    ):
+        position = json.dumps(good | change).encode()
+        cursor = base64.urlsafe_b64encode(position).rstrip(b"=").decode()
+        assert api.get(f"/v1/voids?cursor={cursor}").status == status, change
+        of_erasures = 400 if {"at", "erasure_id"} & change.keys() and status == 400 else 200
+        assert api.get(f"/v1/erasures?cursor={cursor}").status == of_erasures, change
 
 
 def test_the_gateway_answers_what_no_route_takes(api: Api) -> None:

@@ -14,7 +14,7 @@ from telemetry.answers import Answer
 from telemetry.corrections import VoidRequest
 from telemetry.database import Database, Row
 from telemetry.errors import ReadingNotFound, VoidNotFound
-from telemetry.pages import ITEMS, Page, Position, encode_cursor
+from telemetry.pages import ITEMS, Page, Position, StoredId, encode_cursor
 
 Stream = Literal["meter", "vehicle"]
 
@@ -92,7 +92,7 @@ class LastVoid(Position):
 
     at: AwareDatetime
     stream: Stream
-    device_id: str
+    device_id: StoredId
     timestamp: AwareDatetime
 
 
