@@ -552,7 +552,8 @@ def test_a_register_that_is_told_after_an_erasure_does_not_go_on_from_the_archiv
     receive(store, asked + MINUTE, meter(NOON + MINUTE, 5101.0))
     assert eraser.erase(always) == 1
     assert mentions(owner, "METER-1").keys() == {
-        *("meter_telemetry_history", "meter_hourly_rollup", "meter_live_status", "devices")
+        *("meter_telemetry_history", "meter_hourly_rollup", "meter_live_status"),
+        *("devices", "device_declarations"),
     }
     receive(store, asked + 2 * MINUTE, meter(NOON + 2 * MINUTE, 5101.5))
     assert owner.execute(

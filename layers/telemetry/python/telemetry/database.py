@@ -220,10 +220,10 @@ class Database:
         """Return what a client is told of an error, whose reason is in the log."""
         if isinstance(error, QueryCanceled):
             return "The database took too long and gave up; send the request again, or ask for less"
-        if self._broken:
-            return str(DatabaseUnavailable())
         if too_late:
             return "The database did not answer in time; send the request again"
+        if self._broken:
+            return str(DatabaseUnavailable())
         return "The database does not take the request now; send it again"
 
     def _connect(self, time_limit: float) -> Connection:

@@ -138,9 +138,8 @@ def _check_instant(time: datetime) -> datetime:
     return time
 
 
-Instant = Annotated[
-    datetime, PlainValidator(parse_time), AfterValidator(_check_instant), _TIME_SCHEMA
-]
+AnyTime = Annotated[datetime, PlainValidator(parse_time), _TIME_SCHEMA]
+Instant = Annotated[AnyTime, AfterValidator(_check_instant)]
 QueriedTime = Annotated[datetime, PlainValidator(parse_queried_time), _TIME_SCHEMA]
 QueriedInstant = Annotated[QueriedTime, AfterValidator(_check_instant)]
 

@@ -146,8 +146,8 @@ _SUMMARIES = f"""
         FROM fresh
     )
 """
-# Of a register counts what it is more than the one before, unless an event of it says otherwise. Left
-# out is what is to be stored again by another declaration.
+# Of a register counts what it is more than the one before, unless an event of it says otherwise.
+# Left out is what is to be stored again by another declaration.
 _REGISTERS = """
     WITH counted AS (
         SELECT DISTINCT ON ({device}, "timestamp") {device} AS device, "timestamp" AS hour,

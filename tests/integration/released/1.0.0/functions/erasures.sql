@@ -80,7 +80,8 @@ DECLARE
     is_register boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
-    is_register := EXISTS (SELECT FROM device_declarations WHERE device_id = id AND is_register);
+    is_register := EXISTS (SELECT FROM device_declarations declared
+                           WHERE declared.device_id = id AND declared.is_register);
     IF of_stream = 'meter' THEN
         PERFORM hold_meter(id, guard, is_register);
     ELSE
