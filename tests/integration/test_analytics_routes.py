@@ -191,6 +191,34 @@ def test_days_change_their_length_with_the_clocks() -> None:
     assert lengths == [24, 23]
 
 
+@pytest.mark.parametrize(
+    ("zone", "bucket", "change"),
+    [
+        ("Australia/Lord_Howe", "hour", datetime(2026, 4, 4, 15, tzinfo=UTC)),
+        ("Australia/Lord_Howe", "hour", datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
+        ("Pacific/Apia", "day", datetime(2011, 12, 30, 10, tzinfo=UTC)),
+    ],
+)
+def test_every_reading_is_in_one_bucket_where_clocks_change(
+    api: Api, zone: str, bucket: str, change: datetime
+) -> None:
+    for minutes in (-70, -20, 0, 15, 25, 40, 80):
+        time = change + timedelta(minutes=minutes)
+        charge = {
+            "vehicleId": "VEH-1",
+            "kwhDeliveredDc": 1,
+            "batteryTemp": 25,
+            "timestamp": time.isoformat(),
+        }
+        assert api.post("/ingest/vehicle", charge).status == 201
+        found = api.get(f"/v1/analytics/vehicles/VEH-1/trend?bucket={bucket}&tz={zone}").body
+        last = found["items"][-1]
+        start, end = (datetime.fromisoformat(last[bound]) for bound in ("start", "end"))
+        assert start < time <= end
+    assert sum(item["dataPoints"] for item in found["items"]) == 7
+    assert all(item["start"] != item["end"] for item in found["items"])
+
+
 def test_the_trend_is_the_performance_of_each_hour(fleet: Api) -> None:
     found = fleet.get("/v1/analytics/vehicles/VEH-C/trend?buckets=2").body["items"]
     assert len(found) == 2

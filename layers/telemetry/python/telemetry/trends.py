@@ -1,7 +1,8 @@
 """How a vehicle charged, hour by hour or day by day."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -17,7 +18,11 @@ Bucket = Literal["hour", "day"]
 DEFAULT_BUCKETS = {"hour": 24, "day": 30}
 MOST_BUCKETS = 744
 
-_INSTANT = timedelta(microseconds=1)
+_LENGTHS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+# A zone that changed sides of the date line left a day out: its 24 hours begin at one instant.
+_MOST_LEFT_OUT = 25
+# How many beginnings after the end's own may be before the end, where clocks went back since.
+_MOST_REPEATED = 3
 _LATEST = "SELECT last_timestamp FROM vehicle_live_status WHERE vehicle_id = %s"
 
 
@@ -116,16 +121,22 @@ def report_trend(
 def bucket_bounds(bucket: Bucket, count: int, end: datetime, zone: tzinfo) -> Sequence[datetime]:
     """Return the bounds (UTC) of consecutive buckets, one more than there are buckets.
 
-    The last bucket is the one whose (start, end] holds `end`. Days are those of the zone: 23 or 25
-    hours long where its clocks change, and from half past where its offset is half an hour.
+    The last bucket is the one whose (start, end] holds `end`. A bucket begins where the zone's
+    clocks begin an hour or a day: so a day may have 23 or 25 hours, an hour half an hour more or
+    less where clocks change by that, and what clocks leave out altogether has no bucket.
     """
-    inside = (end - _INSTANT).astimezone(zone)
-    if bucket == "hour":
-        # In UTC: the two hours of one name, when clocks go back, are two.
-        last = inside.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
-        return [last + timedelta(hours=1 - number) for number in range(count, -1, -1)]
-    tomorrow = inside.date() + timedelta(days=1)
-    return [
-        datetime.combine(tomorrow - timedelta(days=number), time(), zone).astimezone(UTC)
-        for number in range(count, -1, -1)
-    ]
+    length = _LENGTHS[bucket]
+    local = end.astimezone(zone).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+    if bucket == "day":
+        local = local.replace(hour=0)
+    found = set()
+    for number in range(-count - _MOST_LEFT_OUT, _MOST_REPEATED + 1):
+        begins = (local + number * length).replace(tzinfo=zone)
+        first = begins.astimezone(UTC)
+        found.add(first)
+        if bucket == "hour":
+            # Of what clocks repeat, the second hour of a name begins later than the first.
+            found.add(max(first, begins.replace(fold=1).astimezone(UTC)))
+    bounds = sorted(found)
+    last = bisect_left(bounds, end)
+    return bounds[last - count : last + 1]
