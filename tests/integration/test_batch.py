@@ -11,13 +11,14 @@ import pytest
 
 from local.databases import DatabaseUrls
 from telemetry.batches import parse_batch
-from telemetry.bodies import MOST_BODY_BYTES
+from telemetry.bodies import MOST_BODY_BYTES, MOST_MEMBERS
 from telemetry.database import Database, Row
 from telemetry.ingestion import Ingestion
 from telemetry.intake import METERS
 from telemetry.observability import build_logger
 from telemetry.queue import Queue
 from telemetry.readings import MeterReading
+from telemetry.recognition import MOST_MESSAGE_BYTES
 from tests.integration.conftest import Answer, Api
 from tests.integration.test_validation import METER, VEHICLE
 
@@ -127,6 +128,36 @@ def test_what_cannot_be_unpacked_is_refused(api: Api) -> None:
     answer = send_zipped(api, "/v1/ingestion/meter/batch", bomb)
     assert (answer.status, answer.body["statusCode"]) == (413, 413)
     assert send_zipped(api, "/v1/ingestion/meter/batch", good, "br").status == 415
+
+
+def test_no_more_is_unpacked_than_a_route_takes(api: Api) -> None:
+    """What comes after the limit is broken, which only who unpacks it finds out."""
+    for path, limit in (
+        ("/v1/ingestion/meter", MOST_MESSAGE_BYTES),
+        ("/v1/links/VEH-1", MOST_MESSAGE_BYTES),
+        ("/v1/ingestion/meter/batch", MOST_BODY_BYTES),
+    ):
+        method = "PUT" if "links" in path else "POST"
+        broken = gzip.compress(b" " * 2 * limit)[:-8] + b"checksum"
+        answer = api.request(method, path, broken, {"Content-Encoding": "gzip"})
+        assert answer.status == 413, path
+        assert f"at most {limit} bytes" in answer.body["message"]
+
+
+def test_a_compressed_body_may_have_a_member_for_each_reading_and_no_more(api: Api) -> None:
+    nothing = gzip.compress(b"")
+    one = gzip.compress(json.dumps([METER]).encode())
+    path = "/v1/ingestion/meter/batch"
+    assert send_zipped(api, path, nothing * (MOST_MEMBERS - 1) + one).status == 201
+    answer = send_zipped(api, path, nothing * MOST_MEMBERS + one)
+    assert answer.status == 400
+    assert "at most 10,000 members" in answer.body["errors"][0]["message"]
+    members = [gzip.compress(json.dumps(reading).encode() + b",") for reading in minutes(999)]
+    readings = b"".join([gzip.compress(b"["), *members, gzip.compress(json.dumps(METER).encode())])
+    assert send_zipped(api, path, readings + gzip.compress(b"]")).body["accepted"] == 1000
+    one = gzip.compress(json.dumps(METER).encode())
+    assert send_zipped(api, "/ingest/meter", nothing * 500 + one).status == 201
+    assert send_zipped(api, "/ingest/meter", nothing * 1000 + one).status == 413
 
 
 def test_gateways_with_overlapping_devices_neither_fail_nor_count_twice(
