@@ -106,7 +106,7 @@ def _device_time(value: object) -> datetime:
         raise PydanticCustomError(
             "device_time",
             "Input should be after 2000-01-01T00:00:00Z, where clocks begin that were never set: "
-            "set the device's clock, and send when it was measured",
+            "set the device's clock, and send the reading with its real time",
         )
     if time > datetime.now(UTC) + CLOCK_TOLERANCE:
         raise PydanticCustomError(
