@@ -10,7 +10,6 @@ PYTHON ?= python3
 export PYTHON
 ARCHITECTURE ?= arm64
 export ARCHITECTURE
-HOST := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 BIN := .venv/bin
 # What the functions consist of, besides their own code.
 SHIPPED := $(wildcard layers/*/requirements.txt functions/*/requirements.txt)
@@ -26,16 +25,14 @@ run: .venv/run ## Start the whole system and serve it on localhost (PORT, DATABA
 	@$(BIN)/python -m local run
 
 sam-local: .venv/run ## The same by `sam local start-api`, in containers: needs Docker
-	@$(MAKE) --no-print-directory build ARCHITECTURE=$(HOST)
 	@$(BIN)/python -m local run --sam
 
 sam-invoke: .venv/run ## Invoke FUNCTION=… in a container, with EVENT=events/….json, on what `make sam-local` runs
-	@$(BIN)/python -m local invoke --sam "$(FUNCTION)" \
-		"$$(cat $(or $(EVENT),events/$(FUNCTION).json))"
+	@$(BIN)/python -m local invoke --sam "$(FUNCTION)" "$(or $(EVENT),events/$(FUNCTION).json)"
 
 invoke: .venv/run ## Ask a function directly: EVENT=events/analytics/fleet.json (FUNCTION=AnalyticsFunction)
 	@$(BIN)/python -m local invoke $(or $(FUNCTION),AnalyticsFunction) \
-		"$$(cat $(or $(EVENT),events/analytics/performance.json))"
+		"$(or $(EVENT),events/analytics/performance.json)"
 
 status: .venv/run ## Say what is running
 	@$(BIN)/python -m local status
@@ -54,7 +51,7 @@ maintain: .venv/run ## Partitions, summaries, archive (HISTORY_RETENTION=days), 
 	@$(BIN)/python -m local maintain
 
 restore: .venv/run ## Bring a day back from the archive, into tables of its own: DAY=2026-01-31
-	@$(BIN)/python -m local restore $(DAY)
+	@$(BIN)/python -m local restore "$(DAY)"
 
 alerts: .venv/run ## Judge the chargers now, publish what has changed, and print it
 	@$(BIN)/python -m local alerts

@@ -1,6 +1,5 @@
 """`make faults`: break the running system in every way, then look for what was lost or doubled."""
 
-import argparse
 import os
 import shutil
 import signal
@@ -30,6 +29,7 @@ from faults.operators import Operators
 from faults.report import print_table
 from faults.system import System
 from local import ROOT, LocalError
+from local.console import CommandParser
 from telemetry.database import connect
 from telemetry.verification import find_differences
 
@@ -47,7 +47,7 @@ Say = Callable[[str], None]
 
 def main() -> None:
     """Inject all faults; exit with 1 where anything was lost, doubled or wrong."""
-    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser = CommandParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--short", action="store_true", help="each fault for a shorter time")
     options = parser.parse_args()
     _enter_namespace()

@@ -5,24 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 from rich.console import Console
 
 from local import ROOT, LocalError, invocations
 from local.capacity import Fleet, print_cost
-from local.console import say
+from local.console import CommandParser, say
 from local.databases import DatabaseUrls, switch_database
 from local.folder import ACCEPTED_KEYS, read_file, running_pid, stop
-from local.invocations import database_url
+from local.invocations import database_failed, database_url, open_database
 from local.postgres import embedded_binaries
 from local.server import check_url, get_health
 from local.simulator import command as simulator
 from local.stack import Stack
 from telemetry.access import Scope
-from telemetry.database import connect
 from telemetry.verification import find_differences
 
 # Of a dead letter, which may have a million characters.
@@ -34,11 +33,11 @@ Options = argparse.Namespace
 def main() -> None:
     """Run one command; what a person can mend ends it with one line and status 1."""
     folder = Path(os.environ.get("LOCAL_DIR", ROOT / ".local")).resolve()
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser = CommandParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    def add(name: str, command: Callable[[Path, Options], None], says: str) -> ArgumentParser:
-        added: ArgumentParser = commands.add_parser(name, help=says)
+    def add(name: str, command: Callable[[Path, Options], None], says: str) -> CommandParser:
+        added: CommandParser = commands.add_parser(name, help=says)
         added.set_defaults(command=command)
         return added
 
@@ -57,7 +56,7 @@ def main() -> None:
     add("redrive", _redrive, "send these messages back to their queues")
     _add_token_options(add("token", _token, "keys and tokens: issued, revoked"))
     backfill = add("backfill", _backfill, "send months of readings from a file")
-    backfill.add_argument("file", type=Path, help="CSV or Parquet, columns as the API's fields")
+    backfill.add_argument("file", help="CSV or Parquet, columns as the API's fields")
     backfill.add_argument("--url", help="of the running system")
     backfill.add_argument("--again", action="store_true", help="from the beginning")
     add("stop", _stop, "stop what `run` started")
@@ -76,7 +75,7 @@ def main() -> None:
     invoke = add("invoke", invocations.invoke, "call a function directly")
     invoke.add_argument("--sam", action="store_true", help="by `sam local invoke`, in a container")
     invoke.add_argument("function")
-    invoke.add_argument("event", nargs="?", default="{}")
+    invoke.add_argument("event", nargs="?", type=Path, help="a file of JSON ({})")
     options = parser.parse_args()
     try:
         options.command(folder, options)
@@ -122,7 +121,7 @@ def _own_token(folder: Path, *scopes: Scope) -> str:
     return sign_own_token(folder, *scopes)
 
 
-def _add_token_options(parser: ArgumentParser) -> None:
+def _add_token_options(parser: CommandParser) -> None:
     actions = parser.add_subparsers(required=True, dest="action")
     issue = actions.add_parser("issue", help="print a token, this once")
     issue.add_argument("subject", metavar="WHO", help="a name for whoever gets it")
@@ -178,9 +177,11 @@ def _backfill(folder: Path, options: Options) -> None:
     from local.backfill.command import backfill
     from local.simulator.sender import System
 
+    if not options.file:
+        raise LocalError("no file is given: `make backfill FILE=readings.csv`")
     token = os.environ.get("TOKEN") or ("" if options.url else _own_token(folder, *Scope))
     system = System(check_url(options.url or _url(folder)), token)
-    backfill(options.file, system, folder, again=options.again)
+    backfill(Path(options.file), system, folder, again=options.again)
 
 
 def _poll(_folder: Path, _options: Options) -> None:
@@ -254,6 +255,7 @@ def _logs(folder: Path, _options: Options) -> None:
 
 def _psql(folder: Path, options: Options) -> None:
     arguments = ["-c", options.sql] if options.sql else []
+    open_database(folder).close()  # what hinders that is said in one line
     program = embedded_binaries() / "psql"
     done = subprocess.run(
         [program, database_url(folder), "-v", "ON_ERROR_STOP=1", *arguments], check=False
@@ -262,8 +264,11 @@ def _psql(folder: Path, options: Options) -> None:
 
 
 def _verify(folder: Path, _options: Options) -> None:
-    with connect(database_url(folder)) as connection:
-        differences = find_differences(connection)
+    try:
+        with open_database(folder) as connection:
+            differences = find_differences(connection)
+    except psycopg.Error as error:
+        raise database_failed(error) from None
     for found in differences:
         where = f"{found.table} {found.device} {found.hour or ''}".rstrip()
         say(f"{where}: history says {found.expected}, stored is {found.stored}")

@@ -1,9 +1,10 @@
 """What a person at a terminal reads: short lines, logs without their JSON."""
 
+import argparse
 import contextlib
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 _NOT_SHOWN = {"level", "location", "message", "timestamp", "service", "exception", "exception_name"}
 
@@ -27,3 +28,14 @@ def readable(line: str) -> str:
     rest = "".join(f" {key}={value}" for key, value in entry.items() if key not in _NOT_SHOWN)
     trace = entry.get("exception")
     return f"{said}{rest}\n{trace}" if trace else said + rest
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Takes options by their whole names alone, and refuses others in one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2."""
+        self.exit(2, f"error: {message} (--help lists what there is)\n")

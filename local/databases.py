@@ -85,6 +85,12 @@ class DatabaseUrls:
         }
 
 
+def check_database_url(name: str, url: str) -> None:
+    """Raise LocalError, which does not show it, where a URL is none of PostgreSQL."""
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise LocalError(f"{name} does not begin with postgresql://")
+
+
 def database_urls(server: RunningPostgres, name: str) -> DatabaseUrls:
     """Return how the users reach a database of the server."""
     address = urlsplit(server.url).netloc.rpartition("@")[2]

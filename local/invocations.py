@@ -16,15 +16,39 @@ import psycopg
 from local import LocalError, sam
 from local.configuration import read_local_template
 from local.console import say
+from local.databases import check_database_url
 from local.folder import read_file, running_pid
 from local.runtime import Environment
 from local.stack import function_environ
+from telemetry.database import Connection, connect
 from telemetry.errors import TelemetryError
 
 
 def database_url(folder: Path) -> str:
     """Return the URL of its database's owner. Raises LocalError where there is none."""
-    return os.environ.get("DATABASE_URL") or read_file(folder, "database-url")
+    if url := os.environ.get("DATABASE_URL"):
+        check_database_url("DATABASE_URL", url)
+    return url or read_file(folder, "database-url")
+
+
+def open_database(folder: Path) -> Connection:
+    """Connect as the database's owner. Raises LocalError where that does not work."""
+    try:
+        return connect(database_url(folder))
+    except psycopg.Error as error:
+        raise database_failed(error) from None
+
+
+def database_failed(error: psycopg.Error) -> LocalError:
+    """Return what a person is told of a database that cannot be asked."""
+    remedy = "`make run` starts it, or `make db-start` after `make db-stop`"
+    if os.environ.get("DATABASE_URL"):
+        remedy = "DATABASE_URL names it"
+    return LocalError(f"the database cannot be asked: {_first_line(error)}; {remedy}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def maintain(folder: Path, _options: argparse.Namespace) -> None:
@@ -47,7 +71,8 @@ def restore(folder: Path, options: argparse.Namespace) -> None:
     try:
         day = date.fromisoformat(options.day)
     except ValueError:
-        raise LocalError(f"{options.day} is not a day: make restore DAY=2026-01-31") from None
+        found = f"{options.day} is not a day" if options.day else "no day is given"
+        raise LocalError(f"{found}: `make restore DAY=2026-01-31`") from None
     made = _call(_of_system(folder), "MaintainFunction", {"restore": str(day)})
     for table, receipts in made.items():
         say(f"{table}: {receipts} receipts; `DROP TABLE {table}` when you are done with it")
@@ -79,16 +104,21 @@ def _of_system(folder: Path) -> dict[str, str]:
 
 
 def invoke(folder: Path, options: argparse.Namespace) -> None:
-    """Call a function with an event of JSON, and print what it returns.
+    """Call a function with an event from a file of JSON, and print what it returns.
 
     Raises LocalError.
     """
+    if not options.function:
+        raise LocalError("no function is given: `make sam-invoke FUNCTION=AnalyticsFunction`")
     try:
-        parsed = json.loads(options.event)
+        event = options.event.read_text(encoding="utf-8") if options.event else "{}"
+        parsed = json.loads(event)
+    except OSError as error:
+        raise LocalError(f"cannot read the event {error.filename}: {error.strerror}") from None
     except ValueError as error:
-        raise LocalError(f"the event is not JSON: {error}") from None
+        raise LocalError(f"{options.event} is not JSON: {error}") from None
     if options.sam:
-        sys.exit(sam.invoke_function(folder, options.function, options.event, _of_system(folder)))
+        sys.exit(sam.invoke_function(folder, options.function, event, _of_system(folder)))
     environ = {**os.environ, "DATABASE_URL": database_url(folder)}
     say(json.dumps(_call(environ, options.function, parsed)))
 
@@ -102,5 +132,4 @@ def _call(environ: dict[str, str], name: str, event: Any) -> Any:
     try:
         return Environment(template.functions[name]).invoke(event, str(uuid.uuid4()))
     except (psycopg.Error, TelemetryError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LocalError(f"{name}: {reason}") from error
+        raise LocalError(f"{name}: {_first_line(error)}") from error

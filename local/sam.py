@@ -46,15 +46,20 @@ def find_bridge() -> str:
     return str(next(ip_network(network["IPAM"]["Config"][0]["Subnet"]).hosts()))
 
 
+def build() -> None:
+    """Build what is served, for this machine's processor. Raises LocalError."""
+    target = ["build", f"ARCHITECTURE={host_architecture()}"]
+    if subprocess.run(["make", "--no-print-directory", *target], cwd=ROOT, check=False).returncode:
+        raise LocalError("the functions cannot be built: see above")
+
+
 def start_sam(
     folder: Path, port: int, environ: Mapping[str, str], show: Callable[[str], None]
 ) -> Process:
-    """Start `sam local start-api` on what `sam build` made, with the variables of a running system.
+    """Start `sam local start-api` on what build made, with the variables of a running system.
 
     What the functions get stays in ENVIRONMENT of the folder, for invoke_function.
     """
-    if not BUILT.exists():
-        raise LocalError("nothing is built: `make sam-local` does it")
     bridge = find_bridge()
     urls = DatabaseUrls.from_environment(environ)
     endpoint = environ["AWS_ENDPOINT_URL_SQS"]

@@ -1,6 +1,7 @@
 """The HTTP server before the handlers: worker processes behind one port."""
 
 import errno
+import http.client
 import os
 import socket
 import sys
@@ -45,8 +46,8 @@ def get_health(url: str, token: str = "") -> tuple[int | None, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode()
-    except OSError as error:
-        return None, str(error)
+    except (OSError, http.client.HTTPException) as error:  # the latter: it speaks no HTTP
+        return None, str(error) or type(error).__name__
 
 
 def check_url(url: str) -> str:

@@ -15,7 +15,7 @@ from typing import IO
 from local import ROOT, LocalError, sam
 from local.configuration import asks_for_tokens, read_local_template
 from local.console import readable, say
-from local.databases import DatabaseUrls, OwnDatabase, write_state
+from local.databases import DatabaseUrls, OwnDatabase, check_database_url, write_state
 from local.folder import ACCEPTED_KEYS, lock_folder, write_file
 from local.processes import KeptProcess, Process
 from local.server import WORKERS, check_port, get_health, start_server
@@ -89,6 +89,7 @@ class Stack:
             check_port(self.port)
             if self._through_sam:
                 sam.find_bridge()
+                sam.build()
             log = undo.enter_context((self.folder / "server.log").open("a", encoding="utf-8"))
             queues, environ = self._start_stores(undo)
             write_file(self.folder, "url", self.url + "\n")
@@ -142,8 +143,7 @@ class Stack:
             undo.callback(self._database.stop)
             return self._database.start()
         for name, url in self._given_database.environment.items():
-            if not url.startswith(("postgresql://", "postgres://")):
-                raise LocalError(f"{name} does not begin with postgresql://")
+            check_database_url(name, url)
         say("Using the PostgreSQL that DATABASE_URL names")
         write_state(self.folder, "given")
         return self._given_database

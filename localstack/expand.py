@@ -11,7 +11,6 @@ differs from AWS:
 It is given to `sam deploy`, which takes a nested template for packaged only where its URL is AWS's.
 """
 
-import argparse
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from samtranslator.translator.transform import transform
 
+from local.console import CommandParser
 from local.template import load_yaml
 
 Properties = dict[str, Any]
@@ -115,7 +115,7 @@ def _split(api: str, properties: Properties) -> Iterator[tuple[str, dict[str, An
 
 def main() -> None:
     """Print the expanded template."""
-    parser = argparse.ArgumentParser(description="Expand a packaged template for MiniStack.")
+    parser = CommandParser(description="Expand a packaged template for MiniStack.")
     parser.add_argument("template", type=Path)
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE")
     options = parser.parse_args()

@@ -1,0 +1,131 @@
+"""What the commands answer to a mistake: one line that says what was found and what to do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import faults.__main__
+import local.__main__
+from local import ROOT
+from local.postgres import free_port
+
+PASSWORD = "a-password"
+
+
+def run_make(folder: Path, *arguments: str, **environ: str) -> list[str]:
+    """Run `make` with what is installed here; return the lines of its complaint."""
+    make = shutil.which("make")
+    assert make
+    installed = ["-o", ".venv/run", f"BIN={Path(sys.executable).parent}"]
+    done = subprocess.run(
+        [make, *installed, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "LOCAL_DIR": str(folder), "PORT": str(free_port()), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["restore"], "no day is given: `make restore DAY=2026-01-31`"),
+        (["restore", "DAY=today"], "today is not a day: `make restore DAY=2026-01-31`"),
+        (["backfill"], "no file is given: `make backfill FILE=readings.csv`"),
+        (["sam-invoke"], "no function is given: `make sam-invoke FUNCTION=AnalyticsFunction`"),
+        (
+            ["sam-invoke", "FUNCTION=None"],
+            "cannot read the event events/None.json: No such file or directory",
+        ),
+        (
+            ["invoke", "EVENT=Makefile"],
+            "Makefile is not JSON: Expecting value: line 1 column 1 (char 0)",
+        ),
+    ],
+    ids=str,
+)
+def test_a_missing_or_wrong_variable_of_make_is_told_in_one_line(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    said, of_make = run_make(tmp_path, *arguments)
+    assert said == f"error: {says}"
+    assert of_make.startswith("make: ***")
+
+
+def test_sam_local_looks_for_docker_before_it_builds(tmp_path: Path) -> None:
+    said = run_make(tmp_path, "sam-local", PATH="/nowhere")
+    assert said[0] == "error: there is no Docker: `make run` needs none"
+
+
+@pytest.fixture
+def complaint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs a command in a fresh folder, and returns how it ends."""
+    monkeypatch.setenv("LOCAL_DIR", str(tmp_path / "local"))
+
+    def run(*arguments: str, main: Callable[[], None] = local.__main__.main) -> str:
+        monkeypatch.setattr(sys, "argv", ["python -m local", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        # What exit() is given as a text goes to stderr, and the status is 1.
+        return ended.value.code if isinstance(ended.value.code, str) else capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("simulate --vehicle 5", "unrecognized arguments: --vehicle 5"),
+        ("simulate --vehicles", "argument --vehicles: expected one argument"),
+        ("cost --device 5", "unrecognized arguments: --device 5"),
+        ("token", "the following arguments are required: action"),
+        ("token issue me --scope all", "argument --scope: invalid choice: 'all'"),
+        ("restore", "the following arguments are required: day"),
+    ],
+)
+def test_an_option_that_there_is_not_is_told_in_one_line(
+    complaint: Callable[..., str], command: str, says: str
+) -> None:
+    [line] = complaint(*command.split()).splitlines()
+    assert line.startswith(f"error: {says}")
+    assert line.endswith(" (--help lists what there is)")
+
+
+def test_faults_takes_no_abbreviation(
+    complaint: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults.__main__, "_enter_namespace", lambda: pytest.fail("it starts"))
+    said = complaint("--shor", main=faults.__main__.main)
+    assert said == "error: unrecognized arguments: --shor (--help lists what there is)\n"
+
+
+@pytest.mark.parametrize("command", [["verify"], ["psql", "SELECT 1"]], ids=str)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "nothing was started here yet: `make run`"),
+        ("postgresql://me:{}@127.0.0.1:1/none", "the database cannot be asked: connection failed"),
+        ("mysql://me:{}@127.0.0.1/none", "DATABASE_URL does not begin with postgresql://"),
+    ],
+)
+def test_a_database_that_cannot_be_asked_is_told_in_one_line(
+    complaint: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    url: str,
+    says: str,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url.format(PASSWORD))
+    [line] = complaint(*command).splitlines()
+    assert line.startswith(f"error: {says}")
+    assert PASSWORD not in line
