@@ -138,7 +138,7 @@ lock: .venv/dev ## Pin the newest allowed dependencies, with hashes
 
 OWN_PYTHON = $(BIN)/python
 # MiniStack runs the functions on its own Python, so it has theirs.
-.venv/ministack: OWN_PYTHON = $$(PATH="$(CURDIR)/$(BIN):$$PATH" layers/runtime_python.sh || echo 3.13)
+.venv/ministack: OWN_PYTHON = $$(PATH="$(CURDIR)/$(BIN):$$PATH" layers/runtime_python.sh)
 
 # Each environment is installed when it is first needed and when its pins have changed.
 .venv/run: requirements/run.txt
@@ -150,6 +150,6 @@ OWN_PYTHON = $(BIN)/python
 # These have environments of their own, because they pin what others need newer.
 .venv/sam .venv/checkov .venv/audit .venv/ministack: .venv/%: requirements/%.txt .venv/dev
 	@echo "Installing the packages of $< into .venv-$*"
-	@$(BIN)/uv venv --quiet --clear --python "$(OWN_PYTHON)" .venv-$*
+	@python=$(OWN_PYTHON) && $(BIN)/uv venv --quiet --clear --python "$$python" .venv-$*
 	@$(BIN)/uv pip install --quiet --require-hashes -r $< --python .venv-$*/bin/python
 	@touch $@

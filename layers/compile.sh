@@ -9,14 +9,12 @@
 set -eu
 layer=$1
 
-python=$("$(dirname "$0")"/runtime_python.sh || true)
-if [ -n "$python" ]; then
+if python=$("$(dirname "$0")"/runtime_python.sh); then
     # As if compiled where the layer will be, whatever folder it is built in; sets in one order.
     PYTHONHASHSEED=0 "$python" -m compileall -q -f --invalidation-mode unchecked-hash \
         -s "$layer" -p /opt "$layer/python"
 elif [ "${BYTECODE:-required}" != optional ]; then
-    echo "error: no Python 3.13 here, and uv cannot fetch one: set RUNTIME_PYTHON to one, or" \
-        "BYTECODE=optional to do without bytecode (cold starts take twice as long)" >&2
+    echo "error: BYTECODE=optional does without bytecode (cold starts take twice as long)" >&2
     exit 1
 fi
 find "$layer" -exec touch -h -d 2020-01-01T00:00:00Z {} +

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: layers/runtime_python.sh
 # Prints the path of a Python of the functions' version, 3.13: RUNTIME_PYTHON, or one that is
-# installed, or one that uv has or fetches. Where there is none it prints nothing and fails.
+# installed, or one that uv has or fetches. Where there is none it says so and fails.
 set -eu
 
 find_python() {
@@ -16,4 +16,7 @@ find_python() {
     return 1
 }
 
-find_python || { uv python install --quiet 3.13 2>/dev/null && find_python; }
+find_python || { uv python install --quiet 3.13 2>/dev/null && find_python; } || {
+    echo "No Python 3.13 here, and uv cannot fetch one: set RUNTIME_PYTHON to one" >&2
+    exit 1
+}

@@ -119,10 +119,37 @@ def test_each_entry_point_loads_from_the_layers_alone(tmp_path: Path) -> None:
     subprocess.run([python, "-S", "-c", zone], env=environment, check=True)
 
 
-def test_a_build_without_the_runtime_says_so(tmp_path: Path) -> None:
-    missing = {"RUNTIME_PYTHON": "/nowhere", "PYENV_ROOT": "/nowhere", "UV_OFFLINE": "1"}
-    missing["UV_PYTHON_INSTALL_DIR"] = str(tmp_path / "none")
+MISSING = {
+    "RUNTIME_PYTHON": "/nowhere",
+    "PYENV_ROOT": "/nowhere",
+    "UV_OFFLINE": "1",
+    "UV_PYTHON_INSTALL_DIR": "/nowhere",
+}
+
+
+def test_a_build_without_the_runtime_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        build("Telemetry", tmp_path / "required", "arm64", **missing)
-    built = build("Telemetry", tmp_path / "optional", "arm64", BYTECODE="optional", **missing)
+        build("Telemetry", tmp_path / "required", "arm64", **MISSING)
+    said = capfd.readouterr().err
+    assert "set RUNTIME_PYTHON to one\nerror: BYTECODE=optional does without" in said
+    built = build("Telemetry", tmp_path / "optional", "arm64", BYTECODE="optional", **MISSING)
     assert not list(built.rglob("*.pyc"))
+
+
+def test_the_emulator_without_the_runtime_says_so(tmp_path: Path) -> None:
+    for name in ("Makefile", "layers/runtime_python.sh", "requirements/ministack.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    made = subprocess.run(
+        ["make", "-o", ".venv/dev", f"BIN={Path(sys.executable).parent}", ".venv/ministack"],
+        cwd=tmp_path,
+        env={**MISSING, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.stderr.splitlines()[0] == (
+        "No Python 3.13 here, and uv cannot fetch one: set RUNTIME_PYTHON to one"
+    )
