@@ -66,6 +66,11 @@ if "deployments" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets
     s3.create_bucket(Bucket="deployments", CreateBucketConfiguration=region)
 PYTHON
 
+# SAM leaves an empty folder there of each function that it packages.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 sam() {
     .venv-sam/bin/sam "$@" --config-file "$PWD/samconfig.toml" --config-env localstack
 }

@@ -67,10 +67,13 @@ class Deployment:
 
     def deploy(self, *parameters: str) -> None:
         """Deploy, as its user does; keeps where the API is."""
+        temporary = self.folder / "temporary"
+        temporary.mkdir(exist_ok=True)
+        environ = os.environ | self.urls.environment | {"AWS_ENDPOINT_URL": self.endpoint}
         done = subprocess.run(
             [str(ROOT / "localstack/deploy.sh"), f"TokenKeys={name_key(self.key.public_key())}"]
             + list(parameters),
-            env={**os.environ, **self.urls.environment, "AWS_ENDPOINT_URL": self.endpoint},
+            env={**environ, "TMPDIR": str(temporary)},
             capture_output=True,
             text=True,
             check=False,
@@ -78,6 +81,7 @@ class Deployment:
         )
         log = self.folder / "ministack.log"
         assert done.returncode == 0, done.stdout + done.stderr + log.read_text(encoding="utf-8")
+        assert list(temporary.iterdir()) == []  # nothing is left behind
         self.api = done.stdout.splitlines()[-1]
 
     def token(self, *scopes: Scope) -> tuple[str, str]:
