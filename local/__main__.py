@@ -18,7 +18,7 @@ from local.databases import DatabaseUrls, switch_database
 from local.folder import ACCEPTED_KEYS, read_file, running_pid, stop
 from local.invocations import database_failed, database_url, open_database
 from local.postgres import embedded_binaries
-from local.server import check_url, get_health
+from local.server import check_silent, check_url, get_health
 from local.simulator import command as simulator
 from local.stack import Stack
 from telemetry.access import Scope
@@ -93,7 +93,11 @@ def _run(folder: Path, options: Options) -> None:
 
 
 def _stop(folder: Path, _options: Options) -> None:
-    say("Stopped." if stop(folder) else "Nothing is running here.")
+    if stop(folder):
+        say("Stopped.")
+    else:
+        check_silent(folder, _port())
+        say("Nothing is running here.")
 
 
 def _reset(folder: Path, _options: Options) -> None:
@@ -230,6 +234,7 @@ def _url(folder: Path) -> str:
 def _status(folder: Path, _options: Options) -> None:
     pid = running_pid(folder)
     if pid is None:
+        check_silent(folder, _port())
         say("Not running. `make run` starts it.")
         return
     from local.queues import Queues

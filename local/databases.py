@@ -212,12 +212,12 @@ def switch_database(folder: Path, state: Literal["running", "stopped"]) -> None:
 
     Raises LocalError where it has none.
     """
-    number = signal.SIGUSR2 if state == "running" else signal.SIGUSR1
-    if running_pid(folder) is None:
+    pid = running_pid(folder)
+    if pid is None:
         raise LocalError("nothing is running here: `make run`")
     if read_file(folder, "database-state") == "given":
         raise LocalError("the database is not this system's own: DATABASE_URL names it")
-    send_signal(folder, number)
+    send_signal(pid, signal.SIGUSR2 if state == "running" else signal.SIGUSR1)
     while read_file(folder, "database-state") != state:
         if running_pid(folder) is None:
             raise LocalError(f"the system ended: see {folder / 'server.log'}")

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from local import LocalError
@@ -28,6 +29,18 @@ def check_port(port: int) -> None:
                 raise LocalError(f"cannot use port {port}: {error.strerror}") from None
             remedy = f"choose another, as in `make run PORT={port + 1}`"
             raise LocalError(f"port {port} is in use: {remedy}") from None
+
+
+def check_silent(folder: Path, port: int) -> None:
+    """Raise LocalError where something answers on a port though nothing runs in the folder."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return
+    raise LocalError(
+        f"nothing runs in {folder}, and yet something answers on port {port}: `LOCAL_DIR=… make "
+        f"stop` stops a system of another folder, `ss -ltnp 'sport = :{port}'` tells who it is"
+    )
 
 
 def start_server(port: int, environ: Mapping[str, str], show: Callable[[str], None]) -> Process:

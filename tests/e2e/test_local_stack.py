@@ -1,12 +1,15 @@
 """`make run` as its user meets it: started, used, broken, stopped, started again."""
 
 import os
+import shutil
 import signal
 import socket
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from local.postgres import free_port
 from local.server import get_health
@@ -232,6 +235,38 @@ def test_commands_before_the_first_start_say_what_to_do(system: LocalSystem) -> 
         assert refused.stderr == "error: nothing was started here yet: `make run`\n"
     assert system.command("status").stdout == "Not running. `make run` starts it.\n"
     assert system.command("stop").stdout == "Nothing is running here.\n"
+
+
+def test_a_system_whose_folder_was_deleted_is_found_and_stopped(system: LocalSystem) -> None:
+    system.start()
+    assert system.process is not None
+    shutil.rmtree(system.folder)
+    said = system.command("status")
+    assert said.returncode == 1
+    assert said.stderr == (
+        f"error: {system.folder}/url was deleted while process {system.process.pid} runs there: "
+        "`make stop`, then `make run`\n"
+    )
+    refused = system.command("run")
+    assert refused.stderr.startswith(f"error: already running here (process {system.process.pid})")
+    assert system.command("stop").stdout == "Stopped.\n"
+    system.finish()
+    assert get_health(system.url)[0] is None
+    assert system.command("status").stdout == "Not running. `make run` starts it.\n"
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_what_answers_on_the_port_though_nothing_runs_here_is_told(
+    system: LocalSystem, command: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", system.port))
+        taken.listen()
+        said = system.command(command)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith(
+        f"error: nothing runs in {system.folder}, and yet something answers on port {system.port}: "
+    )
 
 
 def test_the_documentation_is_a_page(system: LocalSystem) -> None:
