@@ -240,9 +240,13 @@ def _status(folder: Path, _options: Options) -> None:
     from local.queues import Queues
 
     url = read_file(folder, "url")
-    stopped = read_file(folder, "database-state") == "stopped"
+    away = {
+        "starting": f"STARTING, see {folder / 'postgres.log'}",
+        "stopped": "STOPPED until `make db-start`",
+    }
+    state = read_file(folder, "database-state")
     say(f"Running:  process {pid}, {url}")
-    say(f"Database: {'STOPPED until `make db-start`' if stopped else folder / 'database-url'}")
+    say(f"Database: {away.get(state, folder / 'database-url')}")
     for depth in Queues.of_system(folder).depths():
         say(
             f"Queue:    {depth.queue}: {depth.waiting} waiting, {depth.in_flight} in flight, "

@@ -3,6 +3,7 @@
 None of them is a superuser, as on a managed server: what works here works there.
 """
 
+import contextlib
 import hmac
 import os
 import signal
@@ -20,6 +21,7 @@ from local import LocalError
 from local.console import say
 from local.folder import read_file, running_pid, send_signal, write_file
 from local.postgres import RunningPostgres, embedded_binaries, free_port, start_postgres
+from local.processes import PAUSE_SECONDS
 from telemetry.database import connect
 
 OWNER, INGEST, READ = "telemetry_owner", "telemetry_ingest", "telemetry_read"
@@ -148,9 +150,13 @@ class OwnDatabase:
     def __init__(self, folder: Path, port: int = 0) -> None:
         """port 0 takes the preferred one if it is free, and any other if not."""
         self._folder = folder
+        self._data = folder / "postgres"
         self._server: RunningPostgres | None = None
         self._port = port
         self._wanted = True
+        # Why it could not be started again, and when (monotonic seconds) that is tried once more.
+        self._hindrance = ""
+        self._try_at = 0.0
 
     @property
     def runs(self) -> bool:
@@ -161,11 +167,11 @@ class OwnDatabase:
         """Start the server, which is made where there is none. Raises LocalError."""
         for name in [name for name in os.environ if name.startswith("PG")]:
             del os.environ[name]  # libpq's settings are for other servers than our own
-        data = self._folder / "postgres"
-        say("Starting PostgreSQL" if data.exists() else "Making and starting a PostgreSQL server")
+        known = self._data.exists()
+        say("Starting PostgreSQL" if known else "Making and starting a PostgreSQL server")
         # Always the same while the system runs: everybody knows the URL.
         self._port = self._port or free_port(PREFERRED_PORT)
-        self._server = start_postgres(data, embedded_binaries(), port=self._port)
+        self._server = start_postgres(self._data, embedded_binaries(), port=self._port)
         make_database(self._server, DATABASE)
         write_state(self._folder, "running")
         return database_urls(self._server, DATABASE)
@@ -185,15 +191,46 @@ class OwnDatabase:
             signal.signal(number, note)
 
     def keep_up(self) -> None:
-        """Stop or start the server as it was asked for. Raise LocalError where it ended unasked."""
+        """Stop or start the server as it was asked for, and start it again where it ended unasked.
+
+        What hinders that is said once, and it is tried again each second. Raises LocalError where
+        the data are gone.
+        """
         if self._server is not None and self._server.process.poll() is not None:
-            raise LocalError(f"PostgreSQL ended: see {self._folder / 'postgres.log'}")
+            self._server = None
+            self._note_end()
         if self._wanted and self._server is None:
-            self.start()
-        elif not self._wanted and self._server is not None:
+            self._start_again()
+        elif not self._wanted and read_file(self._folder, "database-state") != "stopped":
             say("Stopping PostgreSQL; `make db-start` starts it again")
             self.stop()
             write_state(self._folder, "stopped")
+
+    def _note_end(self) -> None:
+        log = self._data.with_name("postgres.log")
+        kept = log.with_suffix(".ended.log")
+        with contextlib.suppress(FileNotFoundError):
+            log.replace(kept)
+        say(f"PostgreSQL ended (see {kept}): starting it again")
+
+    def _start_again(self) -> None:
+        if not self._data.exists():
+            raise LocalError(f"{self._data} is gone: the next `make run` begins anew")
+        if time.monotonic() < self._try_at:
+            return
+        write_state(self._folder, "starting")
+        try:
+            self._server = start_postgres(self._data, embedded_binaries(), port=self._port)
+        except LocalError as error:
+            # Such as a process of the one before that has not ended yet.
+            if str(error) != self._hindrance:
+                say(f"{error}; trying again")
+            self._hindrance = str(error)
+            self._try_at = time.monotonic() + PAUSE_SECONDS
+            return
+        self._hindrance = ""
+        say("PostgreSQL runs again")
+        write_state(self._folder, "running")
 
     def stop(self) -> None:
         """Stop the server where it runs."""

@@ -154,9 +154,7 @@ def _await_connections(running: RunningPostgres, log: Path) -> None:
             elif time.monotonic() < deadline and _is_starting(reason):
                 time.sleep(0.02)
                 continue
-            raise LocalError(
-                f"PostgreSQL does not start: {reason} (see {log}; `make reset` deletes all data)"
-            ) from None
+            raise LocalError(f"PostgreSQL does not start: {reason} (see {log})") from None
 
 
 def _is_starting(reason: str) -> bool:

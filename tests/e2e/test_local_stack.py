@@ -112,18 +112,6 @@ def test_nothing_outlives_a_killed_system(system: LocalSystem) -> None:
     assert system.request("GET", "/health")[0] == 200
 
 
-def test_a_killed_database_ends_it_with_one_line(system: LocalSystem) -> None:
-    system.start()
-    postgres = (system.folder / "postgres/postmaster.pid").read_text().splitlines()[0]
-    os.kill(int(postgres), signal.SIGKILL)
-    [last] = [line for line in system.finish().splitlines() if line.startswith("error: ")]
-    assert last.startswith("error: PostgreSQL ended: see ")
-    assert system.process is not None
-    assert system.process.returncode == 1
-    system.start()
-    assert system.request("GET", "/health")[0] == 200
-
-
 def test_a_killed_server_takes_its_workers_along(system: LocalSystem) -> None:
     system.start()
     server, _ = server_processes(system.port)

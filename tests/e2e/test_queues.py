@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from faults.database import children_of as children_of_server
 from local import LocalError
 from local.databases import switch_database, write_state
 from local.folder import lock_folder
@@ -48,6 +49,37 @@ def test_readings_wait_in_the_queue_while_the_database_is_stopped(system: LocalS
         pass  # ends by the test run's time limit if it stays there
     assert "METER-001" in system.command("psql", "SELECT * FROM meter_live_status").stdout
     assert system.command("verify").returncode == 0
+
+
+def test_readings_wait_in_the_queue_until_a_killed_database_is_back(system: LocalSystem) -> None:
+    system.start()
+    system.hide_messages_for(2, "MeterQueue")
+    server = int((system.folder / "postgres/postmaster.pid").read_text().splitlines()[0])
+    # One of its processes that does not end with it: no other server starts on its data meanwhile.
+    left = children_of_server(server)[0]
+    os.kill(left, signal.SIGSTOP)
+    try:
+        os.kill(server, signal.SIGKILL)
+        # Its processes store until they notice.
+        sent = ("POST", "/v1/ingestion/meter", METER)
+        while (found := request_until(202, system.request, *sent))[0] == 201:
+            pass
+        assert (found[0], found[1]["status"]) == (202, "queued")
+        while "Database: STARTING" not in system.command("status").stdout:
+            pass
+    finally:
+        os.kill(left, signal.SIGKILL)
+    queues = system.queues
+    while Depth("MeterQueue", 0, 0, 0) not in queues.depths():
+        pass  # ends by the test run's time limit if it stays there
+    assert "METER-001" in system.command("psql", "SELECT * FROM meter_live_status").stdout
+    assert "Health:   ok" in system.command("status").stdout
+    assert system.command("verify").returncode == 0
+
+    # One that was stopped stays so.
+    assert system.command("db-stop").returncode == 0
+    assert request_until(202, system.request, "POST", "/v1/ingestion/meter", METER)[0] == 202
+    assert "Database: STOPPED" in system.command("status").stdout
 
 
 def test_what_cannot_be_stored_is_listed_with_its_reason_and_sent_back(system: LocalSystem) -> None:
