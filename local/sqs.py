@@ -2,7 +2,7 @@
 
 Like the PostgreSQL server it listens on loopback only, and serves only who knows its key. It keeps
 its messages in memory and writes them to its folder when it is told to end: a crash loses them.
-Objects of the archive are files there from the first.
+Objects of the archive and revoked tokens are files there from the first.
 """
 
 import json
@@ -96,7 +96,7 @@ class QueueServer:
             "DOCKER_HOST": f"unix://{state}/none",
         }
         return Process(
-            [sys.executable, "-m", "ministack"],
+            [sys.executable, "-m", "local.queue_process"],
             # What is loaded into every process may be a clock, as the tests have it: one for all.
             {
                 "PATH": os.environ.get("PATH", os.defpath),

@@ -63,6 +63,19 @@ def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def children_of(parent: int) -> dict[str, int]:
+    """Return the processes that another one started, by the Python module that they run."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode().split("\0")
+            if parent_of(int(process.name)) == parent and "-m" in command:
+                found[" ".join(command[command.index("-m") + 1 :][:2]).strip()] = int(process.name)
+        except OSError:
+            continue
+    return found
+
+
 def test_data_survive_a_restart(system: LocalSystem) -> None:
     system.start()
     for path, reading in (("meter", METER), ("vehicle", VEHICLE)):

@@ -13,20 +13,7 @@ from local.databases import switch_database, write_state
 from local.folder import lock_folder
 from local.queues import DeadLetter, Depth
 from tests.e2e.conftest import LocalSystem, request_until
-from tests.e2e.test_local_stack import METER, parent_of
-
-
-def children_of(parent: int) -> dict[str, int]:
-    """Return the processes that another one started, by the Python module that they run."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode().split("\0")
-            if parent_of(int(process.name)) == parent and "-m" in command:
-                found[" ".join(command[command.index("-m") + 1 :][:2]).strip()] = int(process.name)
-        except OSError:
-            continue
-    return found
+from tests.e2e.test_local_stack import METER, children_of
 
 
 def test_readings_wait_in_the_queue_while_the_database_is_stopped(system: LocalSystem) -> None:
@@ -107,7 +94,7 @@ def test_the_api_serves_while_the_queues_and_their_workers_are_replaced(
 ) -> None:
     system.start()
     assert system.process is not None
-    names = {"ministack", "local poll"}
+    names = {"local.queue_process", "local poll"}
     # This loop and the next end by the test run's time limit if something stays away.
     while not names < (before := children_of(system.process.pid)).keys():
         pass

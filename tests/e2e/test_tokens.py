@@ -2,13 +2,15 @@
 
 import http.client
 import json
+import os
 import re
+import signal
 import time
 from typing import Any
 
 from local.server import get_health
 from tests.e2e.conftest import SECONDS, LocalSystem, request_until
-from tests.e2e.test_local_stack import METER
+from tests.e2e.test_local_stack import METER, children_of
 
 
 def ask(
@@ -73,6 +75,32 @@ def test_a_token_is_issued_used_and_revoked_while_the_database_is_away(system: L
         log = (system.folder / "server.log").read_text(encoding="utf-8")
     for secret in (token, token.rpartition(".")[2], reader):
         assert secret not in log
+
+
+def test_a_revoked_token_stays_so_when_the_server_of_the_table_is_killed(
+    system: LocalSystem,
+) -> None:
+    system.start(AUTH="token", AUTHORIZER_CACHE_SECONDS="1")
+    assert system.process is not None
+    token, token_id = issue(system, "--scope", "analytics:read")
+    assert system.command("token", "revoke", token_id, "--unseen").returncode == 0
+    log = system.folder / "server.log"
+    deadline = time.monotonic() + SECONDS
+
+    def ask_until_refused() -> None:
+        refusal = f"revoked: {token_id}"
+        before = log.read_text(encoding="utf-8").count(refusal)
+        while log.read_text(encoding="utf-8").count(refusal) == before:
+            # 500: it is not known who was revoked, and so nobody is let in.
+            assert ask(system, token, "GET", "/v1/live/meters")[0] in {403, 500}
+            assert time.monotonic() < deadline
+
+    ask_until_refused()
+    server = children_of(system.process.pid)["local.queue_process"]
+    os.kill(server, signal.SIGKILL)
+    while children_of(system.process.pid).get("local.queue_process", server) == server:
+        assert time.monotonic() < deadline
+    ask_until_refused()
 
 
 def test_a_second_key_is_taken_up_with_tokens_of_the_first_in_use(system: LocalSystem) -> None:
