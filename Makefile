@@ -77,7 +77,7 @@ stop: .venv/run ## Stop what `make run` started
 reset: .venv/run ## Stop, and delete all local data
 	@$(BIN)/python -m local reset
 
-token: .venv/run ## Keys and tokens: ARGS="issue NAME --scope …", "revoke ID", "key"; "--help"
+token: .venv/run ## Keys and tokens: ARGS="issue NAME --scope …", "revoke TOKEN", "key"; "--help"
 	@$(BIN)/python -m local token $(ARGS)
 
 simulate: .venv/simulate ## Send telemetry to the running system; ARGS="--help" for the options

@@ -140,8 +140,10 @@ def _add_token_options(parser: CommandParser) -> None:
     issue.add_argument("--days", type=int, default=365, help="how long it is valid (365)")
     issue.add_argument("--key", type=Path, metavar="FILE", help="of a deployment, in PEM")
     revoke = actions.add_parser("revoke", help="have a token not accepted any more")
-    revoke.add_argument("token_id", metavar="ID", help="of the token, as `issue` told it")
+    revoke.add_argument("token", metavar="TOKEN", help="the token itself")
+    revoke.add_argument("--unseen", action="store_true", help="TOKEN is only its id: unchecked")
     revoke.add_argument("--table", help="of a deployment (its output RevocationsTable)")
+    revoke.add_argument("--key", type=Path, metavar="FILE", help="of a deployment: signed TOKEN")
     key = actions.add_parser("key", help="make another key, and say how to have it accepted")
     key.add_argument("--file", type=Path, metavar="FILE", help="for a deployment: kept there")
 

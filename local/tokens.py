@@ -5,6 +5,7 @@ Keys of this machine are in its folder; a key of a deployment is wherever its op
 
 import argparse
 import json
+import re
 import secrets
 import sys
 import time
@@ -24,9 +25,18 @@ from pydantic import ValidationError
 
 from local import LocalError
 from local.console import say
-from local.folder import ACCEPTED_KEYS, read_file, write_file
+from local.folder import ACCEPTED_KEYS, read_file, running_pid, write_file
 from telemetry.access import Scope
-from telemetry.tokens import LONGEST_LIFE, Claims, name_key, sign_token
+from telemetry.tokens import (
+    ID_PATTERN,
+    LONGEST_LIFE,
+    Claims,
+    TokenRefused,
+    name_key,
+    read_keys,
+    sign_token,
+    verify_token,
+)
 
 KEYS = "token-keys"
 OWN_LIFE = timedelta(hours=1)
@@ -37,7 +47,7 @@ def run_action(folder: Path, options: argparse.Namespace) -> None:
     if options.action == "key":
         _make_key(folder, options.file)
     elif options.action == "revoke":
-        _revoke(folder, options.token_id, options.table)
+        _revoke(folder, options)
     else:
         key = _load_key(options.key) if options.key else _newest_key(folder)
         claims = make_claims(
@@ -51,9 +61,8 @@ def run_action(folder: Path, options: argparse.Namespace) -> None:
             token = sign_token(claims, key)
         except ValueError as error:
             raise LocalError(str(error)) from None
-        until = datetime.fromtimestamp(claims.exp, UTC)
         print(
-            f"Token {claims.jti} for {claims.sub}, until {until:%Y-%m-%d}, shown only now:",
+            f"Token {claims.jti} for {claims.sub}, until {_day(claims)}, shown only now:",
             file=sys.stderr,
         )
         say(token)
@@ -83,6 +92,10 @@ def make_claims(
     except ValidationError as error:
         first = error.errors()[0]
         raise LocalError(f"{first['loc'][0]}: {first['msg']}: {first['input']!r}") from None
+
+
+def _day(claims: Claims) -> str:
+    return f"{datetime.fromtimestamp(claims.exp, UTC):%Y-%m-%d}"
 
 
 def accept_keys(folder: Path) -> str:
@@ -152,25 +165,53 @@ def _make_key(folder: Path, file: Path | None) -> None:
         say("Made a key; `make run AUTH=token` accepts it from its next start on.")
 
 
-def _revoke(folder: Path, token_id: str, table: str | None) -> None:
+def _revoke(folder: Path, options: argparse.Namespace) -> None:
     # Nothing else here needs the client, which takes half a second to load.
     from botocore.exceptions import BotoCoreError, ClientError
 
     from local.queues import connect
     from telemetry.clients import open_client
 
-    if table:
+    token_id, known = _identify(folder, options)
+    if options.table:
         client = open_client("dynamodb", connect_timeout=5, read_timeout=5, attempts=3)
+    elif running_pid(folder) is None:
+        raise LocalError("nothing is running here: `make run`")
     else:
         client = connect(json.loads(read_file(folder, "sqs.json")), "dynamodb")
     try:
-        note_revocation(client, table or "Revocations", token_id)
+        note_revocation(client, options.table or "Revocations", token_id)
     except (BotoCoreError, ClientError) as error:
         raise LocalError(f"the token is NOT revoked: {error}") from None
     say(
-        f"Token {token_id} is revoked. Who used it lately is refused when the gateway asks again: "
+        f"{known} is revoked. Who used it lately is refused when the gateway asks again: "
         "within 5 minutes, or AuthorizerCacheSeconds."
     )
+
+
+def _identify(folder: Path, options: argparse.Namespace) -> tuple[str, str]:
+    """Return the id of the token to revoke, and what is known of it. Raises LocalError."""
+    if options.unseen:
+        if not re.fullmatch(ID_PATTERN, options.token):
+            raise LocalError("NOT revoked: no token has such an id")
+        return options.token, f"Token {options.token}, if there is one (nothing here can check),"
+    if options.table and not options.key:
+        raise LocalError(
+            "NOT revoked: with --table, --key names the key that signed the token, and is what it "
+            "is checked by"
+        )
+    if options.key:
+        accepted = name_key(_load_key(options.key).public_key())
+    else:
+        accepted = read_file(folder, ACCEPTED_KEYS)
+    try:
+        claims = verify_token(options.token, read_keys(accepted))
+    except TokenRefused as refused:
+        raise LocalError(
+            f"NOT revoked: this is no token that would be accepted ({refused}). Give the token "
+            "itself; or its id with --unseen, which nothing here can check"
+        ) from None
+    return claims.jti, f"Token {claims.jti} for {claims.sub}, valid until {_day(claims)},"
 
 
 def note_revocation(client: Any, table: str, token_id: str) -> None:

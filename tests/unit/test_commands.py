@@ -8,11 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import faults.__main__
 import local.__main__
 from local import ROOT
+from local.folder import ACCEPTED_KEYS
 from local.postgres import free_port
+from local.tokens import make_claims
+from telemetry.access import Scope
+from telemetry.tokens import name_key, sign_token
 
 PASSWORD = "a-password"
 
@@ -129,3 +134,34 @@ def test_a_database_that_cannot_be_asked_is_told_in_one_line(
     [line] = complaint(*command).splitlines()
     assert line.startswith(f"error: {says}")
     assert PASSWORD not in line
+
+
+def test_only_a_token_that_would_be_accepted_is_revoked(
+    complaint: Callable[..., str], tmp_path: Path
+) -> None:
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / ACCEPTED_KEYS).write_text(name_key(key.public_key()), encoding="ascii")
+    valid = make_claims("test", [Scope.ANALYTICS_READ])
+    expired = valid.model_copy(update={"iat": 1, "exp": 2})
+    for token, reason in (
+        ("abc", "DecodeError"),
+        (valid.jti, "DecodeError"),
+        (sign_token(valid, other), "of no known key"),
+        (sign_token(expired, key), "ExpiredSignatureError"),
+    ):
+        assert complaint("token", "revoke", token) == (
+            f"error: NOT revoked: this is no token that would be accepted ({reason}). Give the "
+            "token itself; or its id with --unseen, which nothing here can check"
+        )
+    assert complaint("token", "revoke", "abc", "--table", "Revocations") == (
+        "error: NOT revoked: with --table, --key names the key that signed the token, and is what "
+        "it is checked by"
+    )
+    assert complaint("token", "revoke", "a.b", "--unseen") == (
+        "error: NOT revoked: no token has such an id"
+    )
+    for accepted in ([sign_token(valid, key)], [valid.jti, "--unseen"]):
+        assert complaint("token", "revoke", *accepted) == (
+            "error: nothing is running here: `make run`"
+        )

@@ -23,6 +23,7 @@ MOST_TOKEN_LENGTH = 4096
 LONGEST_LIFE = timedelta(days=731)
 CLOCK_TOLERANCE = timedelta(seconds=60)
 
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 # An id, or what ids begin with and a `*`: `METER-001`, `DEPOT7-*`, `*`.
 DeviceName = Annotated[str, Field(pattern=r"^([A-Za-z0-9._:-]{1,64}\*?|\*)$")]
 
@@ -36,7 +37,7 @@ class Claims(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    jti: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    jti: Annotated[str, Field(pattern=ID_PATTERN)]
     sub: Annotated[str, Field(max_length=128)]
     iat: int
     exp: int
