@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from local import LocalError
 from local.backfill.files import ReadingFile, Row, open_file
-from local.backfill.state import Refusals, State, StateFile
+from local.backfill.state import Refusals, SentReadings, State, StateFile
 from local.server import get_health
 from local.simulator.sender import Client, System, Unanswered
 from telemetry.batches import MOST_READINGS, MOST_REJECTIONS
@@ -28,10 +29,14 @@ WINDOW = 10 * MOST_READINGS
 
 # A line of the file, why it is refused, its cells.
 Refused = tuple[int, str, Sequence[Any]]
+# A device, and the time of its reading.
+Accepted = tuple[str, datetime]
 
 
-def backfill(path: Path, system: System, folder: Path, *, again: bool = False) -> None:
-    """Send a file's readings to a system; raise LocalError where that does not work.
+def backfill(path: Path, system: System, folder: Path, *, again: bool = False) -> State:
+    """Send a file's readings to a system, and return what became of them.
+
+    Raises LocalError where that does not work.
 
     How far it came is kept in the folder. What is refused goes to a file beside.
     """
@@ -43,6 +48,7 @@ def backfill(path: Path, system: System, folder: Path, *, again: bool = False) -
     with states.lock():
         state = State() if again else states.load()
         refusals = Refusals(file, state.refused_bytes)
+        sent = SentReadings(states.sent_path, state.sent_bytes)
         if state.done:
             console.print(f"{escape(file.path.name)} was sent there before; AGAIN=1 sends it again")
         elif state.rows:
@@ -50,10 +56,11 @@ def backfill(path: Path, system: System, folder: Path, *, again: bool = False) -
         client = Client(system)
         try:
             for accepted, refused in _send_rest(file, state, client, console):
-                state.accepted += accepted
+                state.accepted += len(accepted)
                 state.refused += len(refused)
-                state.rows += accepted + len(refused)
+                state.rows += len(accepted) + len(refused)
                 state.refused_bytes = refusals.write(refused)
+                state.sent_bytes = sent.write(accepted)
                 states.save(state)
         except Unanswered as unanswered:
             raise LocalError(
@@ -63,17 +70,20 @@ def backfill(path: Path, system: System, folder: Path, *, again: bool = False) -
             raise LocalError(f"cannot write {error.filename}: {error.strerror}") from None
         finally:
             client.close()
-        state.done = True
-        states.save(state)
-    console.print(f"{state.accepted:,} readings accepted, {state.refused:,} rows refused")
+        if not state.done:
+            state.done, state.distinct, state.sent_bytes = True, sent.count(), 0
+            states.save(state)
+        sent.delete()
+    console.print(state.summary, soft_wrap=True)
     if state.refused:
         console.print(f"Why is in {escape(str(refusals.path))}", soft_wrap=True)
     console.print("What is not stored yet waits in a queue: `make status`")
+    return state
 
 
 def _send_rest(
     file: ReadingFile, state: State, client: Client, console: Console
-) -> Iterator[tuple[int, list[Refused]]]:
+) -> Iterator[tuple[list[Accepted], list[Refused]]]:
     """Send window after window; yield what send_window returns of each."""
     if state.done:
         return
@@ -110,8 +120,8 @@ def _send_rest(
 
 def send_window(
     file: ReadingFile, window: Sequence[Row], client: Client, show: Callable[[int], None]
-) -> tuple[int, list[Refused]]:
-    """Send rows in the order of devices; return how many were accepted, and those refused.
+) -> tuple[list[Accepted], list[Refused]]:
+    """Send rows in the order of devices; return which readings were accepted, and rows refused.
 
     show is told how many are done, again and again. Raises Unanswered and LocalError.
     """
@@ -134,7 +144,8 @@ def send_window(
         refused += send_batch(file, batch, client)
         show(len(batch))
     refused.sort(key=lambda entry: entry[0])
-    return len(window) - len(refused), refused
+    lines = {line for line, _, _ in refused}
+    return [reading for reading, row, _ in readings if row.line not in lines], refused
 
 
 def send_batch(

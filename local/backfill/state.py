@@ -1,32 +1,52 @@
-"""How far a file has been sent, kept so that a kill leaves it whole; and the rows refused."""
+"""How far a file has been sent, kept so that a kill leaves it whole; what was sent and refused."""
 
 import csv
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from local import LocalError
 from local.backfill.files import ReadingFile
+
+_DISTINCT = """
+    SELECT count(*) FROM (SELECT DISTINCT * FROM read_csv($1, header = false, auto_detect = false,
+        columns = {'device': 'VARCHAR', 'time': 'VARCHAR'}))
+"""
 
 
 @dataclass
 class State:
     """What is done of a file: so many of its rows, of which some were accepted, some refused.
 
-    refused_bytes is how long the file of refused rows was then; done, whether all rows are.
+    refused_bytes and sent_bytes are how long the files of refused rows and of sent readings were
+    then; done, whether all rows are, and distinct, of how many readings those accepted were.
     """
 
     rows: int = 0
     accepted: int = 0
     refused: int = 0
     refused_bytes: int = 0
+    sent_bytes: int = 0
+    distinct: int = 0
     done: bool = False
+
+    @property
+    def summary(self) -> str:
+        """What became of the rows, as a person reads it."""
+        return (
+            f"{self.rows:,} rows read: {self.distinct:,} distinct, "
+            f"{self.accepted - self.distinct:,} replaced by a later row of the same reading, "
+            f"{self.refused:,} refused"
+        )
 
 
 class StateFile:
@@ -47,12 +67,21 @@ class StateFile:
                 raise LocalError("this file is being sent there by another process") from None
             yield
 
+    @property
+    def sent_path(self) -> Path:
+        """Where SentReadings are kept meanwhile."""
+        return self._path.with_suffix(".sent")
+
     def load(self) -> State:
-        """Return what was saved last, at first an empty one."""
+        """Return what was saved last, at first an empty one.
+
+        Of a version that did not keep which readings were sent, the sending begins anew.
+        """
         try:
-            return State(**json.loads(self._path.read_text(encoding="utf-8")))
+            saved = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return State()
+        return State(**saved) if "distinct" in saved else State()
 
     def save(self, state: State) -> None:
         """Save it: after a kill there is this one or the one before."""
@@ -62,6 +91,39 @@ class StateFile:
             file.flush()
             os.fsync(file.fileno())
         written.replace(self._path)
+
+
+class SentReadings:
+    """A file with device and time of each row that was accepted, to count what is distinct.
+
+    There may be more of them than memory holds.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Go on after so many bytes; what was written later is written again."""
+        self._path = path
+        path.touch(mode=0o600)
+        os.truncate(path, size)
+
+    def write(self, readings: Iterable[tuple[str, datetime]]) -> int:
+        """Append readings, and return the size of the file with them safely in it."""
+        with self._path.open("a", encoding="ascii") as file:
+            file.writelines(f"{device},{time.astimezone(UTC)}\n" for device, time in readings)
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def count(self) -> int:
+        """Return how many readings there are, each counted once."""
+        if not self._path.stat().st_size:
+            return 0
+        with duckdb.connect(config={"temp_directory": str(self._path.parent)}) as connection:
+            [(count,)] = connection.execute(_DISTINCT, [str(self._path)]).fetchall()
+        return int(count)
+
+    def delete(self) -> None:
+        """Delete the file."""
+        self._path.unlink()
 
 
 class Refusals:

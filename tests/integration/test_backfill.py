@@ -21,7 +21,7 @@ from local import LocalError
 from local.backfill import command
 from local.backfill.command import backfill, send_batch
 from local.backfill.files import open_file
-from local.backfill.state import Refusals, StateFile
+from local.backfill.state import Refusals, SentReadings, StateFile
 from local.configuration import read_local_template
 from local.databases import DatabaseUrls
 from local.mapping import Poller
@@ -164,13 +164,18 @@ def test_after_kills_anywhere_every_row_counts_once(
         monkeypatch.setattr(command, "MOST_READINGS", 3)
         monkeypatch.setattr(command, "WINDOW", 7)
         killer = Killer()
-        for owner, name in ((Client, "request"), (Refusals, "write"), (StateFile, "save")):
+        for owner, name in (
+            (Client, "request"),
+            (Refusals, "write"),
+            (SentReadings, "write"),
+            (StateFile, "save"),
+        ):
             killer.patch(monkeypatch, owner, name)
         path = write_csv(Path(folder) / "readings.csv", rows)
         for steps in [*kills, float("inf")]:
             killer.steps_left = steps
             try:
-                backfill(path, system, Path(folder))
+                state = backfill(path, system, Path(folder))
             except Killed:
                 continue
         if delivered_twice:
@@ -178,9 +183,15 @@ def test_after_kills_anywhere_every_row_counts_once(
                 queues.send(record["body"], "MeterBackfillQueue")
         drain.finish()
         assert_stored(connection, rows)
-        assert refused_lines(path) == [
-            str(number) for number, row in enumerate(rows, 2) if row[2] < 0
-        ]
+        refused = [str(number) for number, row in enumerate(rows, 2) if row[2] < 0]
+        assert refused_lines(path) == refused
+        distinct = len({row[:2] for row in rows if row[2] >= 0})
+        assert state.summary == (
+            f"{len(rows)} rows read: {distinct} distinct, "
+            f"{len(rows) - len(refused) - distinct} replaced by a later row of the same reading, "
+            f"{len(refused)} refused"
+        )
+        assert not list(Path(folder).rglob("*.sent"))
 
 
 def write_csv(path: Path, rows: list[tuple[int, int, int, int]]) -> Path:

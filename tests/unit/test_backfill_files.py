@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from local import ROOT, LocalError
 from local.backfill.files import ReadingFile, open_file
-from local.backfill.state import Refusals, State, StateFile
+from local.backfill.state import Refusals, SentReadings, State, StateFile
 from local.simulator.recordings import household_readings, read_household
 from telemetry.readings import MeterReading, VehicleReading
 
@@ -185,6 +186,28 @@ def test_a_state_belongs_to_a_content_and_a_url_and_the_last_one_counts(path: Pa
     assert StateFile(path.parent, file, "http://two").load() == State()
     other = opened(path, METERS + METER + METER)
     assert StateFile(path.parent, other, "http://one").load() == State()
+
+
+def test_a_state_that_does_not_say_which_readings_were_sent_is_begun_anew(path: Path) -> None:
+    states = StateFile(path.parent, opened(path, METERS + METER), "http://one")
+    with states.lock():
+        states.save(State(rows=1))
+    [saved] = (path.parent / "backfill").glob("*.json")
+    saved.write_text(json.dumps({"rows": 1, "accepted": 1, "refused": 0, "done": False}))
+    assert states.load() == State()
+
+
+def test_readings_that_were_sent_are_counted_once_by_device_and_instant(path: Path) -> None:
+    ten = datetime(2026, 2, 10, 10, tzinfo=UTC)
+    there = timezone(timedelta(hours=5, minutes=30))
+    sent = SentReadings(path, 0)
+    assert sent.count() == 0
+    size = sent.write([("METER-1", ten), ("METER-2", ten), ("METER-1", ten.astimezone(there))])
+    assert sent.count() == 2
+    sent.write([("METER-3", ten)])  # killed: the state does not know of it
+    sent = SentReadings(path, size)
+    sent.write([("METER-1", ten + timedelta(microseconds=1))])
+    assert sent.count() == 3
 
 
 def test_a_file_is_sent_by_one_process_at_a_time(path: Path) -> None:
