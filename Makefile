@@ -1,7 +1,7 @@
 # `make` shows what there is. Settings are variables: `make run PORT=8080`.
 .DEFAULT_GOAL := help
 .PHONY: help run sam-local sam-invoke invoke status logs psql verify maintain restore alerts db-stop db-start \
-  dead-letters redrive backfill stop reset token simulate test e2e hostile faults bench lint audit sbom format cost openapi \
+  dead-letters redrive discard backfill stop reset token simulate test e2e hostile faults bench lint audit sbom format cost openapi \
   tables build lock
 
 PORT ?= 3000
@@ -67,6 +67,9 @@ dead-letters: .venv/run ## List the messages that cannot be stored, each with it
 
 redrive: .venv/run ## Send these messages back to their queues
 	@$(BIN)/python -m local redrive
+
+discard: .venv/run ## Delete one of these messages for good, and print it: ID=… as `make dead-letters` tells
+	@$(BIN)/python -m local discard "$(ID)"
 
 backfill: .venv/run ## Send months of readings from FILE=….csv or .parquet (URL=…, AGAIN=1); goes on where it stopped
 	@$(BIN)/python -m local backfill "$(FILE)" $(if $(URL),--url "$(URL)") $(if $(AGAIN),--again)

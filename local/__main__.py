@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from rich.console import Console
 
-from local import ROOT, LocalError, invocations
+from local import ROOT, LocalError, invocations, letters
 from local.capacity import Fleet, print_cost
 from local.console import CommandParser, say
 from local.databases import DatabaseUrls, switch_database
@@ -23,9 +23,6 @@ from local.simulator import command as simulator
 from local.stack import Stack
 from telemetry.access import Scope
 from telemetry.verification import find_differences
-
-# Of a dead letter, which may have a million characters.
-SHOWN_BODY = 200
 
 Options = argparse.Namespace
 
@@ -52,8 +49,9 @@ def main() -> None:
     add("restore", invocations.restore, "bring a day back from the archive").add_argument("day")
     add("db-stop", _stop_database, "stop the database, and nothing else")
     add("db-start", _start_database, "start the database again")
-    add("dead-letters", _list_dead_letters, "list the messages that cannot be stored, and why")
-    add("redrive", _redrive, "send these messages back to their queues")
+    add("dead-letters", letters.show, "list the messages that cannot be stored, and why")
+    add("redrive", letters.redrive, "send these messages back to their queues")
+    add("discard", letters.discard, "delete one of them for good").add_argument("message_id")
     _add_token_options(add("token", _token, "keys and tokens: issued, revoked"))
     backfill = add("backfill", _backfill, "send months of readings from a file")
     backfill.add_argument("file", help="CSV or Parquet, columns as the API's fields")
@@ -164,21 +162,6 @@ def _start_database(folder: Path, _options: Options) -> None:
     say("The database runs; what waited in the queues is being stored: see `make status`.")
 
 
-def _list_dead_letters(folder: Path, _options: Options) -> None:
-    from local.queues import Queues
-
-    for letter in Queues.of_system(folder).dead_letters():
-        body = letter.body if len(letter.body) <= SHOWN_BODY else letter.body[:SHOWN_BODY] + " …"
-        say(f"{letter.queue}, sent {letter.sent_at:%Y-%m-%dT%H:%M:%SZ}: {letter.reason}\n  {body}")
-
-
-def _redrive(folder: Path, _options: Options) -> None:
-    from local.queues import Queues
-
-    for queue, count in Queues.of_system(folder).redrive().items():
-        say(f"{queue}: {count} sent back")
-
-
 def _backfill(folder: Path, options: Options) -> None:
     from local.backfill.command import backfill
     from local.simulator.sender import System
@@ -251,8 +234,8 @@ def _status(folder: Path, _options: Options) -> None:
     say(f"Database: {away.get(state, folder / 'database-url')}")
     for depth in Queues.of_system(folder).depths():
         say(
-            f"Queue:    {depth.queue}: {depth.waiting} waiting, {depth.in_flight} in flight, "
-            f"{depth.dead} dead letters"
+            f"Queue:    {depth.queue}: {depth.waiting + depth.in_flight} not stored yet "
+            f"({depth.waiting} waiting, {depth.in_flight} in flight), {depth.dead} dead letters"
         )
     status, answer = get_health(url, _own_token(folder, Scope.ANALYTICS_READ))
     say(f"Health:   {'ok' if status == 200 else 'NOT OK'} {answer}")

@@ -93,6 +93,7 @@ class Depth:
 class DeadLetter:
     """A message that was not stored, and why."""
 
+    message_id: str
     queue: str
     sent_at: datetime
     reason: str
@@ -126,16 +127,18 @@ class Queues:
         """Look at each dead letter, which stays where it is."""
         with _one_line():
             for source, dead in self._pairs():
-                looked_at = []
-                try:
-                    for message in self._receive(dead):
-                        looked_at.append(message["ReceiptHandle"])
-                        yield _dead_letter(source, message)
-                finally:
-                    for handle in looked_at:
-                        self._client.change_message_visibility(
-                            QueueUrl=self._urls[dead], ReceiptHandle=handle, VisibilityTimeout=0
-                        )
+                for message in self._look(dead):
+                    yield _dead_letter(source, message)
+
+    def discard(self, message_id: str) -> DeadLetter:
+        """Delete a dead letter for good, and return it."""
+        with _one_line():
+            for source, dead in self._pairs():
+                for message in self._look(dead):
+                    if message["MessageId"] == message_id:
+                        self._delete(dead, message)
+                        return _dead_letter(source, message)
+        raise LocalError(f"there is no dead letter {message_id}: `make dead-letters` lists them")
 
     def redrive(self) -> dict[str, int]:
         """Send the dead letters back to their queues; return how many went to which.
@@ -152,9 +155,7 @@ class Queues:
                         MessageBody=message["Body"],
                         MessageAttributes=message.get("MessageAttributes", {}),
                     )
-                    self._client.delete_message(
-                        QueueUrl=self._urls[dead], ReceiptHandle=message["ReceiptHandle"]
-                    )
+                    self._delete(dead, message)
                     moved[source] += 1
         return moved
 
@@ -179,6 +180,26 @@ class Queues:
             for kind in ("", "Delayed", "NotVisible")
         )
         return waiting + delayed, in_flight
+
+    def _delete(self, name: str, message: Mapping[str, Any]) -> None:
+        self._client.delete_message(
+            QueueUrl=self._urls[name], ReceiptHandle=message["ReceiptHandle"]
+        )
+
+    def _look(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the messages that wait now, and have them wait again afterwards."""
+        looked_at = []
+        try:
+            for message in self._receive(name):
+                looked_at.append(message["ReceiptHandle"])
+                yield message
+        finally:
+            for handle in looked_at:
+                # One that was deleted meanwhile is not there any more.
+                with suppress(self._client.exceptions.ClientError):
+                    self._client.change_message_visibility(
+                        QueueUrl=self._urls[name], ReceiptHandle=handle, VisibilityTimeout=0
+                    )
 
     def _receive(self, name: str) -> Iterator[dict[str, Any]]:
         """Yield the messages that wait now, and none that arrive in the meantime.
@@ -205,6 +226,7 @@ def _dead_letter(queue: str, message: dict[str, Any]) -> DeadLetter:
     unsaid = f"received {system['ApproximateReceiveCount']} times, never stored"
     attribute = message.get("MessageAttributes", {}).get("reason", {})
     return DeadLetter(
+        message_id=message["MessageId"],
         queue=queue,
         sent_at=datetime.fromtimestamp(int(system["SentTimestamp"]) / 1000, UTC),
         reason=attribute.get("StringValue", unsaid),

@@ -71,14 +71,14 @@ def test_readings_wait_in_the_queue_until_a_killed_database_is_back(system: Loca
 
 def test_what_cannot_be_stored_is_listed_with_its_reason_and_sent_back(system: LocalSystem) -> None:
     system.start()
-    assert system.command("dead-letters").stdout == ""
+    assert system.command("dead-letters").stdout == "There are no dead letters.\n"
     system.send("VehicleQueue", "noise")
     letter = await_dead_letter(system)
     assert letter.queue == "VehicleQueue"
     assert letter.reason
     sent = f"{letter.sent_at:%Y-%m-%dT%H:%M:%SZ}"
     listed = system.command("dead-letters").stdout
-    assert listed == f"VehicleQueue, sent {sent}: {letter.reason}\n  noise\n"
+    assert listed == f"VehicleQueue, sent {sent}, {letter.message_id}: {letter.reason}\n  noise\n"
     sent_back = system.command("redrive")
     assert sent_back.stdout.splitlines() == [
         "MeterQueue: 0 sent back",
@@ -86,7 +86,15 @@ def test_what_cannot_be_stored_is_listed_with_its_reason_and_sent_back(system: L
         "MeterBackfillQueue: 0 sent back",
         "VehicleBackfillQueue: 0 sent back",
     ]
-    assert await_dead_letter(system).body == "noise"
+    letter = await_dead_letter(system)
+    assert letter.body == "noise"
+
+    refused = system.command("discard", "another")
+    assert refused.stderr == (
+        "error: there is no dead letter another: `make dead-letters` lists them\n"
+    )
+    assert system.command("discard", letter.message_id).stdout == "noise\n"
+    assert system.command("dead-letters").stdout == "There are no dead letters.\n"
 
 
 def test_the_api_serves_while_the_queues_and_their_workers_are_replaced(

@@ -45,6 +45,7 @@ def run_make(folder: Path, *arguments: str, **environ: str) -> list[str]:
         (["restore"], "no day is given: `make restore DAY=2026-01-31`"),
         (["restore", "DAY=today"], "today is not a day: `make restore DAY=2026-01-31`"),
         (["backfill"], "no file is given: `make backfill FILE=readings.csv`"),
+        (["discard"], "no id is given: `make discard ID=…`; `make dead-letters` lists them"),
         (["sam-invoke"], "no function is given: `make sam-invoke FUNCTION=AnalyticsFunction`"),
         (
             ["sam-invoke", "FUNCTION=None"],

@@ -102,7 +102,7 @@ def test_waiting_is_measured_as_devices_see_it() -> None:
 
 
 def letter(poison: int, **changes: str) -> DeadLetter:
-    found = {"queue": POISONS[poison].queue, "body": POISONS[poison].body}
+    found = {"message_id": "id", "queue": POISONS[poison].queue, "body": POISONS[poison].body}
     reason = f"{POISONS[poison].reason}: because"
     return DeadLetter(sent_at=KEY.time, **{**found, "reason": reason, **changes})
 
