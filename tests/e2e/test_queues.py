@@ -1,6 +1,7 @@
 """What waits in the queues of `make run`: while the database is away, and for good."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def test_readings_wait_in_the_queue_while_the_database_is_stopped(system: LocalS
     said = system.command("status")
     assert said.returncode == 1
     assert "Database: STOPPED until `make db-start`" in said.stdout
+    assert re.search(
+        r"MeterQueue: 1 not stored yet \([01] waiting, [01] in flight\), 0 dead", said.stdout
+    )
 
     assert system.command("db-start").returncode == 0
     queues = system.queues

@@ -12,6 +12,8 @@ import pytest
 from local import ROOT
 from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
+from telemetry.rules import Rules
+from telemetry.summaries import refresh_summaries
 from tests.conftest import unpooled
 from tests.integration.conftest import Api
 
@@ -117,12 +119,16 @@ def test_who_waits_for_whom_is_shown(
         assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
 
 
-def test_how_far_the_summaries_are_is_shown(api: Api, reader: Database, urls: DatabaseUrls) -> None:
+def test_how_far_the_summaries_are_is_shown(
+    api: Api, reader: Database, urls: DatabaseUrls, now: datetime
+) -> None:
     assert reader.fetch(STATEMENTS["Slow analytics 1"]) == [(None, 0, 0)]
-    with connect(urls.owner) as owner:
-        owner.execute(
-            """INSERT INTO fleet_window VALUES ('2026-02-10 12:00Z', true, true, 1, 0.5),
-                                               ('2026-02-10 13:00Z', false, true, 1, 0.5)"""
-        )
-    [(summarized_to, _, _)] = reader.fetch(STATEMENTS["Slow analytics 1"])
-    assert summarized_to == datetime(2026, 2, 10, 12, tzinfo=UTC)
+    hour = now.replace(minute=0)
+    for vehicle in ("VEH-001", "VEH-002"):
+        send_vehicle(api, vehicle, minutes(now, 100))
+    with connect(urls.maintain) as maintain:
+        for end in (hour - 60 * MINUTE, hour):  # the window before is kept for who turns its pages
+            refresh_summaries(maintain, end, Rules())
+    assert reader.fetch(STATEMENTS["Slow analytics 1"]) == [(hour, 0, 2)]
+    send_vehicle(api, "VEH-001", [hour - 5 * MINUTE], kwhDeliveredDc=0.2)
+    assert reader.fetch(STATEMENTS["Slow analytics 1"]) == [(hour, 1, 2)]

@@ -61,6 +61,16 @@ def anchor_of(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
 
 
+def test_no_recipe_leaves_a_file_in_the_tree() -> None:
+    for block in re.findall(r"^```sh\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL):
+        commands = re.sub(r"<[^>\n]*>", "X", block)  # placeholders
+        written = re.findall(r"(?:>\s*|key --file )([\w$./-]+\.[a-z]+)", commands)
+        assert {name.partition("/")[0] for name in written} <= {"$d"}, block
+        if written:
+            assert "d=$(mktemp -d)\n" in block
+            assert "rm -r $d" in block
+
+
 def test_each_symptom_has_an_entry() -> None:
     assert {name for name, _ in entries()} >= SYMPTOMS
 
