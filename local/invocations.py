@@ -91,6 +91,8 @@ def raise_alerts(folder: Path, _options: argparse.Namespace) -> None:
         said = said or f"{notice['by']}: {notice['why']}"
         about = f"{notice['vehicleId']} {notice['meterId']}"
         say(f"{notice['change']}: {about}, {said}\n  {json.dumps(notice)}")
+    for vehicle_id, why in returned["notJudged"].items():
+        say(f"{vehicle_id} could not be judged: {why}")
     say(f"Judged up to {returned['timeWindowEnd']}; published: {returned['published']}")
 
 

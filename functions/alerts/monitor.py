@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from telemetry.alerts import (
@@ -49,7 +50,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.info("faults are judged", until=judged.until, published=[each.id for each in published])
     return {
         "timeWindowEnd": format_time(judged.until),
-        "notJudged": list(judged.failed)[:MOST_SHOWN],
+        "notJudged": dict(islice(judged.failed.items(), MOST_SHOWN)),
         "published": len(published),
         "first": [each.model_dump(mode="json", by_alias=True) for each in published[:MOST_SHOWN]],
     }
