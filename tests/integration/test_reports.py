@@ -193,8 +193,8 @@ def test_every_number_is_what_history_says(
             consumed = oracle.consumed(row["vehicle_id"], start, end)
             assert row["readings"] == len(delivered)
             assert row["minutes_heard"] == minutes_of(delivered)
-            assert row["kwh_delivered_dc"] == (sum(delivered.values()) if delivered else None)
-            assert row["kwh_consumed_ac"] == (sum(consumed.values()) if consumed else None)
+            assert row["kwh_dc"] == (sum(delivered.values()) if delivered else None)
+            assert row["kwh_ac"] == (sum(consumed.values()) if consumed else None)
             assert row["meter_minutes"] == minutes_of(consumed)
             costs = oracle.loss_costs(row["vehicle_id"], start, end)
             assert (row.get("loss_cost"), row.get("loss_co2_kg")) == costs
