@@ -30,23 +30,31 @@ logger = build_logger("fault_monitor")
 
 # Lambda takes answers of up to 6 MB.
 MOST_SHOWN = 1000
+# Milliseconds that are left for what is found.
+TO_PUBLISH = 120_000
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Return the end of the last window, who was not judged, how much was published, and the first.
 
     Safe to repeat, and to run twice at once. What an earlier run left is published also where this
-    one cannot judge.
+    one cannot judge. Raises TimeoutError where not every vehicle could be judged in time.
     """
     logger.append_keys(request_id=context.aws_request_id)
     with connect(database_url, password=password, time_limit=PATIENT_TIMEOUT) as connection:
         try:
-            judged = evaluate_fleet(connection, rules, watch, datetime.now(UTC))
+            judged = evaluate_fleet(
+                *(connection, rules, watch, datetime.now(UTC)),
+                go=lambda: context.get_remaining_time_in_millis() > TO_PUBLISH,
+            )
         finally:
             if not connection.closed:  # else what broke it is the error
                 published = _publish(connection)
+    report_count(stack_name, "VehiclesNotJudged", len(judged.failed))
     for vehicle_id, why in judged.failed.items():
         logger.error("a vehicle could not be judged", vehicle_id=vehicle_id, reason=why)
+    if not judged.is_complete:
+        raise TimeoutError("there was no time to judge every vehicle")
     logger.info("faults are judged", until=judged.until, published=[each.id for each in published])
     return {
         "timeWindowEnd": format_time(judged.until),

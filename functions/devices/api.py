@@ -2,8 +2,10 @@
 
 import os
 from datetime import UTC, datetime
+from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from telemetry import devices, http
 from telemetry.access import Access
@@ -20,7 +22,7 @@ from telemetry.errors import (
 from telemetry.observability import build_logger
 from telemetry.parameters import AfterDevice, Limit
 from telemetry.paths import DeviceId
-from telemetry.recognition import check_id, parse_reading
+from telemetry.recognition import QueriedTime, check_id, parse_reading
 from telemetry.settings import Settings
 
 logger = build_logger("devices")
@@ -29,6 +31,7 @@ database = Database(settings.database_url, password=settings.database_password)
 app = http.build_resolver(logger, enable_validation=True)
 
 PATH = "/v1/devices/<deviceId>"
+ValidFrom = Annotated[QueriedTime, Query(alias="validFrom", description="Of the version")]
 
 
 @app.put(
@@ -61,16 +64,14 @@ def declare(device_id: str, declaration: DeviceDeclaration) -> Response[DeviceAn
     PATH,
     summary="Take a declaration back",
     tags=["Devices"],
-    responses=http.documents(Device, 200, InvalidRequest, DeviceNotDeclared, DatabaseUnavailable)
-    | {204: {"description": "No version is left"}},
+    responses=http.documents(Device, 200, InvalidRequest, DeviceNotDeclared, DatabaseUnavailable),
 )
-def take_back(device_id: DeviceId) -> Response[Device | None]:
-    """Take the newest version back, as if it had never been, and show what is declared then.
+def take_back(device_id: DeviceId, valid_from: ValidFrom) -> Device:
+    """Take a version back, as if it had never been, and show what is declared then.
 
     What came by it is stored again by the next maintenance (`pending`).
     """
-    left = devices.take_back(database, device_id, datetime.now(UTC))
-    return Response(200 if left else 204, "application/json", left)
+    return devices.take_back(database, device_id, valid_from, datetime.now(UTC))
 
 
 @app.get(

@@ -297,6 +297,25 @@ def test_much_of_one_device_is_erased_in_parts(
     assert mentions(owner, name) == {}
 
 
+# Its summary is marked, too: who holds it at the end of an hour is not who held it before.
+def test_a_meter_that_changed_hands_within_an_hour_leaves_both_summaries_to_be_made_anew(
+    store: Database,
+    ops: Database,
+    owner: psycopg.Connection[Row],
+    maintainer: psycopg.Connection[Row],
+) -> None:
+    times = [NOON + minutes * MINUTE for minutes in (1, 20, 50)]
+    receive(store, NOON + DAY, *(reading for at in times for reading in (meter(at), vehicle(at))))
+    link_vehicle(store, "VEH-1", "METER-1", NOON + 10 * MINUTE)
+    link_vehicle(store, "VEH-2", "METER-1", NOON + 40 * MINUTE)
+    refresh_summaries(owner, NOON + timedelta(hours=2), Rules())
+    ask(ops, meterId="METER-1")
+    maintainer.execute(
+        "SELECT erase_meter_day(erasure_id, %s, '[]') FROM erasure", (NOON - timedelta(hours=12),)
+    )
+    assert find_differences(maintainer) == []
+
+
 def test_what_was_accepted_before_never_comes_back_and_what_comes_later_stays(
     store: Database, ops: Database, owner: psycopg.Connection[Row], eraser: Eraser
 ) -> None:

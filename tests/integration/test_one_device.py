@@ -131,12 +131,15 @@ def test_a_vehicle_with_more_links_than_minutes_is_not_judged(
     name_meters(urls, 1441)
     performance, dashboard, _, fleet = ask_all(api)
     assert (performance["status"], performance["pairing"]) == ("insufficient", [])
-    assert "VEH-odd has more than 1,440 links in the window" in performance["statusReason"]
+    assert "VEH-odd has more links in the window than may count" in performance["statusReason"]
     assert performance["reasons"]["lossKwh"] == performance["statusReason"]
     assert performance["dcEnergyDelivered"] == 14.41
     assert dashboard["vehicles"][1]["efficiencyRatio"] == 90
     refresh_summaries(owner, END, Rules())
     assert ask_all(api)[3]["items"] == fleet["items"]
+    longer = api.get(f"{REPORTS[0]}&hours=25").body
+    assert (len(longer["pairing"]), longer["pairingOmitted"]) == (100, 1341)
+    assert longer["reasons"]["acEnergyConsumed"] == "none of 100 meters has readings in the window"
 
 
 @unpooled

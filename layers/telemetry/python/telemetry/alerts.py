@@ -6,6 +6,7 @@ whatever ends a run, always with the same id.
 """
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import LiteralString, NamedTuple
 
@@ -40,20 +41,27 @@ class Watch(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The end of the last window, and why which vehicles could not be judged."""
+    """The end of the last window, why which vehicles could not be judged, and whether all were."""
 
     until: datetime
     failed: dict[str, str]
+    is_complete: bool
 
 
 def evaluate_fleet(
-    connection: Connection, rules: Rules, watch: Watch, now: datetime, chunk: int = CHUNK
+    connection: Connection,
+    rules: Rules,
+    watch: Watch,
+    now: datetime,
+    *,
+    chunk: int = CHUNK,
+    go: Callable[[], bool] = lambda: True,
 ) -> Judged:
     """Judge each charger in the last two windows that end on a whole hour.
 
     A vehicle that cannot be judged, or not within the time limit of a statement, keeps its faults
-    as they are; the others are judged. Needs autocommit. Safe to repeat, to run twice at once, and
-    to be ended anywhere. Raises psycopg.Error.
+    as they are; the others are judged. Ends early where go says so. Needs autocommit. Safe to
+    repeat, to run twice at once, and to be ended anywhere. Raises psycopg.Error.
     """
     until = last_whole_hour(now)
     thresholds = (rules.by_name, rules.least_kwh, rules.least_coverage)
@@ -61,7 +69,7 @@ def evaluate_fleet(
     last: str | None = ""
     most = chunk
     failed: dict[str, str] = {}
-    while last is not None:
+    while last is not None and go():
         connection.deadline = time.monotonic() + TIME_LIMIT
         try:
             [(last,)] = connection.execute(
@@ -73,8 +81,9 @@ def evaluate_fleet(
                 [(last,)] = connection.execute(_NEXT, (last,)).fetchall()
                 if last is not None:
                     failed[last] = error.diag.message_primary or type(error).__name__
+            chunk = min(chunk, 25)  # where there is one, there may be more
             most = max(1, most // 4)
-    return Judged(until, failed)
+    return Judged(until, failed, is_complete=last is None)
 
 
 def publish_changes(connection: Connection, target: Target) -> list[Notice]:

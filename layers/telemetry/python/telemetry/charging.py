@@ -147,7 +147,7 @@ class Vehicle(Answer):
     coverage: Coverage
     pairing: list[Pairing] = Field(
         description="The first 100 links in the window, with their whole periods; none where there "
-        "are more than 1,440, of which none counts",
+        "are more than 1,440, and 100 for each further day: then none counts",
         examples=[[]],
     )
     pairing_omitted: int = Field(

@@ -29,12 +29,13 @@ _STEPS = 10
 _SENT_WITHIN = timedelta(days=1)
 
 _DECLARE = "SELECT * FROM declare_device(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-_TAKE_BACK = "SELECT take_declaration_back(%s, %s)"
+_TAKE_BACK = "SELECT * FROM take_declaration_back(%s, %s, %s, %s)"
 _FIND = "SELECT * FROM find_device(%s, %s)"
 _LIST = """
     SELECT device_id, versions, pending
-    FROM (SELECT device_id AS id FROM devices WHERE device_id > %s ORDER BY device_id) AS known
+    FROM (SELECT device_id AS id FROM devices WHERE device_id > %s) AS known
     CROSS JOIN LATERAL find_device(id, 0)
+    ORDER BY id
     LIMIT %s
 """
 _JUMPS = """
@@ -99,11 +100,9 @@ class RegisterEvent(Answer):
     previous_kwh: float = Field(examples=[1_204.7], json_schema_extra={"unit": "kWh"})
 
 
-class Version(Answer):
-    """What a device is declared to report in what is accepted after an instant."""
+class Declaration(Answer):
+    """What a device reports."""
 
-    valid_from: datetime = Field(examples=["2026-02-10T10:00:00Z"])
-    declared_at: datetime = Field(examples=["2026-02-10T10:00:00Z"])
     energy: Literal["interval", "register"] = Field(
         description="Whether it reports the energy of each interval, or a running register",
         examples=["register"],
@@ -116,8 +115,23 @@ class Version(Answer):
     )
 
 
-class Declared(Version):
-    """What a device is declared to report now, or, where no version has begun, first."""
+class Version(Declaration):
+    """What a device is declared to report in what is accepted after an instant."""
+
+    valid_from: datetime = Field(examples=["2026-02-10T10:00:00Z"])
+    declared_at: datetime = Field(examples=["2026-02-10T10:00:00Z"])
+
+
+class Declared(Declaration):
+    """What a device reports now: intervals, where no version has begun."""
+
+    valid_from: datetime | None = Field(
+        description="Of the version that holds now; null where none does",
+        examples=["2026-02-10T10:00:00Z"],
+    )
+    declared_at: datetime | None = Field(
+        description="When it was declared", examples=["2026-02-10T10:00:00Z"]
+    )
 
     device_id: str = Field(examples=["METER-001"])
     versions: list[Version] = Field(
@@ -125,9 +139,9 @@ class Declared(Version):
         examples=[[]],
     )
     pending: bool = Field(
-        description="A version was made or taken back after readings had come: the next "
-        "maintenance, which is hourly, stores them again by what holds now. Archived days, and "
-        "what is more than an interval can have, stay as they are.",
+        description="A version was made or taken back: the next maintenance, which is hourly, "
+        "looks at what was accepted since it began, and stores again what is something else now. "
+        "Archived days, and what is more than an interval can have, stay as they are.",
         examples=[False],
     )
 
@@ -192,16 +206,16 @@ def declare_device(
     return DeviceAnswer(**dict(device), disagreement=disagreement), created
 
 
-def take_back(database: Database, device_id: str, at: datetime) -> Device | None:
-    """Take the newest version of a device's declaration back, as if it had never been.
+def take_back(database: Database, device_id: str, valid_from: datetime, at: datetime) -> Device:
+    """Take a version of a device's declaration back, as if it had never been.
 
-    Return what is declared then, None where nothing is. Raises DeviceNotDeclared and
+    Return what is declared then. Raises DeviceNotDeclared where there is no such version, and
     DatabaseUnavailable.
     """
-    if database.fetch(_TAKE_BACK, (device_id, at)) == [(False,)]:
+    rows = database.fetch(_TAKE_BACK, (device_id, valid_from, at, MOST_EVENTS))
+    if not rows:
         raise DeviceNotDeclared
-    rows = database.fetch(_FIND, (device_id, MOST_EVENTS))
-    return _device(rows[0], at) if rows else None
+    return _device(rows[0], at)
 
 
 def find_device(database: Database, device_id: str) -> Device:
@@ -231,17 +245,27 @@ def list_devices(
     )
 
 
+# What holds where no version has begun.
+_NOTHING: dict[str, Any] = {
+    "energy": "interval",
+    "register_modulus": None,
+    "max_power_kw": None,
+    "valid_from": None,
+    "declared_at": None,
+}
+
+
 def _find_disagreement(is_register: bool, steps: int, rises: int, falls: int) -> str | None:
     """Say what speaks against a declaration in how often what was sent rose and fell."""
     if is_register and falls > 1 and falls * 10 > steps:
         return (
-            f"{falls} of the {steps + 1} readings of the last day are less than the one before, "
-            "and a register only grows: does the device report the energy of each interval?"
+            f"{falls} of {steps} readings of the last day are less than the one before, and a "
+            "register only grows: does the device report the energy of each interval?"
         )
     if not is_register and rises >= _STEPS and not falls:
         return (
-            f"none of the {steps + 1} readings of the last day is less than the one before: does "
-            "the device report a running register?"
+            f"none of {steps} readings of the last day is less than the one before: does the "
+            "device report a running register?"
         )
     return None
 
@@ -264,5 +288,5 @@ def _declared(row: Sequence[Any], at: datetime) -> dict[str, Any]:
         )
         for version in declared
     ]
-    begun = next((version for version in versions if version.valid_from <= at), versions[-1])
-    return {**dict(begun), "device_id": device_id, "versions": versions, "pending": pending}
+    begun = next((dict(version) for version in versions if version.valid_from <= at), _NOTHING)
+    return {**begun, "device_id": device_id, "versions": versions, "pending": pending}

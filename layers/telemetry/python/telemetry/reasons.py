@@ -13,9 +13,6 @@ from telemetry.rules import Rules
 # Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
 _VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
 
-# In a window; judged_links_of (links.sql) has none where there are more.
-MOST_LINKS = 1440
-
 _UNPAIRED = """
     SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
            array(SELECT meter_id FROM meter_live_status
@@ -28,8 +25,8 @@ def explain_no_meter(charging: dict[str, Any]) -> str:
     vehicle_id = charging["vehicle_id"]
     if charging["too_many_links"]:
         return (
-            f"{vehicle_id} has more than {MOST_LINKS:,} links in the window, so none counts: do "
-            "its readings name the right meter?"
+            f"{vehicle_id} has more links in the window than may count (1,440, and 100 for each "
+            "further day), so none counts: do its readings name the right meter?"
         )
     return f"no meter was linked to {vehicle_id} in the window"
 

@@ -146,8 +146,8 @@ _SUMMARIES = f"""
         FROM fresh
     )
 """
-# Of a register counts what it is more than the one before, unless an event of it says otherwise.
-# Left out is what is to be stored again by another declaration.
+# Of a register counts what it is more than the one before, unless an event of it says otherwise. A
+# rollover is taken as it is while another declaration, with another modulus, is about to change it.
 _REGISTERS = """
     WITH counted AS (
         SELECT DISTINCT ON ({device}, "timestamp") {device} AS device, "timestamp" AS hour,
@@ -156,13 +156,14 @@ _REGISTERS = """
         WHERE "timestamp" > {archived_to}
         ORDER BY {device}, "timestamp", received_at DESC
     ), followed AS (
-        SELECT counted.*, lag(register) OVER (PARTITION BY device ORDER BY hour) AS previous,
+        SELECT *, lag(register) OVER (PARTITION BY device ORDER BY hour) AS previous,
                lag(hour) OVER (PARTITION BY device ORDER BY hour) IS NULL AS is_first
-        FROM counted LEFT JOIN devices ON device_id = device
-        WHERE changed_after IS NULL
+        FROM counted
     ), followed_event AS (
-        SELECT DISTINCT ON (device, hour) followed.*, noted.event, register_modulus AS modulus
+        SELECT DISTINCT ON (device, hour) followed.*, noted.event, register_modulus AS modulus,
+               changed_after IS NOT NULL AS pending
         FROM followed
+        LEFT JOIN devices ON devices.device_id = device
         LEFT JOIN device_declarations version
             ON version.device_id = device AND valid_from < followed.received_at
         LEFT JOIN register_events noted
@@ -172,6 +173,7 @@ _REGISTERS = """
         SELECT device, hour,
                ROW(trim_scale((CASE WHEN previous IS NULL OR event = 'jump' THEN 0
                                     WHEN event = 'reset' THEN register
+                                    WHEN event = 'rollover' AND pending THEN kwh
                                     WHEN event = 'rollover' THEN register - previous + modulus
                                     ELSE register - previous END)::double precision::numeric)
                )::text AS state

@@ -237,7 +237,13 @@ BEGIN
                       WHERE vehicle_id = asked.device_id AND last_register_kwh IS NOT NULL);
     DELETE FROM devices
     WHERE device_id = asked.device_id
-      AND NOT EXISTS (SELECT FROM device_declarations WHERE device_id = asked.device_id);
+      AND NOT EXISTS (SELECT FROM device_declarations WHERE device_id = asked.device_id)
+      AND NOT EXISTS (SELECT FROM meter_live_status
+                      WHERE changed_after IS NOT NULL AND meter_id = asked.device_id
+                        AND last_timestamp > '-infinity')
+      AND NOT EXISTS (SELECT FROM vehicle_live_status
+                      WHERE changed_after IS NOT NULL AND vehicle_id = asked.device_id
+                        AND last_timestamp > '-infinity');
     DELETE FROM register_events
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);

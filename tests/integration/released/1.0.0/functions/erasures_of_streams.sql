@@ -68,7 +68,8 @@ BEGIN
 
     PERFORM mark_meter_summaries(sum_meter_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM generate_series(of_day + interval '1 hour', day_end, interval '1 hour') AS ts)));
+        FROM (SELECT generate_series(of_day + interval '1 hour', day_end, interval '1 hour')
+              UNION SELECT unnest(gone)) AS changed (ts))));
     DELETE FROM meter_daily_rollup
     WHERE meter_id = asked.device_id AND day = of_day AND NOT EXISTS (
         SELECT FROM meter_hourly_rollup
@@ -209,7 +210,8 @@ BEGIN
 
     PERFORM mark_vehicle_summaries(sum_vehicle_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM generate_series(of_day + interval '1 hour', day_end, interval '1 hour') AS ts)));
+        FROM (SELECT generate_series(of_day + interval '1 hour', day_end, interval '1 hour')
+              UNION SELECT unnest(gone)) AS changed (ts))));
     DELETE FROM vehicle_daily_rollup
     WHERE vehicle_id = asked.device_id AND day = of_day AND NOT EXISTS (
         SELECT FROM vehicle_hourly_rollup

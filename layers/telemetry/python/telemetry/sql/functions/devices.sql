@@ -52,13 +52,13 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The versions of a device's declaration, and what was odd about its register, the newest first; no row where
--- nothing is declared.
+-- nothing is declared, nor to be stored again.
 CREATE OR REPLACE FUNCTION find_device(id text, most_events integer) RETURNS TABLE (
     device_id text, versions jsonb, pending boolean, events jsonb
 ) LANGUAGE sql STABLE
 SET search_path = public, pg_temp
 SET timezone = 'UTC' AS $$
-    SELECT id, versions, changed_after IS NOT NULL, (
+    SELECT id, coalesce(versions, '[]'), changed_after IS NOT NULL, (
                SELECT jsonb_agg(to_jsonb(noted) - 'device_id' ORDER BY "timestamp" DESC)
                FROM (SELECT * FROM register_events WHERE register_events.device_id = id
                      ORDER BY "timestamp" DESC LIMIT most_events) AS noted)
@@ -67,14 +67,13 @@ SET timezone = 'UTC' AS $$
         SELECT jsonb_agg(to_jsonb(version) - 'device_id' ORDER BY valid_from DESC) AS versions
         FROM device_declarations version WHERE version.device_id = id
     ) AS declared
-    WHERE devices.device_id = id AND versions IS NOT NULL
+    WHERE devices.device_id = id AND (versions IS NOT NULL OR changed_after IS NOT NULL)
 $$;
 
--- Keeps a version of what a device reports; one that begins at the same instant is replaced, and one that
--- says what holds then already is not kept. Returns whether there are too many, whether it is new, how often
+-- Keeps a version of what a device reports; one that begins at the same instant is replaced, and of one that
+-- says what holds then already it is kept that it was said. What was accepted since, in this moment too, is
+-- to be stored again. Returns whether there are too many, whether it is new, how often
 -- what was sent since an instant rose and fell, and what find_device does.
---
--- Who stores the first reading of the device in this moment waits for this transaction: see live_rows.sql.
 CREATE OR REPLACE FUNCTION declare_device(
     id text, registers boolean, since timestamptz, at timestamptz, modulus double precision,
     max_power double precision, most_versions integer, most_events integer, sent_since timestamptz
@@ -91,8 +90,11 @@ DECLARE
     holds   record;
     created boolean := false;
 BEGIN
-    INSERT INTO devices VALUES (id) ON CONFLICT DO NOTHING;
-    PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+    LOOP  -- an erasure may have deleted it meanwhile
+        INSERT INTO devices VALUES (id) ON CONFLICT DO NOTHING;
+        PERFORM FROM devices WHERE device_id = id FOR UPDATE;
+        EXIT WHEN FOUND;
+    END LOOP;
     SELECT * INTO holds FROM declaration_of(id, since + interval '1 microsecond');
     IF NOT FOUND OR (holds.is_register, holds.register_modulus, holds.max_power_kw)
                     IS DISTINCT FROM (said.is_register, said.register_modulus, said.max_power_kw) THEN
@@ -105,11 +107,16 @@ BEGIN
         END IF;
         DELETE FROM device_declarations WHERE device_id = id AND valid_from = since;
         INSERT INTO device_declarations VALUES (said.*);
-        UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since < at;
+        UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since <= at;
         PERFORM hold_meter(id, '-infinity', registers);
         PERFORM hold_vehicle(id, '-infinity', registers);
         PERFORM release_meter(id);
         PERFORM release_vehicle(id);
+    ELSE
+        UPDATE device_declarations SET declared_at = at
+        WHERE device_id = id
+          AND valid_from = (SELECT max(valid_from) FROM device_declarations
+                            WHERE device_id = id AND valid_from <= since);
     END IF;
     RETURN QUERY
     SELECT false, created, sum(sent.steps)::bigint, sum(sent.rises)::bigint, sum(sent.falls)::bigint, found.*
@@ -123,22 +130,24 @@ $$;
 COMMENT ON FUNCTION declare_device IS
     'Says whether a device reports a running register, and what is known of it.';
 
--- Takes the newest version back, as if it had never been; returns whether there was one.
-CREATE OR REPLACE FUNCTION take_declaration_back(id text, at timestamptz) RETURNS boolean
+-- Takes a version back, as if it had never been; returns what find_device does, and nothing where there is no
+-- such version.
+CREATE OR REPLACE FUNCTION take_declaration_back(
+    id text, since timestamptz, at timestamptz, most_events integer
+) RETURNS TABLE (device_id text, versions jsonb, pending boolean, events jsonb)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
-DECLARE
-    since timestamptz;
+#variable_conflict use_column
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
-    since := (SELECT max(valid_from) FROM device_declarations WHERE device_id = id);
-    IF since IS NULL THEN
-        RETURN false;
-    END IF;
     DELETE FROM device_declarations WHERE device_id = id AND valid_from = since;
-    UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since < at;
-    RETURN true;
+    IF FOUND THEN
+        UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since <= at;
+        RETURN QUERY
+        SELECT id, coalesce(found.versions, '[]'), coalesce(found.pending, false), found.events
+        FROM (SELECT) AS always LEFT JOIN find_device(id, most_events) AS found ON true;
+    END IF;
 END
 $$;
 
@@ -150,9 +159,6 @@ SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 BEGIN
     UPDATE devices SET changed_after = NULL WHERE device_id = id AND xmin = as_read;
-    DELETE FROM devices
-    WHERE device_id = id AND changed_after IS NULL
-      AND NOT EXISTS (SELECT FROM device_declarations WHERE device_id = id);
 END
 $$;
 

@@ -69,7 +69,8 @@ BEGIN
 
     PERFORM mark_{stream}_summaries(sum_{stream}_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM generate_series(of_day + interval '1 hour', day_end, interval '1 hour') AS ts)));
+        FROM (SELECT generate_series(of_day + interval '1 hour', day_end, interval '1 hour')
+              UNION SELECT unnest(gone)) AS changed (ts))));
     DELETE FROM {stream}_daily_rollup
     WHERE {device} = asked.device_id AND day = of_day AND NOT EXISTS (
         SELECT FROM {stream}_hourly_rollup

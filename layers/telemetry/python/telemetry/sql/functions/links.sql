@@ -49,8 +49,15 @@ RETURNS TABLE (vehicle_id text) LANGUAGE sql STABLE AS $$
     LIMIT 1
 $$;
 
--- The links of a vehicle in a window that it is judged by: none where there are more of them than minutes in
--- a day, so that no vehicle costs an answer about others. Inlined.
+-- How many links of a vehicle count in a window: the minutes of a day, and 100 for each further day.
+CREATE OR REPLACE FUNCTION most_links(window_start timestamptz, window_end timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN isfinite($1) AND isfinite($2)
+                THEN 1340 + 100 * greatest(1, ceil(date_part('epoch', $2 - $1) / 86400)::bigint)
+                ELSE 1440 END;
+
+-- The links of a vehicle in a window that it is judged by: none where there are more than count, so that no
+-- vehicle costs an answer about others. Inlined.
 CREATE OR REPLACE FUNCTION judged_links_of(
     for_vehicle_id text, window_start timestamptz, window_end timestamptz
 ) RETURNS TABLE (meter_id text, valid_from timestamptz, valid_to timestamptz, source text)
@@ -58,9 +65,10 @@ LANGUAGE sql STABLE AS $$
     SELECT meter_id, valid_from, valid_to, source
     FROM (
         SELECT *, count(*) OVER () AS number
-        FROM (SELECT * FROM links_of(for_vehicle_id, window_start, window_end) LIMIT 1441) AS link
+        FROM (SELECT * FROM links_of(for_vehicle_id, window_start, window_end)
+              LIMIT most_links(window_start, window_end) + 1) AS link
     ) AS counted
-    WHERE number <= 1440
+    WHERE number <= most_links(window_start, window_end)
     ORDER BY valid_from
 $$;
 
@@ -314,7 +322,7 @@ END
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    links_of, judged_links_of, holder_of, continues_link, claim_meters
+    links_of, most_links, judged_links_of, holder_of, continues_link, claim_meters
 TO telemetry_maintain;
-GRANT EXECUTE ON FUNCTION links_of, judged_links_of TO telemetry_read;
+GRANT EXECUTE ON FUNCTION links_of, most_links, judged_links_of TO telemetry_read;
 GRANT EXECUTE ON FUNCTION link_vehicle, unlink_vehicle, list_links TO telemetry_ingest;

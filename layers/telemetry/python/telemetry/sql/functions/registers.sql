@@ -38,7 +38,10 @@ BEGIN
         WITH item AS (
             SELECT event.{device} AS id, event."timestamp" AS ts, event.received_at,
                    coalesce(event.register_kwh, event.{energy}) AS reported,
-                   declared.is_register IS TRUE AS is_register, event.ordinality AS place,
+                   -- What was a register stays one where it is more than an interval can have.
+                   coalesce(declared.is_register, false) OR coalesce(event.register_kwh > 10000, false)
+                       AS is_register,
+                   event.ordinality AS place,
                    device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                    live.last_timestamp >= event."timestamp" IS TRUE AS late
             FROM unnest(events) WITH ORDINALITY AS event
@@ -238,9 +241,9 @@ BEGIN
 END
 $$;
 
--- Stores what a device told again, if it is declared otherwise now: of what was accepted after an instant, at
--- most so many readings after another. Returns the last of them; null where there are no more. What is more
--- than an interval can have stays a register. Archived days stay as they are.
+-- Stores readings of a device once more, by what is declared now: those accepted after an instant, at most so
+-- many after another of them. Returns the last; null where there are no more. What is more than an interval
+-- can have stays a register. Archived days stay as they are.
 CREATE OR REPLACE FUNCTION store_{stream}_again(
     id text, accepted_after timestamptz, after timestamptz, most integer
 ) RETURNS timestamptz LANGUAGE plpgsql SECURITY DEFINER
