@@ -1,5 +1,6 @@
 """The server's own process, `python -m local.server_process PORT`: granian with local.gateway."""
 
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 
+from local.queues import connect
 from local.server import WORKERS
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -17,6 +19,10 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 
 def serve(port: int) -> None:
     """Serve until a signal ends it."""
+    # What that loads is there in each worker then, which is forked from this process. Else the
+    # first request of a worker that PostgreSQL does not take waits for it: on a machine with other
+    # work longer than its time limit, at which the worker ends and the client hears nothing.
+    connect(os.environ).close()
     server = Granian(
         "local.gateway:build_application",
         port=port,
