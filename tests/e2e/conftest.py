@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -71,6 +72,10 @@ class LocalSystem:
     # Of its own, because tests run side by side, and a stopped database leaves its port.
     database_port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
+    # Whether the terminal has gone away: what is printed from now on fails.
+    hung_up: bool = False
+    _said: list[str] = field(default_factory=list)
+    _reader: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -98,13 +103,25 @@ class LocalSystem:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        said = []
+        self._said = []
+        ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
+        self._reader.start()
+        ready.wait()
+        assert any(line.startswith("Ready: ") for line in self._said), "".join(self._said)
+
+    def _read(self, ready: threading.Event) -> None:
+        """Read what it prints to the end: where nobody does, it waits once the pipe is full."""
+        assert self.process is not None
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said.append(line)
-            if line.startswith("Ready: "):
-                return
-        raise AssertionError("it did not become ready:\n" + "".join(said))
+        with self.process.stdout as lines:
+            for line in lines:
+                self._said.append(line)
+                if line.startswith("Ready: "):
+                    ready.set()
+                if self.hung_up:
+                    break
+        ready.set()
 
     def command(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -140,10 +157,12 @@ class LocalSystem:
         return url
 
     def finish(self) -> str:
-        """Wait for the end of a system that was told to stop; return the rest of what it said."""
+        """Wait for the end of a system that was told to stop; return what it said."""
         assert self.process is not None
-        said, _ = self.process.communicate(timeout=SECONDS)
-        return said
+        assert self._reader is not None
+        self.process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return "".join(self._said)
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         return send_request(self.url, method, path, body)

@@ -136,8 +136,7 @@ def test_a_killed_server_takes_its_workers_along(system: LocalSystem) -> None:
 def test_a_terminal_that_goes_away_stops_it(system: LocalSystem) -> None:
     system.start()
     assert system.process is not None
-    assert system.process.stdout is not None
-    system.process.stdout.close()  # as a closed terminal: what is printed fails
+    system.hung_up = True
     while get_health(system.url)[0] is not None:
         pass
     system.process.wait(SECONDS)
