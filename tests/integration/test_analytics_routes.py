@@ -7,10 +7,11 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 
 from local.databases import DatabaseUrls
-from telemetry.database import connect
+from telemetry.database import Row, connect
 from telemetry.rules import Rules
 from telemetry.summaries import refresh_summaries
 from telemetry.trends import bucket_bounds
@@ -97,6 +98,16 @@ def test_refreshes_by_two_rules_do_not_mix(
     assert fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body == computed
 
 
+def test_a_window_that_is_begun_anew_by_other_rules_serves_nobody_until_it_is_finished(
+    fleet: Api, urls: DatabaseUrls
+) -> None:
+    computed = fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body
+    with connect(urls.owner) as owner:
+        refresh_summaries(owner, END, Rules(least_kwh=11))
+        owner.execute("SELECT begin_fleet_window(%s, %s, %s, %s)", (END, *Rules()))
+    assert fleet.get(f"/v1/analytics/fleet?end={FLEET_END}").body == computed
+
+
 def test_a_late_reading_shows_in_the_fleet_at_once(fleet: Api, urls: DatabaseUrls) -> None:
     with connect(urls.owner) as owner:
         refresh_summaries(owner, END, Rules())
@@ -112,19 +123,55 @@ def test_the_newest_reading_shows_too_where_its_hour_was_summed(
 ) -> None:
     with connect(urls.owner) as owner:
         refresh_summaries(owner, END + timedelta(hours=3), Rules())
-    for suffix, kwh in (("A", 90), ("B", 50)):
-        newest = {"timestamp": (END + timedelta(hours=1)).isoformat()}
-        meter = {"meterId": f"METER-{suffix}", "kwhConsumedAc": kwh, "voltage": 230}
-        vehicle = {"vehicleId": f"VEH-{suffix}", "kwhDeliveredDc": kwh / 2, "batteryTemp": 25}
-        assert fleet.post("/v1/ingestion/meter", meter | newest).status == 201
-        assert fleet.post("/v1/ingestion/vehicle", vehicle | newest).status == 201
-    summarized = fleet.get("/v1/analytics/fleet").body["items"][:2]
-    alone = [
-        fleet.get(f"/v1/analytics/performance/VEH-{suffix}?end=2026-02-10T15:00:00Z").body
-        for suffix in "AB"
-    ]
-    assert [item["lossKwh"] for item in summarized] == [item["lossKwh"] for item in alone]
-    assert alone[0]["lossKwh"] > 45
+    for device, kwh, hours in (
+        ("METER-A", 90, 1),
+        ("VEH-A", 45, 1),
+        ("METER-B", 50, 3),  # the window's last instant
+        ("VEH-C", 25, 3),
+    ):
+        newest: dict[str, Any] = {"timestamp": (END + timedelta(hours=hours)).isoformat()}
+        if device.startswith("METER"):
+            newest |= {"meterId": device, "kwhConsumedAc": kwh, "voltage": 230}
+            assert fleet.post("/v1/ingestion/meter", newest).status == 201
+        else:
+            newest |= {"vehicleId": device, "kwhDeliveredDc": kwh, "batteryTemp": 25}
+            assert fleet.post("/v1/ingestion/vehicle", newest).status == 201
+    summarized = {
+        item["vehicleId"]: item["lossKwh"]
+        for item in fleet.get("/v1/analytics/fleet").body["items"]
+    }
+    for vehicle_id in ("VEH-A", "VEH-B", "VEH-C"):
+        alone = fleet.get(f"/v1/analytics/performance/{vehicle_id}?end=2026-02-10T15:00:00Z").body
+        assert alone["lossKwh"] == summarized[vehicle_id]
+    assert summarized["VEH-A"] > 45
+
+
+def test_a_vehicle_that_has_its_meter_back_shows_in_the_fleet_at_once(
+    fleet: Api, urls: DatabaseUrls
+) -> None:
+    since = {"validFrom": (END - timedelta(days=2)).isoformat()}
+    for vehicle_id in ("VEH-A", "VEH-B"):
+        fleet.put(f"/v1/links/{vehicle_id}", {"meterId": "METER-D"} | since)
+    with connect(urls.owner) as owner:
+        refresh_summaries(owner, END, Rules())
+    for meter_of_b, lost_by_a in (("METER-D", None), ("METER-B", 0.8)):
+        fleet.put("/v1/links/VEH-B", {"meterId": meter_of_b} | since)
+        [vehicle] = [
+            item
+            for item in fleet.get("/v1/analytics/fleet").body["items"]
+            if item["vehicleId"] == "VEH-A"
+        ]
+        assert vehicle["lossKwh"] == lost_by_a
+
+
+def test_the_window_before_is_kept_for_whoever_is_reading_its_pages(
+    connection: psycopg.Connection[Row],
+) -> None:
+    ends = [END + timedelta(hours=hours) for hours in range(3)]
+    for end in ends:
+        refresh_summaries(connection, end, Rules())
+    kept = connection.execute("SELECT window_end FROM fleet_window ORDER BY 1").fetchall()
+    assert kept == [(end,) for end in ends[1:]]
 
 
 def test_the_fleet_is_filtered_and_paged(fleet: Api) -> None:

@@ -230,6 +230,35 @@ def test_what_comes_late_is_counted_once(
     assert days == [(16,)]
 
 
+def test_what_comes_late_of_the_instant_in_which_the_archive_ends_counts_at_once(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    declare_device(store, "METER-2", DeviceDeclaration(energy="register"), NOW)
+    horizon = TENTH + DAY
+    archived, late, newest = (horizon - timedelta(seconds=1), 2), (horizon, 3), (horizon + DAY, 6)
+
+    def send(*readings: tuple[datetime, float]) -> None:
+        devices = ("METER-1", "METER-2")
+        items = [meter(time, kwh, device) for time, kwh in readings for device in devices]
+        store_meter_readings(store, items, TENTH + 3 * DAY)
+
+    send(archived)
+    send(newest)
+    archive.close_partitions(horizon)
+    archive.move_closed(always)
+    send(archived, late)  # of one minute
+    rows = maintainer.execute(
+        "SELECT meter_id, timestamp, kwh_consumed_ac FROM meter_telemetry_history ORDER BY 1, 2, 3"
+    )
+    assert rows.fetchall() == [
+        ("METER-1", *late),
+        ("METER-1", *newest),
+        ("METER-2", horizon, 1),
+        ("METER-2", horizon + DAY, 3),  # what it has grown by now, and had before
+        ("METER-2", horizon + DAY, 4),
+    ]
+
+
 def test_a_register_goes_on_from_the_archive_and_no_late_one_counts_there(
     maintainer: psycopg.Connection[Row], archive: Archive, store: Database
 ) -> None:

@@ -114,6 +114,15 @@ def test_at_one_instant_the_api_is_right_whichever_came_first(api: Api) -> None:
     assert listed(api, "VEH-2") == [("METER-3", at("10:00"), None, "api")]
 
 
+def test_a_link_of_a_reading_that_the_api_confirms_stays_when_the_reading_is_corrected(
+    api: Api,
+) -> None:
+    send(api, "VEH-001", "METER-1", "10:01")
+    put(api, "VEH-001", "METER-1", "10:00")
+    send(api, "VEH-001", None, "10:01")
+    assert listed(api) == [("METER-1", at("10:00"), None, "api")]
+
+
 def test_a_correction_takes_a_link_back(api: Api) -> None:
     send(api, "VEH-001", "METER-1", "10:01")
     send(api, "VEH-001", None, "10:01")

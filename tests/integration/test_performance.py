@@ -92,6 +92,16 @@ def test_two_meters_of_one_suffix_are_ambiguous(api: Api) -> None:
     assert "both METER-7 and MTR-7 have reported" in found["reasons"]["efficiency"]
 
 
+def test_a_meter_that_was_linked_to_another_vehicle_is_nobodys_by_its_name(api: Api) -> None:
+    vehicle_at(api, END, 4)
+    meter_at(api, END, 5)
+    since = {"validFrom": (END + DAY).isoformat()}
+    assert api.put("/v1/links/VEH-8", {"meterId": "METER-7"} | since).status == 201
+    found = performance(api)
+    assert found["acEnergyConsumed"] is None
+    assert found["reasons"]["meterId"].endswith("METER-7 is linked to another vehicle")
+
+
 def test_a_silent_meter_is_named(api: Api) -> None:
     vehicle_at(api, END, 4)
     meter_at(api, END - timedelta(days=2))

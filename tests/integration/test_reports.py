@@ -339,6 +339,20 @@ def _put_tariff(store: Database, oracle: Oracle, tariff_id: str, tariff: Tariff)
     oracle.prices.versions[key] = tariff
 
 
+def test_a_day_that_was_heard_from_in_its_first_hour_alone_counts(
+    reader: Database, urls: DatabaseUrls
+) -> None:
+    store = Database(urls.ingest)
+    items = [("VEH-1", timedelta(minutes=30), 1), ("VEH-1", 30 * HOUR, 2)]
+    with connect(urls.owner) as owner:
+        refresh_summaries(owner, START, RULES)
+        _store(store, Oracle(), items, START)
+        refresh_summaries(owner, START + 48 * HOUR, RULES)
+    store.close()
+    found = report_performance(reader, "VEH-1", RULES, START + 48 * HOUR, 48 * HOUR)
+    assert found.data_points == 2
+
+
 def test_gaps_are_found(reader: Database, urls: DatabaseUrls) -> None:
     store, oracle = Database(urls.ingest), Oracle()
     heard = [minute for minute in range(1, 121) if minute not in range(40, 52)]

@@ -154,7 +154,8 @@ def test_the_fleet_is_ranked_by_cost_where_it_has_a_tariff(api: Api) -> None:
     charge(api, 1, 5.0, 4.0, timestamp="2026-02-10T11:30:00Z")  # 0.30 a kWh
     charge(api, 2, 5.0, 3.5, timestamp="2026-02-10T03:30:00Z")  # 0.18
     fleet = "/v1/analytics/fleet?end=2026-02-10T12:00:00Z"
-    assert api.get(fleet).body["sort"] == "energy"
+    assert api.put(FLEET, {**FLAT, "validFrom": "2026-02-10T12:00:00Z"}).status == 201
+    assert api.get(fleet).body["sort"] == "energy"  # it begins with the window's end
     assert api.put(FLEET, TARIFF).status == 201
     ranked = api.get(fleet).body
     assert ranked["sort"] == "cost"

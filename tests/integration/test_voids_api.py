@@ -99,6 +99,18 @@ def test_what_is_sent_of_a_voided_reading_is_kept_and_does_not_count(api: Api) -
     assert [receipt["kwhConsumedAc"] for receipt in listed["receipts"]] == [1, 7, 8]
 
 
+def test_what_is_sent_of_a_voided_reading_does_not_count_beside_the_first_newer_one(
+    api: Api,
+) -> None:
+    send(api, meter("11:00"), meter("12:00"), vehicle("11:00"), vehicle("12:00"))
+    for body in (OF_METER, OF_VEHICLE):
+        assert api.post("/v1/voids", body).status == 201
+    for stream, make in (("meter", meter), ("vehicle", vehicle)):
+        batch = [make("12:00"), make("12:30")]
+        assert api.post(f"/v1/ingestion/{stream}/batch", batch).status == 201
+    assert report(api) == (2, 1.8, 2)
+
+
 def test_a_withdrawn_void_is_as_if_it_had_never_been_and_stays_listed(api: Api) -> None:
     send(api, meter("11:00"), meter("12:00", 5), vehicle("12:00"))
     before = report(api), live(api)

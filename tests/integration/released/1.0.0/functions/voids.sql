@@ -130,9 +130,7 @@ BEGIN
         AND NOT EXISTS (
             SELECT FROM meter_telemetry_history
             WHERE meter_id = id AND "timestamp" < ts AND "timestamp" >= horizon)
-        AND EXISTS (
-            SELECT FROM meter_hourly_rollup
-            WHERE meter_id = id AND (hour != in_hour OR readings > 1));
+        AND EXISTS (SELECT FROM meter_hourly_rollup WHERE meter_id = id AND hour != in_hour);
     INSERT INTO meter_void ("timestamp", voided_at, meter_id, voided_by, voided_why, voided_token, pending)
     VALUES (ts, clock_timestamp(), id, by_whom, why, token, waits);
     IF waits THEN
@@ -384,9 +382,7 @@ BEGIN
         AND NOT EXISTS (
             SELECT FROM vehicle_telemetry_history
             WHERE vehicle_id = id AND "timestamp" < ts AND "timestamp" >= horizon)
-        AND EXISTS (
-            SELECT FROM vehicle_hourly_rollup
-            WHERE vehicle_id = id AND (hour != in_hour OR readings > 1));
+        AND EXISTS (SELECT FROM vehicle_hourly_rollup WHERE vehicle_id = id AND hour != in_hour);
     INSERT INTO vehicle_void ("timestamp", voided_at, vehicle_id, voided_by, voided_why, voided_token, pending)
     VALUES (ts, clock_timestamp(), id, by_whom, why, token, waits);
     IF waits THEN

@@ -270,8 +270,7 @@ BEGIN
            least((SELECT valid_from FROM links WHERE vehicle_id = id AND valid_from > since
                   ORDER BY valid_from LIMIT 1),
                  (SELECT valid_from FROM links
-                  WHERE meter_id = meter AND vehicle_id != id
-                    AND (valid_from, vehicle_id) > (since, id)
+                  WHERE meter_id = meter AND (valid_from, vehicle_id) > (since, id)
                   ORDER BY valid_from, vehicle_id LIMIT 1)),
            'api';
 END
