@@ -136,6 +136,7 @@ TARIFF: dict[str, Any] = {
     "validFrom": "2026-01-01T00:00:00Z",
 }
 VERSION = "?validFrom=2026-01-01T00:00:00Z"
+DECLARED = {"energy": "interval", "validFrom": "2030-01-01T00:00:00Z"}
 LATE = {"timestamp": "2026-02-10T09:00:00Z"}
 BAD = {"timestamp": "yesterday"}
 ONE_STATEMENT = list("PBDES")
@@ -226,8 +227,10 @@ def test_no_route_pins(api: Api, wire: Wire, urls: DatabaseUrls) -> None:
         ("/v1/links/{vehicleId}", "", "DELETE", None, 200),
         ("/v1/links/{vehicleId}", "", "DELETE", None, 404),
         ("/v1/devices/{deviceId}", "", "PUT", {"energy": "register"}, 201),
-        ("/v1/devices/{deviceId}", "", "PUT", {"energy": "interval"}, 200),
+        ("/v1/devices/{deviceId}", "", "PUT", DECLARED, 201),
+        ("/v1/devices/{deviceId}", "", "PUT", DECLARED, 200),
         ("/v1/devices/{deviceId}", "", "GET", None, 200),
+        ("/v1/devices/{deviceId}", f"?validFrom={DECLARED['validFrom']}", "DELETE", None, 200),
         ("/v1/devices", "?limit=1", "GET", None, 200),
         ("/v1/tariffs/fleet", "", "PUT", TARIFF, 201),
         ("/v1/tariffs/fleet", "", "PUT", TARIFF, 200),
