@@ -100,7 +100,7 @@ faults: .venv/run ## Break the system in every way, and look for lost readings; 
 	@$(BIN)/python -m faults $(ARGS)
 
 bench: .venv/dev ## How near the store is to the limit; writes .local/bench.json; ONLY="drain burst": some parts
-	@ONLY="$(ONLY)" $(BIN)/python -m bench
+	@ONLY="$(ONLY)" $(BIN)/python -m bench $(ARGS)
 
 lint: .venv/dev .venv/sam .venv/checkov ## Style, types, templates
 	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .

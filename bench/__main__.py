@@ -28,6 +28,7 @@ from bench.report import print_report, write_report
 from bench.single import measure_single
 from bench.size import measure_size
 from local import ROOT
+from local.console import CommandParser
 from local.databases import admit_users, database_urls, make_database
 from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import connect
@@ -102,6 +103,7 @@ def main() -> None:
 
     `ONLY`, the names of some parts, measures these alone, and writes nothing.
     """
+    CommandParser(prog="python -m bench", description=__doc__).parse_args()
     only = os.environ.get("ONLY", "").split()
     if unknown := set(only) - PARTS.keys():
         sys.exit(f"bench: no part is called {', '.join(unknown)}: they are {', '.join(PARTS)}")

@@ -15,16 +15,19 @@ SHOWN_BODY = 200
 
 def show(folder: Path, _options: argparse.Namespace) -> None:
     """List the dead letters, each with its id and reason."""
-    from local.queues import Queues
+    from local.queues import LOOK_SECONDS, Queues
 
-    found = False
-    for letter in Queues.of_system(folder).dead_letters():
-        found = True
+    queues, found = Queues.of_system(folder), 0
+    for letter in queues.dead_letters():
+        found += 1
         body = letter.body if len(letter.body) <= SHOWN_BODY else letter.body[:SHOWN_BODY] + " …"
         sent = f"{letter.queue}, sent {letter.sent_at:%Y-%m-%dT%H:%M:%SZ}, {letter.message_id}"
         say(f"{sent}: {letter.reason}\n  {body}")
-    if not found:
+    there = sum(depth.dead for depth in queues.depths())
+    if not there:
         say("There are no dead letters.")
+    elif found < there:
+        say(f"Somebody else looks at {there - found} more: look again in {LOOK_SECONDS} seconds.")
 
 
 def redrive(folder: Path, _options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ class Queues:
         with _one_line():
             for source, dead in self._pairs():
                 moved[source] = 0
-                for message in self._receive(dead):
+                for message in chain.from_iterable(self._receive(dead)):
                     self._client.send_message(
                         QueueUrl=self._urls[source],
                         MessageBody=message["Body"],
@@ -190,9 +191,9 @@ class Queues:
         """Yield the messages that wait now, and have them wait again afterwards."""
         looked_at = []
         try:
-            for message in self._receive(name):
-                looked_at.append(message["ReceiptHandle"])
-                yield message
+            for messages in self._receive(name):
+                looked_at += [message["ReceiptHandle"] for message in messages]
+                yield from messages
         finally:
             for handle in looked_at:
                 # One that was deleted meanwhile is not there any more.
@@ -201,8 +202,8 @@ class Queues:
                         QueueUrl=self._urls[name], ReceiptHandle=handle, VisibilityTimeout=0
                     )
 
-    def _receive(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the messages that wait now, and none that arrive in the meantime.
+    def _receive(self, name: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield the messages that wait now, some at once, and none that arrive in the meantime.
 
         A worker may bring a dead letter back faster than this goes through all of them.
         """
@@ -217,7 +218,7 @@ class Queues:
             ).get("Messages", [])
             if not received:
                 return
-            yield from received
+            yield received
             left -= len(received)
 
 

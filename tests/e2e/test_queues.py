@@ -90,14 +90,29 @@ def test_what_cannot_be_stored_is_listed_with_its_reason_and_sent_back(system: L
         "MeterBackfillQueue: 0 sent back",
         "VehicleBackfillQueue: 0 sent back",
     ]
-    letter = await_dead_letter(system)
-    assert letter.body == "noise"
+    assert await_dead_letter(system).body == "noise"
 
+
+def test_one_of_the_dead_letters_is_discarded_and_the_others_stay(system: LocalSystem) -> None:
+    system.start()
+    for body in ("noise", "other"):
+        system.send("VehicleQueue", body)
+    while len(letters := list(system.queues.dead_letters())) < 2:
+        pass  # ends by the test run's time limit if they do not come
+    noise, other = sorted(letters, key=lambda letter: letter.body)
     refused = system.command("discard", "another")
     assert refused.stderr == (
         "error: there is no dead letter another: `make dead-letters` lists them\n"
     )
-    assert system.command("discard", letter.message_id).stdout == "noise\n"
+    assert system.command("discard", noise.message_id).stdout == "noise\n"
+    assert other.message_id in system.command("dead-letters").stdout
+    looking = system.queues.dead_letters()
+    next(looking)
+    assert system.command("dead-letters").stdout == (
+        "Somebody else looks at 1 more: look again in 30 seconds.\n"
+    )
+    looking.close()  # type: ignore[attr-defined]
+    assert system.command("discard", other.message_id).stdout == "other\n"
     assert system.command("dead-letters").stdout == "There are no dead letters.\n"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import bench.__main__
 import faults.__main__
 import local.__main__
 from local import ROOT
@@ -113,6 +114,14 @@ def test_faults_takes_no_abbreviation(
     monkeypatch.setattr(faults.__main__, "_enter_namespace", lambda: pytest.fail("it starts"))
     said = complaint("--shor", main=faults.__main__.main)
     assert said == "error: unrecognized arguments: --shor (--help lists what there is)\n"
+
+
+def test_bench_does_not_measure_for_minutes_what_was_not_asked(
+    complaint: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.__main__, "start_postgres", lambda *_, **__: pytest.fail("it starts"))
+    said = complaint("--all", main=bench.__main__.main)
+    assert said == "error: unrecognized arguments: --all (--help lists what there is)\n"
 
 
 @pytest.mark.parametrize("command", [["verify"], ["psql", "SELECT 1"]], ids=str)

@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_a_system_that_is_not_running_is_named() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(LocalError, match=f"nothing answers at {url}: `make run` first"):
             simulate(options(), url)
+
+
+def test_what_speaks_no_http_is_no_system() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"-ERR unknown command\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(LocalError, match=f"nothing answers at {url}: `make run` first"):
+            simulate(options(), url)
+        thread.join()
 
 
 @pytest.mark.parametrize("minutes", [1, 60, 3000])
