@@ -173,6 +173,26 @@ arrivals = st.one_of(
 )
 
 
+def test_a_register_grows_by_what_can_be_delivered_and_a_kwh_beside(
+    connection: psycopg.Connection[Row],
+) -> None:
+    at = START + timedelta(minutes=1)  # 1 kWh at 60 kW
+    for before, register, grown, event in (
+        ("500", "500", "0", None),
+        ("500", "502", "2", None),
+        ("500", "502.001", "0", "jump"),
+        ("999", "1", "2", "rollover"),
+        ("999", "1.001", "1.001", "reset"),
+        ("500", "2", "2", "reset"),
+        ("500", "2.001", "0", "jump"),
+    ):
+        found = connection.execute(
+            "SELECT * FROM register_energy(%s, %s, %s, %s, %s, %s)",
+            (START, Decimal(before), at, Decimal(register), MODULUS, MOST_KW),
+        )
+        assert found.fetchall() == [(Decimal(grown), event)]
+
+
 @streams
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
