@@ -1,7 +1,7 @@
 """History moves into a real S3 API and nothing is lost or counted twice, whatever comes when."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -298,21 +298,25 @@ def test_a_register_goes_on_from_the_archive_and_no_late_one_counts_there(
     assert find_differences(maintainer) == []
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 def test_registers_told_after_a_long_silence_go_on_across_the_horizon(
-    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database, at_once: bool
 ) -> None:
     """METER-1 was heard from before it was silent, METER-2 never was; METER-9 is always there."""
     for device in ("METER-1", "METER-2"):
         declare_device(store, device, DeviceDeclaration(energy="register"), NOW)
     received_at = NOW
 
-    def send(hours: int, register: float, *devices: str) -> None:
+    def send(told: Mapping[int, float], *devices: str) -> None:
         nonlocal received_at
         received_at += timedelta(seconds=1)
-        time = TENTH + timedelta(hours=hours)
-        store_meter_readings(
-            store, [meter(time, register, device) for device in devices], received_at
-        )
+        items = [
+            meter(TENTH + timedelta(hours=hours), register, device)
+            for hours, register in told.items()
+            for device in devices
+        ]
+        for call in [items] if at_once else [[item] for item in items]:
+            store_meter_readings(store, call, received_at)
 
     def counted() -> dict[str, Decimal]:
         rows = maintainer.execute(
@@ -320,21 +324,19 @@ def test_registers_told_after_a_long_silence_go_on_across_the_horizon(
         )
         return dict(rows.fetchall())
 
-    send(1, 100, "METER-1")
-    for hours in range(0, 96, 24):
-        send(hours + 1, 1, "METER-9")
+    send({1: 100}, "METER-1")
+    send({hours + 1: 1 for hours in range(0, 96, 24)}, "METER-9")
     archive.close_partitions(TENTH + 2 * DAY)
     archive.move_closed(always)
     late = LateReceipts(maintainer, archive)
     told = {20: 150, 30: 160, 60: 170, 70: 175}
-    for hours, register in told.items():
-        send(hours, register, "METER-1", "METER-2")
+    send(told, "METER-1", "METER-2")
     expected = {"METER-1": 75, "METER-2": 25, "METER-9": 4}
     assert counted() == expected
     for again in range(2):
-        for hours, register in told.items():
-            send(hours, register, "METER-1", "METER-2")
-        send(65 + again, 172, "METER-1", "METER-2")
+        send(told, "METER-1", "METER-2")
+        # After the last one that is archived, and between two that are not.
+        send({50 + again: 165, 65 + again: 172}, "METER-1", "METER-2")
         assert counted() == expected
         late.settle(always)
         assert counted() == expected
@@ -596,6 +598,20 @@ def test_a_voided_reading_of_an_archived_day_leaves_its_files_and_every_number(
     assert find_differences(maintainer) == []
 
 
+def test_a_register_goes_on_from_the_one_before_where_the_last_archived_one_is_voided(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database, corrections: Database
+) -> None:
+    declare_device(store, "METER-1", DeviceDeclaration(energy="register"), NOW)
+    last = TENTH + timedelta(hours=2)
+    for time, register in ((last - timedelta(hours=1), 100), (last, 110), (last + DAY, 115)):
+        store_meter_reading(store, meter(time, register), TENTH + 3 * DAY)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    assert void(corrections, ("METER-1", last)) == "pending"
+    assert ArchivedVoids(maintainer, archive).settle(always) == 1
+    assert [row[1:] for row in rollup(maintainer)] == [(1, 0), (1, 15)]
+
+
 def test_a_void_that_never_took_effect_leaves_nothing_behind(
     maintainer: psycopg.Connection[Row], archive: Archive, store: Database, corrections: Database
 ) -> None:
@@ -651,6 +667,25 @@ def test_a_withdrawn_void_shows_its_reading_again_beside_others_of_its_minute(
         send(newest)
         LateReceipts(maintainer, archive).settle(always)
     assert rollup(maintainer, stream) == before
+
+
+def test_what_waits_counts_once_though_all_else_of_its_hour_is_voided_meanwhile(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database, corrections: Database
+) -> None:
+    late = LateReceipts(maintainer, archive)
+    hour, received_at = TENTH + timedelta(hours=1), TENTH + 3 * DAY
+    archived, minute_ends = hour + timedelta(seconds=20), hour + timedelta(minutes=1)
+    for time in (archived, TENTH + 2 * DAY):
+        store_meter_reading(store, meter(time), time)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+    store_meter_reading(store, meter(minute_ends, 2), received_at)
+    assert void(corrections, ("METER-1", archived)) == "pending"
+    assert ArchivedVoids(maintainer, archive).settle(always) == 1
+    store_meter_reading(store, meter(minute_ends, 3), received_at + timedelta(seconds=1))
+    assert late.count() == 2
+    late.settle(always)
+    assert rollup(maintainer)[0] == (hour, 1, 3)
 
 
 def test_writers_never_wait_for_a_second(

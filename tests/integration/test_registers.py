@@ -326,6 +326,23 @@ def test_a_difference_of_more_digits_than_are_stored_is_stored_once(
 
 
 @streams
+def test_corrected_registers_are_stored_once_and_so_is_the_one_after_them(
+    writer: Database, connection: psycopg.Connection[Row], stream: Stream
+) -> None:
+    declare(writer, "D-1")
+    first, corrected = [(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0)], [(1, 2.5), (2, 3.25)]
+    for seconds, registers in enumerate((first, corrected)):
+        readings = [stream.make("D-1", Sent(*register)) for register in registers]
+        stream.store_many(writer, readings, ACCEPTED + timedelta(seconds=seconds))
+    energies = connection.execute(
+        f"""SELECT array_agg({stream.energy}::float8 ORDER BY received_at)
+            FROM {stream.name}_telemetry_history
+            GROUP BY "timestamp" ORDER BY "timestamp" """.encode()
+    )
+    assert energies.fetchall() == [([0],), ([1, 1.5],), ([1, 0.75],), ([1, 0.75],)]
+
+
+@streams
 def test_a_device_that_tells_intervals_from_now_on_keeps_what_its_register_counted(
     urls: DatabaseUrls, connection: psycopg.Connection[Row], stream: Stream
 ) -> None:
