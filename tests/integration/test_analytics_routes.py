@@ -164,6 +164,16 @@ def test_a_vehicle_that_has_its_meter_back_shows_in_the_fleet_at_once(
         assert vehicle["lossKwh"] == lost_by_a
 
 
+def test_a_shorter_window_that_ends_with_the_summarized_one_is_not_that_one(
+    fleet: Api, urls: DatabaseUrls
+) -> None:
+    computed = fleet.get(f"/v1/analytics/fleet?hours=12&end={FLEET_END}").body
+    with connect(urls.owner) as owner:
+        refresh_summaries(owner, END, Rules())
+    assert fleet.get(f"/v1/analytics/fleet?hours=12&end={FLEET_END}").body == computed
+    assert computed["items"][0]["lossKwh"] == 1.8
+
+
 def test_the_window_before_is_kept_for_whoever_is_reading_its_pages(
     connection: psycopg.Connection[Row],
 ) -> None:
