@@ -113,8 +113,9 @@ def request_of(route: str) -> tuple[str, str, object]:
             body = said | {"meterId": "MTR-1", "timestamp": METER["timestamp"]}
         if path == "/v1/erasures":
             body = said | {"meterId": "MTR-1"}
+    if method == "DELETE" and "links" not in path:
+        target += "?validFrom=2026-01-01T00:00:00Z"
     if "/tariffs/" in path:
-        target += "?validFrom=2026-01-01T00:00:00Z" if method == "DELETE" else ""
         return method, target, TARIFF if method == "PUT" else body
     if method == "PUT":
         body = {"meterId": "MTR-1"} if "links" in path else {"energy": "interval"}
