@@ -212,9 +212,12 @@ def fill(store: Database, last: datetime = NOON) -> None:
     link_vehicle(store, "VEH-1", "METER-2", last - DAY + timedelta(hours=7))
 
 
-@pytest.mark.parametrize(
+of_each_stream = pytest.mark.parametrize(
     ("device", "name"), [({"meterId": "METER-1"}, "METER-1"), ({"vehicleId": "VEH-1"}, "VEH-1")]
 )
+
+
+@of_each_stream
 def test_nothing_of_an_erased_device_is_left(
     store: Database,
     ops: Database,
@@ -256,9 +259,7 @@ def test_nothing_of_an_erased_device_is_left(
     assert (eraser.erase(always), eraser.count()) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("device", "name"), [({"meterId": "METER-1"}, "METER-1"), ({"vehicleId": "VEH-1"}, "VEH-1")]
-)
+@of_each_stream
 def test_much_of_one_device_is_erased_in_parts(
     store: Database,
     ops: Database,
@@ -403,9 +404,7 @@ def test_a_device_without_a_row_is_guarded_when_it_comes_back(
     ).fetchall() == [(now + 2 * MINUTE,)]
 
 
-@pytest.mark.parametrize(
-    ("device", "name"), [({"meterId": "METER-1"}, "METER-1"), ({"vehicleId": "VEH-1"}, "VEH-1")]
-)
+@of_each_stream
 def test_the_archive_is_rewritten_without_the_device_wherever_a_run_is_killed(
     store: Database,
     ops: Database,
