@@ -13,6 +13,9 @@ from telemetry.rules import Rules
 # Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
 _VEHICLE_NAME = re.compile(r"VEH([._:-].+)")
 
+# Of the meters in a sentence.
+_MOST_NAMED = 5
+
 _UNPAIRED = """
     SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
            array(SELECT meter_id FROM meter_live_status
@@ -29,6 +32,13 @@ def explain_no_meter(charging: dict[str, Any]) -> str:
             "further day), so none counts: do its readings name the right meter?"
         )
     return f"no meter was linked to {vehicle_id} in the window"
+
+
+def explain_silent_meters(meters: list[str]) -> str:
+    """Say that none of the meters that were linked has readings in a window."""
+    if len(meters) > _MOST_NAMED:
+        return f"none of {len(meters)} meters has readings in the window"
+    return f"{' and '.join(meters)} has no readings in the window"
 
 
 def explain_efficiency(ac: Decimal | None, efficiency: Decimal | None) -> str | None:

@@ -36,6 +36,7 @@ from telemetry.reasons import (
     explain_missing_meter,
     explain_missing_prices,
     explain_no_meter,
+    explain_silent_meters,
     explain_status,
     explain_whole_hours,
 )
@@ -48,8 +49,6 @@ LONGEST_WITH_GAPS = timedelta(hours=744)
 MOST_GAPS = 100
 # Of the links in a window that are listed.
 MOST_PAIRINGS = 100
-# Of the meters in a sentence.
-MOST_NAMED = 5
 
 _CHARGING = b"SELECT report_charging($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHARGING_TYPES = (
@@ -162,7 +161,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
     efficiency = divide_efficiency(ac, dc)
     temperature = divide(charging["battery_temp_sum"], readings)
     no_meter = None if meters else explain_no_meter(charging)
-    no_ac = no_meter or (_explain_silent(meters) if ac is None else None)
+    no_ac = no_meter or (explain_silent_meters(meters) if ac is None else None)
     no_dc = f"{vehicle_id} has no readings in the window" if dc is None else None
     no_efficiency = no_ac or no_dc or explain_efficiency(ac, efficiency)
     several = f"{len(meters)} meters fed {vehicle_id}: see pairing" if len(meters) > 1 else None
@@ -209,12 +208,6 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         pairing_omitted=max(0, len(pairing) - MOST_PAIRINGS),
         reasons={field: reason for field, reason in reasons.items() if reason},
     )
-
-
-def _explain_silent(meters: list[str]) -> str:
-    if len(meters) > MOST_NAMED:
-        return f"none of {len(meters)} meters has readings in the window"
-    return f"{' and '.join(meters)} has no readings in the window"
 
 
 def window_bounds(report: dict[str, Any]) -> tuple[datetime, datetime]:

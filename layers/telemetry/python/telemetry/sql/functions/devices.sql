@@ -72,8 +72,8 @@ $$;
 
 -- Keeps a version of what a device reports; one that begins at the same instant is replaced, and of one that
 -- says what holds then already it is kept that it was said. What was accepted since, in this moment too, is
--- to be stored again. Returns whether there are too many, whether it is new, how often
--- what was sent since an instant rose and fell, and what find_device does.
+-- to be stored again. Returns whether there are too many, whether it is new, how often what was sent since
+-- an instant rose and fell, and what find_device does.
 CREATE OR REPLACE FUNCTION declare_device(
     id text, registers boolean, since timestamptz, at timestamptz, modulus double precision,
     max_power double precision, most_versions integer, most_events integer, sent_since timestamptz
