@@ -54,7 +54,7 @@ def make_vehicle_reading(
     )
 
 
-def format_meter(reading: MeterReading) -> dict[str, str | float]:
+def format_meter(reading: MeterReading) -> dict[str, str | float | None]:
     """Return a reading as the API takes it."""
     return {
         "meterId": reading.meter_id,

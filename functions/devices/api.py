@@ -7,11 +7,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from telemetry import devices, http
+from telemetry import device_lists, devices, http
 from telemetry.access import Access
 from telemetry.bodies import receives
 from telemetry.database import Database
-from telemetry.devices import DeclaredDevices, Device, DeviceAnswer, DeviceDeclaration
+from telemetry.device_lists import DeclaredDevices
+from telemetry.devices import Device, DeviceAnswer, DeviceDeclaration
 from telemetry.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -31,6 +32,9 @@ database = Database(settings.database_url, password=settings.database_password)
 app = http.build_resolver(logger, enable_validation=True)
 
 PATH = "/v1/devices/<deviceId>"
+Undeclared = Annotated[
+    bool, Query(description="List the devices that should be declared, and are not")
+]
 ValidFrom = Annotated[QueriedTime, Query(alias="validFrom", description="Of the version")]
 
 
@@ -80,9 +84,17 @@ def take_back(device_id: DeviceId, valid_from: ValidFrom) -> Device:
     tags=["Devices"],
     responses=http.documents(DeclaredDevices, 200, InvalidRequest, DatabaseUnavailable),
 )
-def list_declared(limit: Limit = 100, after: AfterDevice = None) -> DeclaredDevices:
-    """List what devices are declared to report, and how many readings of each are left out."""
-    return devices.list_devices(database, after, limit)
+def list_declared(
+    limit: Limit = 100, after: AfterDevice = None, *, undeclared: Undeclared = False
+) -> DeclaredDevices:
+    """List what devices are declared to report, and how many readings of each are left out.
+
+    With `undeclared=true`, list those instead that are not declared, and report less often than
+    every minute: until they are, each reading counts for a minute, and they are not judged.
+    """
+    if undeclared:
+        return device_lists.list_undeclared(database, after, limit)
+    return device_lists.list_devices(database, after, limit)
 
 
 @app.get(

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import Any, NamedTuple
 
-from telemetry.database import Database
+import psycopg
+
+from telemetry.database import Database, Row
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.store import (
     store_meter_reading,
@@ -28,6 +31,7 @@ class Event(NamedTuple):
     watt_hours: int
     soc: int | None
     is_meter: bool
+    length: float | None = None  # seconds, as the reading tells it
 
     @property
     def id(self) -> str:
@@ -41,7 +45,10 @@ class Event(NamedTuple):
     def values(self) -> tuple[Any, ...]:
         """What history holds of it beside its key."""
         kwh = Decimal(self.watt_hours) / 1000
-        return (kwh, 230.0) if self.is_meter else (kwh, Decimal(self.device), self.soc)
+        length = None if self.length is None else Decimal(str(self.length))
+        if self.is_meter:
+            return (kwh, 230.0, length)
+        return (kwh, Decimal(self.device) if self.device < 3 else None, length, self.soc)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ def write(database: Database, call: Call) -> None:
             kwh_consumed_ac=event.watt_hours / 1000,
             voltage=230.0,
             timestamp=event.time,
+            interval_seconds=event.length,
         )
         for event in call.events
         if event.is_meter
@@ -69,8 +77,9 @@ def write(database: Database, call: Call) -> None:
             vehicle_id=event.id,
             soc=None if event.soc is None else float(event.soc),
             kwh_delivered_dc=event.watt_hours / 1000,
-            battery_temp=float(event.device),
+            battery_temp=float(event.device) if event.device < 3 else None,
             timestamp=event.time,
+            interval_seconds=event.length,
         )
         for event in call.events
         if not event.is_meter
@@ -139,19 +148,89 @@ class Oracle:
         history = self.history
         newest = {key[0]: (key[1], key[2], *history[key][:2]) for key in sorted(history)}
         charge = {
-            key[0]: history[key][2]
+            key[0]: history[key][3]
             for key in sorted(history)
-            if key[0].startswith("VEH") and history[key][2] is not None
+            if key[0].startswith("VEH") and history[key][3] is not None
         }
         return {device: (*shown, charge.get(device)) for device, shown in newest.items()}
 
-    def rollup(self) -> dict[tuple[str, datetime], tuple[Any, ...]]:
-        sums: dict[tuple[str, datetime], tuple[Any, ...]] = {}
+    def rollup(self) -> dict[tuple[str, datetime], "Hour"]:
+        """What the hours have to hold: each reading by the microseconds of its interval."""
+        hours: dict[tuple[str, datetime], Hour] = {}
         for (device, time), values in self.counted().items():
-            seconds = (time - START) // MICROSECOND - 1
-            hour = START + timedelta(hours=seconds // 3_600_000_000)
-            minute = seconds % 3_600_000_000 // 60_000_000
-            readings, minutes, kwh, temp = sums.get((device, hour), (0, 0, Decimal(0), Decimal(0)))
-            temp += Decimal(0) if device.startswith("MTR") else values[1]
-            sums[device, hour] = (readings + 1, minutes | 1 << minute, kwh + values[0], temp)
-        return sums
+            kwh, length = values[0], values[2]
+            temperature = None if device.startswith("MTR") else values[1]
+            end = (time - START) // MICROSECOND
+            long = length is not None and length > 60
+            seconds = Decimal(60) if length is None else length
+            start = end - int(seconds * 1_000_000) if long else end - 1
+            for number in range(start // _HOUR, (end - 1) // _HOUR + 1):
+                opened, closed = number * _HOUR, (number + 1) * _HOUR
+                ends_here = end <= closed
+                hour = hours.setdefault((device, START + timedelta(hours=number)), Hour())
+                share = flowed(kwh, start, end, closed) - flowed(kwh, start, end, opened)
+                if not long:
+                    share = kwh
+                hour.kwh += share
+                if ends_here:
+                    hour.readings += 1
+                    hour.minutes |= 1 << (end - 1 - opened) // _MINUTE
+                    if temperature is not None:
+                        hour.temperature += temperature
+                        hour.temperatures += 1
+                if seconds > 3600:
+                    hour.estimated += share
+                    continue
+                if long:
+                    within = min(end, closed) - max(start, opened)
+                    hour.seconds += Decimal(within) / 1_000_000
+                else:
+                    hour.seconds += seconds
+                for back in range(ceil(seconds / 60)):
+                    minute = (end - 1) // _MINUTE - back
+                    if minute // 60 == number:
+                        hour.covered |= 1 << minute % 60
+        return {key: hour for key, hour in hours.items() if hour != Hour()}
+
+
+@dataclass
+class Hour:
+    """What a row of a rollup says."""
+
+    readings: int = 0
+    minutes: int = 0
+    covered: int = 0
+    seconds: Decimal = Decimal(0)
+    kwh: Decimal = Decimal(0)
+    estimated: Decimal = Decimal(0)
+    temperature: Decimal = Decimal(0)
+    temperatures: int = 0
+
+
+def flowed(kwh: Decimal, start: int, end: int, instant: int) -> Decimal:
+    """Return how much of a reading's energy flowed by an instant, in microseconds all."""
+    if instant >= end:
+        return kwh
+    if instant <= start:
+        return Decimal(0)
+    return Decimal(int(kwh * 10**12) * (instant - start) // (end - start)) / 10**12
+
+
+def read_rollups(connection: psycopg.Connection[Row]) -> dict[tuple[str, datetime], Hour]:
+    """Return the rows of the rollups as the oracle has them; one of nothing is as good as none."""
+    rows = []
+    for stream, kwh, temperature, temperatures in (
+        ("meter", "kwh_consumed_ac", "0::numeric", "0"),
+        ("vehicle", "kwh_delivered_dc", "battery_temp_sum", "coalesce(battery_temps, readings)"),
+    ):
+        rows += connection.execute(
+            f"""SELECT {stream}_id, hour, readings, minutes, coalesce(covered, minutes),
+                       coalesce(seconds, 60 * readings), {kwh}, coalesce(kwh_estimated, 0),
+                       {temperature}, {temperatures}
+                FROM {stream}_hourly_rollup""".encode()
+        ).fetchall()
+    found = {(row[0], row[1]): Hour(*row[2:]) for row in rows}
+    return {key: hour for key, hour in found.items() if hour != Hour()}
+
+
+_MINUTE, _HOUR = 60_000_000, 3_600_000_000

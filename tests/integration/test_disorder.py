@@ -34,6 +34,7 @@ from tests.integration.oracle import (
     Call,
     Event,
     Oracle,
+    read_rollups,
     void,
     withdraw,
     write,
@@ -46,6 +47,10 @@ offsets = st.one_of(
     st.integers(min_value=-2, max_value=130).map(lambda minute: minute * 60.0),
     st.sampled_from([0.0, 3600.0, 7200.0, 0.000001, 3600.000001, 3599.999999]),
 )
+# Of a minute mostly; shorter ones, up to an hour, over several hours, and more than an hour.
+lengths = st.sampled_from(
+    [None, None, None, 60, 5, 90, 900, 1800.5, 3600, 3600.000001, 7500, 90_000]
+)
 events = st.builds(
     Event,
     st.integers(min_value=1, max_value=3),
@@ -53,6 +58,7 @@ events = st.builds(
     st.integers(min_value=0, max_value=3),
     st.none() | st.integers(min_value=0, max_value=100),
     st.booleans(),
+    lengths,
 )
 batches = st.lists(events, min_size=1, max_size=8)
 
@@ -194,11 +200,13 @@ class Disorder(RuleBasedStateMachine):
             ("void_receipt", self.oracle.set_aside),
         ):
             rows = self.admin.execute(
-                f"""SELECT meter_id, "timestamp", received_at, kwh_consumed_ac, voltage
+                f"""SELECT meter_id, "timestamp", received_at, kwh_consumed_ac, voltage,
+                           told_seconds
                     FROM meter_{table}""".encode()
             ).fetchall()
             rows += self.admin.execute(
-                f"""SELECT vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp, soc
+                f"""SELECT vehicle_id, "timestamp", received_at, kwh_delivered_dc, battery_temp,
+                           told_seconds, soc
                     FROM vehicle_{table}""".encode()
             ).fetchall()
             assert {(row[0], row[1], row[2]): row[3:] for row in rows} == expected
@@ -219,15 +227,7 @@ class Disorder(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @invariant()
     def rollups_are_the_sums_of_history(self) -> None:
-        rows = self.admin.execute(
-            """SELECT meter_id, hour, readings, minutes, kwh_consumed_ac, 0::numeric
-               FROM meter_hourly_rollup"""
-        ).fetchall()
-        rows += self.admin.execute(
-            """SELECT vehicle_id, hour, readings, minutes, kwh_delivered_dc, battery_temp_sum
-               FROM vehicle_hourly_rollup"""
-        ).fetchall()
-        assert {(row[0], row[1]): row[2:] for row in rows} == self.oracle.rollup()
+        assert read_rollups(self.admin) == self.oracle.rollup()
         assert find_differences(self.admin) == []
 
 

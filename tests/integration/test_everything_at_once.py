@@ -75,6 +75,7 @@ class Receipt(NamedTuple):
     told: Decimal
     is_register: bool
     named: str | None
+    length: float | None  # seconds, as it tells them
 
     @property
     def time(self) -> datetime:
@@ -220,8 +221,13 @@ minutes = st.sampled_from(
 # Beside what the register should show (tenths of kWh).
 noise = st.sampled_from([0, 0, 0, 0, 0, 1, 3, -3, -5000, 5000, 4_000_000])
 sent = st.tuples(
-    st.sampled_from(DEVICES), minutes, noise, st.sampled_from([None, "METER-1", "METER-2"])
+    st.sampled_from(DEVICES),
+    minutes,
+    noise,
+    st.sampled_from([None, "METER-1", "METER-2"]),
+    st.sampled_from([None, None, None, 5, 900, 5400, 100_000]),
 )
+cadences = st.sampled_from([None, None, 10, 900, 7200])
 ways = st.sampled_from(["now", "now", "now", "later", "twice"])
 
 
@@ -266,20 +272,25 @@ class Everything(RuleBasedStateMachine):
         assert find_differences(self.connection) == []
 
     @initialize(
-        declared=st.sets(st.sampled_from(DEVICES)), batch=st.lists(sent, min_size=1, max_size=8)
+        declared=st.dictionaries(st.sampled_from(DEVICES), cadences),
+        batch=st.lists(sent, min_size=1, max_size=8),
     )
-    def first(self, declared: set[str], batch: list[Any]) -> None:
+    def first(self, declared: dict[str, int | None], batch: list[Any]) -> None:
         for device in sorted(declared):
-            self.declare(device, is_register=True)
+            self.declare(device, cadence=declared[device], is_register=True)
         self.send(batch, "now")
 
-    @rule(device=st.sampled_from(DEVICES), is_register=st.booleans())
-    def declare(self, device: str, *, is_register: bool) -> None:
+    @rule(device=st.sampled_from(DEVICES), cadence=cadences, is_register=st.booleans())
+    def declare(self, device: str, cadence: int | None, *, is_register: bool) -> None:
         if device in self.pending:
             return  # whether it goes with the erasure depends on what comes
         limits = {"registerModulus": float(MODULUS), "maxPowerKw": float(MOST_KW)}
         declaration = DeviceDeclaration.model_validate(
-            {"energy": "register" if is_register else "interval", **limits}
+            {
+                "energy": "register" if is_register else "interval",
+                "cadenceSeconds": cadence,
+                **limits,
+            }
         )
         declare_device(self.store, device, declaration, self.now())
         self.registers[device] = is_register
@@ -288,13 +299,13 @@ class Everything(RuleBasedStateMachine):
     @rule(batch=st.lists(sent, min_size=1, max_size=6), way=ways)
     def send(self, batch: list[Any], way: str) -> None:
         receipts = []
-        for device, minute, extra, named in batch:
+        for device, minute, extra, named, length in batch:
             is_register = self.registers.get(device, False)
             told = Decimal(5000 + 3 * minute + extra if is_register else 3 + abs(extra) % 7) / 10
             if told < 0 or (device in self.pending and is_register):
                 continue
             meter = named if device.startswith("VEH") else None
-            receipts.append(Receipt(device, minute, self.now(), told, is_register, meter))
+            receipts.append(Receipt(device, minute, self.now(), told, is_register, meter, length))
         # Of archived days one by one: what of one call counts where is not told twice here.
         calls = [[one] for one in receipts]
         if all(one.time >= self.known.horizon(one.device) for one in receipts):
@@ -572,6 +583,7 @@ def _write(store: Database, receipts: list[Receipt]) -> None:
                 kwh_consumed_ac=float(one.told),
                 voltage=230.0,
                 timestamp=one.time,
+                interval_seconds=one.length,
             )
             for one in receipts
         ]
@@ -588,6 +600,7 @@ def _write(store: Database, receipts: list[Receipt]) -> None:
             soc=float(one.minute % 100) if one.minute % 3 else None,
             meter_id=one.named,
             timestamp=one.time,
+            interval_seconds=one.length,
         )
         for one in receipts
     ]

@@ -106,7 +106,7 @@ def test_status_and_charging_follow_from_age(writer: Database, reader: Database)
         for kwh in (0.0, 0.001):
             name = f"VEH-{len(expected)}"
             expected[name] = (status, kwh > 0 if status == "online" else None)
-            store_vehicle_readings(writer, [vehicle(name, NOW - age, kwh)], NOW)
+            store_vehicle_readings(writer, [vehicle(name, NOW - age, kwh, None)], NOW)
     devices = LiveDevices(reader, LIVENESS)
     for name, shown in expected.items():
         found = devices.find_vehicle(name, NOW)
@@ -131,23 +131,50 @@ def test_every_wrong_parameter_of_a_list_is_named(api: Api) -> None:
     assert api.get("/v1/live/meters?limit=0").status == 400
 
 
-def vehicle(vehicle_id: str, time: datetime, kwh: float) -> VehicleReading:
+def vehicle(vehicle_id: str, time: datetime, kwh: float, length: float | None) -> VehicleReading:
     return VehicleReading.model_construct(
-        vehicle_id=vehicle_id, soc=None, kwh_delivered_dc=kwh, battery_temp=20.0, timestamp=time
+        vehicle_id=vehicle_id,
+        soc=None,
+        kwh_delivered_dc=kwh,
+        battery_temp=20.0,
+        timestamp=time,
+        interval_seconds=length,
     )
 
 
-def meter(meter_id: str, time: datetime, kwh: float) -> MeterReading:
+def meter(meter_id: str, time: datetime, kwh: float, length: float | None) -> MeterReading:
     return MeterReading.model_construct(
-        meter_id=meter_id, kwh_consumed_ac=kwh, voltage=230.0, timestamp=time
+        meter_id=meter_id,
+        kwh_consumed_ac=kwh,
+        voltage=230.0,
+        timestamp=time,
+        interval_seconds=length,
     )
 
 
+# How long intervals are, and how old a reading of such may be: online, and stale. One of more than
+# an hour says nothing of how often the device reports.
+LENGTHS: dict[float | None, tuple[int, int]] = {
+    None: (300, 3600),
+    5: (300, 3600),
+    900: (1350, 3600),
+    3600: (5400, 10800),
+    7200: (300, 3600),
+}
 devices = st.dictionaries(
     st.text("Aa-:_.9", min_size=1, max_size=3),
-    st.tuples(st.sampled_from([0, 299, 300, 301, 3600, 3601]), st.sampled_from([0.0, 1.5])),
+    st.tuples(
+        st.sampled_from([0, 299, 300, 301, 1350, 1351, 3600, 3601, 5400, 5401, 10800, 10801]),
+        st.sampled_from([0.0, 1.5]),
+        st.sampled_from(list(LENGTHS)),
+    ),
     max_size=12,
 )
+
+
+def expected_status(age: int, length: float | None) -> Status:
+    online, stale = LENGTHS[length]
+    return "online" if age <= online else "stale" if age <= stale else "offline"
 
 
 @settings(
@@ -166,24 +193,27 @@ def test_the_pages_of_any_selection_make_up_the_list(
     connection: psycopg.Connection[Row],
     writer: Database,
     reader: Database,
-    reported: dict[str, tuple[int, float]],
+    reported: dict[str, tuple[int, float, float | None]],
     status: Status | None,
     charging: bool | None,
     limit: int,
     scanned: int,
 ) -> None:
-    ages = {name: timedelta(seconds=age) for name, (age, _) in reported.items()}
-    expected = [name for name in sorted(reported) if status in {None, LIVENESS.status(ages[name])}]
+    statuses = {name: expected_status(age, length) for name, (age, _, length) in reported.items()}
+    expected = [name for name in sorted(reported) if status in {None, statuses[name]}]
     vehicles = [
         name
         for name in expected
-        if charging is None or (ages[name] <= 5 * MINUTE and (reported[name][1] > 0) is charging)
+        if charging is None or (statuses[name] == "online" and (reported[name][1] > 0) is charging)
     ]
     found = LiveDevices(reader, LIVENESS)
     delete_all(connection)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(live, "MOST_SCANNED", scanned)
-        rows = [(name, NOW - ages[name], kwh) for name, (_, kwh) in reported.items()]
+        rows = [
+            (name, NOW - timedelta(seconds=age), kwh, length)
+            for name, (age, kwh, length) in reported.items()
+        ]
         if rows:
             store_vehicle_readings(writer, [vehicle(*row) for row in rows], NOW)
             store_meter_readings(writer, [meter(*row) for row in rows], NOW)

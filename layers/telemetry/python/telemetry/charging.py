@@ -13,13 +13,13 @@ class Heard(Answer):
     """How much of the time a device was heard from."""
 
     minutes_heard: int = Field(
-        description="Minutes in which a reading ended",
+        description="Minutes that its intervals covered. One of more than an hour says how much, "
+        "and not when: it covers none",
         examples=[1426],
         json_schema_extra={"unit": "min"},
     )
     minutes_expected: int = Field(
-        description="Minutes at the cadence of one reading a minute: for a meter those in which it "
-        "was linked",
+        description="Minutes of the window: for a meter those in which it was linked",
         examples=[1440],
         json_schema_extra={"unit": "min"},
     )
@@ -108,7 +108,8 @@ class Vehicle(Answer):
         examples=["2024-02-09T15:30:00Z"],
     )
     data_points: int = Field(
-        description="Vehicle readings in the window; 1440 for a full day", examples=[1440]
+        description="Vehicle readings that ended in the window: 1440 in a day of one a minute",
+        examples=[1440],
     )
 
     meter_id: str | None = Field(
@@ -119,6 +120,17 @@ class Vehicle(Answer):
     loss_kwh: float | None = Field(
         description="AC - DC: energy lost on the way (kWh)",
         examples=[2.796],
+        json_schema_extra={"unit": "kWh"},
+    )
+    estimated_kwh_ac: float | None = Field(
+        description="Of the AC energy, that of intervals of more than an hour, spread evenly over "
+        "them: they say how much flowed, and not when (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    )
+    estimated_kwh_dc: float | None = Field(
+        description="The same of the DC energy (kWh)",
+        examples=[0.0],
         json_schema_extra={"unit": "kWh"},
     )
     loss_cost: float | None = Field(
@@ -170,7 +182,7 @@ class Vehicle(Answer):
 
 
 class Gap(Answer):
-    """A run of more than five whole minutes without a reading, (start, end]."""
+    """More than five whole minutes, and 1.5 cadences, that were not heard, (start, end]."""
 
     start: datetime = Field(examples=["2024-02-09T11:02:00Z"])
     end: datetime = Field(examples=["2024-02-09T11:17:00Z"])
@@ -190,7 +202,8 @@ class Performance(Vehicle):
     """How a vehicle charged, and when it or its meter was silent."""
 
     gaps: Silence | None = Field(
-        description="Gaps of more than five minutes; null for windows of more than 744 hours",
+        description="Gaps of more than five minutes, and of more than 1.5 cadences; null for "
+        "windows of more than 744 hours",
         examples=[None],
     )
 

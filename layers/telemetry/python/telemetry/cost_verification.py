@@ -13,6 +13,16 @@ from telemetry.database import Row
 from telemetry.streams import METERS, VEHICLES
 from telemetry.zones import RELEASE, utc_offsets
 
+# Of a reading: when it ended and began (epoch seconds), and how long it is.
+TIMES = """extract(epoch FROM "timestamp") AS ended, coalesce(seconds, 60) AS length,
+               extract(epoch FROM "timestamp") - coalesce(seconds, 60) AS begun"""
+_BY = """CASE WHEN {0} >= ended THEN kwh
+             WHEN length <= 60 OR {0} <= begun THEN 0
+             ELSE trunc(kwh * ({0} - begun) / length, 12) END"""
+# What flowed of it in (opened, closed].
+BETWEEN = f"({_BY.format('closed')} - {_BY.format('opened')})"
+THERE = "ended > opened AND CASE WHEN length > 60 THEN begun ELSE ended - 0.000001 END < closed"
+
 COSTS = f"""
     WITH fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
@@ -31,33 +41,47 @@ COSTS = f"""
         SELECT fresh.vehicle_id, window_end, named, window_start, window_end
         FROM fresh, unnest(meter_ids) AS named
         WHERE NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = fresh.vehicle_id)
-    ), counted AS (
-        SELECT DISTINCT ON (meter_id, "timestamp") NULL AS vehicle_id, meter_id, "timestamp",
+    ), meter AS (
+        SELECT DISTINCT ON (meter_id, "timestamp") meter_id, {TIMES},
                {METERS.energy.name} AS kwh
         FROM meter_telemetry_history
         WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
         ORDER BY meter_id, "timestamp", received_at DESC
-    ), delivered AS (
-        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, "timestamp",
-               -{VEHICLES.energy.name} AS kwh
+    ), vehicle AS (
+        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, {TIMES},
+               {VEHICLES.energy.name} AS kwh
         FROM vehicle_telemetry_history
         WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
         ORDER BY vehicle_id, "timestamp", received_at DESC
-    ), energy AS (
-        SELECT period.vehicle_id, window_end, meter_id, "timestamp", kwh
-        FROM period JOIN counted USING (meter_id)
-        WHERE "timestamp" > opened AND "timestamp" <= closed
-        UNION ALL
-        SELECT fresh.vehicle_id, fresh.window_end, period.meter_id, "timestamp", kwh
-        FROM fresh
-        JOIN delivered ON delivered.vehicle_id = fresh.vehicle_id
-             AND "timestamp" > window_start AND "timestamp" <= fresh.window_end
-        LEFT JOIN period ON period.vehicle_id = fresh.vehicle_id
-             AND period.window_end = fresh.window_end
-             AND "timestamp" > opened AND "timestamp" <= closed
+    ), stretch AS (  -- of a meter's link, and of the rest of a vehicle's window: an hour at most
+        SELECT vehicle_id, window_end, meter_id, hour,
+               greatest(extract(epoch FROM opened), hour) AS opened,
+               least(extract(epoch FROM closed), hour + 3600) AS closed
+        FROM (
+            SELECT * FROM period
+            UNION ALL
+            SELECT vehicle_id, window_end, NULL, lower(rest), upper(rest)
+            FROM fresh
+            CROSS JOIN LATERAL unnest(
+                tstzmultirange(tstzrange(window_start, window_end, '(]'))
+                - coalesce((SELECT range_agg(tstzrange(opened, closed, '(]')) FROM period
+                            WHERE (period.vehicle_id, period.window_end)
+                                  = (fresh.vehicle_id, fresh.window_end)), '{{}}')
+            ) AS rest
+        ) AS part
+        CROSS JOIN LATERAL generate_series(
+            floor(extract(epoch FROM opened) / 3600) * 3600,
+            extract(epoch FROM closed), 3600) AS hour
+        WHERE opened < closed
     ), hours AS (
-        SELECT *, to_timestamp((ceil(extract(epoch FROM "timestamp") / 3600) - 1) * 3600) AS hour
-        FROM energy
+        SELECT stretch.vehicle_id, window_end, meter_id, to_timestamp(hour) AS hour,
+               {BETWEEN} AS kwh
+        FROM stretch JOIN meter USING (meter_id)
+        WHERE {THERE}
+        UNION ALL
+        SELECT vehicle_id, window_end, meter_id, to_timestamp(hour), -{BETWEEN}
+        FROM stretch JOIN vehicle USING (vehicle_id)
+        WHERE {THERE}
     ), quarters AS (
         SELECT DISTINCT meter_id, hour, hour + number * interval '15 minutes' AS quarter
         FROM hours, generate_series(0, 3) AS number

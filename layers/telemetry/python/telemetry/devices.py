@@ -13,7 +13,6 @@ from pydantic_core import PydanticCustomError
 from telemetry.answers import Answer
 from telemetry.database import Database
 from telemetry.errors import DeviceNotDeclared, FieldError, InvalidRequest
-from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 from telemetry.recognition import (
     FIRST_TIME_TOO_FAR,
     MOST_REGISTER_KWH,
@@ -29,19 +28,9 @@ _STEPS = 10
 _SENT_WITHIN = timedelta(days=1)
 
 _DECLARE = "SELECT * FROM declare_device(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_DECLARE_CADENCE = "SELECT * FROM declare_cadence(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _TAKE_BACK = "SELECT * FROM take_declaration_back(%s, %s, %s, %s)"
 _FIND = "SELECT * FROM find_device(%s, %s)"
-_LIST = """
-    SELECT device_id, versions, pending
-    FROM (SELECT device_id AS id FROM devices WHERE device_id > %s) AS known
-    CROSS JOIN LATERAL find_device(id, 0)
-    ORDER BY id
-    LIMIT %s
-"""
-_JUMPS = """
-    SELECT device_id, count(*) FROM register_events
-    WHERE device_id = ANY (%s) AND event = 'jump' GROUP BY device_id
-"""
 
 
 def _check_years(time: datetime) -> datetime:
@@ -78,6 +67,16 @@ class DeviceDeclaration(Message):
         examples=[22],
         json_schema_extra={"unit": "kW"},
     )
+    cadence_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=86_400,
+        description="How often it reports, which is the length of its intervals (s), up to a day; "
+        "left out, 60. A reading that tells its own `intervalSeconds` is as long as it tells; a "
+        "register's reading is as long as it is since the one before",
+        examples=[900],
+        json_schema_extra={"unit": "s"},
+    )
     valid_from: Annotated[AnyTime, AfterValidator(_check_years)] | None = Field(
         default=None,
         description="It holds for what is accepted after this instant (RFC 3339, offset required), "
@@ -113,6 +112,11 @@ class Declaration(Answer):
     max_power_kw: float | None = Field(
         description="What the device can deliver (kW); null: 1000", examples=[22]
     )
+    cadence_seconds: int | None = Field(
+        description="How often it reports (s); null: 60",
+        examples=[900],
+        json_schema_extra={"unit": "s"},
+    )
 
 
 class Version(Declaration):
@@ -146,22 +150,6 @@ class Declared(Declaration):
     )
 
 
-class DeclaredDevice(Declared):
-    """What a device is declared to report, and how often its register jumped."""
-
-    jumps: int = Field(
-        description="How many of its readings count nothing, because its register had grown by "
-        "more than it can deliver",
-        examples=[0],
-    )
-
-
-class DeclaredDevices(Page):
-    """The devices that were declared, in the order of their ids."""
-
-    items: list[DeclaredDevice] = ITEMS
-
-
 class Device(Declared):
     """What a device is declared to report, and what was odd about its register."""
 
@@ -190,13 +178,16 @@ def declare_device(
     there are too many, and DatabaseUnavailable.
     """
     is_register = declaration.energy == "register"
-    [(refused, created, *sent, device_id, versions, pending, events)] = database.fetch(
-        _DECLARE,
-        (
-            *(device_id, is_register, declaration.valid_from or at, at),
-            *(declaration.register_modulus, declaration.max_power_kw),
-            *(MOST_VERSIONS, MOST_EVENTS, at - _SENT_WITHIN),
-        ),
+    said = (
+        *(declaration.valid_from or at, at),
+        *(declaration.register_modulus, declaration.max_power_kw),
+        *(MOST_VERSIONS, MOST_EVENTS, at - _SENT_WITHIN),
+    )
+    cadence = declaration.cadence_seconds
+    [(refused, created, *sent, device_id, versions, pending, events)] = (
+        database.fetch(_DECLARE, (device_id, is_register, *said))
+        if cadence is None
+        else database.fetch(_DECLARE_CADENCE, (device_id, is_register, cadence, *said))
     )
     if refused:
         message = f"A device may have {MOST_VERSIONS} versions: take the newest back with DELETE"
@@ -229,27 +220,12 @@ def find_device(database: Database, device_id: str) -> Device:
     return _device(rows[0], datetime.now(UTC))
 
 
-def list_devices(
-    database: Database, after: LastDevice | None = None, limit: int = 100
-) -> DeclaredDevices:
-    """Return a page of the devices that were declared. Raises DatabaseUnavailable."""
-    rows = database.fetch(_LIST, (after.device_id if after else "", limit + 1))
-    page = rows[:limit]
-    jumps: dict[str, int] = dict(database.fetch(_JUMPS, ([row[0] for row in page],)))
-    now = datetime.now(UTC)
-    return DeclaredDevices(
-        items=[DeclaredDevice(**_declared(row, now), jumps=jumps.get(row[0], 0)) for row in page],
-        next_cursor=(
-            encode_cursor(LastDevice(device_id=page[-1][0])) if len(rows) > limit else None
-        ),
-    )
-
-
 # What holds where no version has begun.
-_NOTHING: dict[str, Any] = {
+NOTHING_DECLARED: dict[str, Any] = {
     "energy": "interval",
     "register_modulus": None,
     "max_power_kw": None,
+    "cadence_seconds": None,
     "valid_from": None,
     "declared_at": None,
 }
@@ -273,10 +249,11 @@ def _find_disagreement(is_register: bool, steps: int, rises: int, falls: int) ->
 def _device(row: Sequence[Any], at: datetime) -> Device:
     *declared, events = row
     noted = [RegisterEvent.model_validate(event) for event in events or ()]
-    return Device(**_declared(declared, at), events=noted)
+    return Device(**declared_fields(declared, at), events=noted)
 
 
-def _declared(row: Sequence[Any], at: datetime) -> dict[str, Any]:
+def declared_fields(row: Sequence[Any], at: datetime) -> dict[str, Any]:
+    """Return the fields of Declared at an instant, of a row of find_device without its events."""
     device_id, declared, pending = row
     versions = [
         Version(
@@ -285,8 +262,11 @@ def _declared(row: Sequence[Any], at: datetime) -> dict[str, Any]:
             energy="register" if version["is_register"] else "interval",
             register_modulus=version["register_modulus"],
             max_power_kw=version["max_power_kw"],
+            cadence_seconds=version.get("cadence_seconds"),
         )
         for version in declared
     ]
-    begun = next((dict(version) for version in versions if version.valid_from <= at), _NOTHING)
+    begun = next(
+        (dict(version) for version in versions if version.valid_from <= at), NOTHING_DECLARED
+    )
     return {**begun, "device_id": device_id, "versions": versions, "pending": pending}

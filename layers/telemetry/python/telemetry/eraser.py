@@ -23,6 +23,7 @@ from telemetry.parquet import LAYOUTS, METERS, VEHICLES, Layout, to_microseconds
 from telemetry.replacements import Replacement, Replacements
 
 _DAY = timedelta(days=1)
+Stored = tuple[Any, ...]
 
 # The days, (day, day + 24 h], of which a device has rollups, in history and in the archive.
 _DAYS = """
@@ -117,11 +118,12 @@ class Eraser:
                 )
 
         archived = [day for day, is_archived in days if is_archived]
+        reaching: list[Stored] = []
         for of_rollup in sorted({day.date() for day in archived}, reverse=True):
             # The reading that ended with the day is in the file of the next.
             for file_day in (of_rollup + _DAY, of_rollup):
                 yield not self._is_closed(layout, file_day)
-            self._erase_archived_day(erasure, of_rollup)
+            reaching = self._erase_archived_day(erasure, of_rollup, reaching)
         for file_day in sorted(
             {
                 day.date() + after
@@ -146,22 +148,29 @@ class Eraser:
             [(done,)] = self._connection.execute(statement.encode(), said)
         return bool(done)
 
-    def _erase_archived_day(self, erasure: _Erasure, day: date) -> None:
+    def _erase_archived_day(
+        self, erasure: _Erasure, day: date, reaching: list[Stored]
+    ) -> list[Stored]:
+        """Erase a day of the archive; reaching are readings that stay and end later.
+
+        Return those of them, and of the day's, that began before it.
+        """
         start = datetime.combine(day, time(), UTC)
         first = to_microseconds(start)
         last = first + 86_400_000_000
         with ExitStack() as stack:
-            replaced, kept = [], []
+            replaced, kept = [], reaching
             for file_day in (day, day + _DAY):
                 more, rows = self._rewrite(erasure, erasure.layout, file_day, stack)
                 replaced += more
-                kept += [row for row in rows if first < row[1] <= last]
+                kept = kept + [row for row in rows if first < row[1] <= last]
             survivors = [erasure.layout.as_record(row) for row in kept]
             self._exchange(erasure, replaced, (start, survivors))
+        return [row for row in kept if row[1] - (row[-1] or 60) * 1_000_000 < first]
 
     def _rewrite(
         self, erasure: _Erasure, layout: Layout, day: date, stack: ExitStack
-    ) -> tuple[list[Replacement], list[tuple[Any, ...]]]:
+    ) -> tuple[list[Replacement], list[Stored]]:
         """Put files without the device beside a day's; return both, and what they have of it."""
         opened = stack.enter_context(self._archive.open_day(layout, day))
         replaced = self._files.write(
@@ -174,7 +183,7 @@ class Eraser:
                 until=erasure.asked_at,
             ),
         )
-        rows: list[tuple[Any, ...]] = []
+        rows: list[Stored] = []
         if layout is erasure.layout:
             asked_at = to_microseconds(erasure.asked_at)
             found = opened.workbench.find_devices(layout, opened.files, [erasure.device_id])

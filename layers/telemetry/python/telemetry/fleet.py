@@ -79,6 +79,16 @@ class FleetVehicle(Answer):
     total_energy_delivered_dc: float | None = Field(
         examples=[28.8], json_schema_extra={"unit": "kWh"}
     )
+    estimated_kwh_ac: float | None = Field(
+        description="Of the AC energy, that of intervals of more than an hour (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    )
+    estimated_kwh_dc: float | None = Field(
+        description="The same of the DC energy (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    )
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
     vehicle_coverage: float | None = Field(
         description="Minutes heard from / expected", examples=[0.99]
@@ -242,7 +252,7 @@ def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotal
 
 
 def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVehicle:
-    ac, dc, readings = row["kwh_ac"], row["kwh_dc"], row["readings"]
+    ac, dc = row["kwh_ac"], row["kwh_dc"]
     return FleetVehicle(
         vehicle_id=row["vehicle_id"],
         status=row["status"],
@@ -253,7 +263,9 @@ def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVe
         efficiency_ratio=efficiency_ratio(ac, dc),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        average_battery_temp=rounded_ratio(divide(row["battery_temp_sum"], readings)),
+        estimated_kwh_ac=None if ac is None else rounded_energy(row["kwh_ac_estimated"] or 0),
+        estimated_kwh_dc=None if dc is None else rounded_energy(row["kwh_dc_estimated"] or 0),
+        average_battery_temp=rounded_ratio(divide(row["battery_temp_sum"], row["battery_temps"])),
         vehicle_coverage=coverage_ratio(row["minutes_heard"], minutes),
         meter_coverage=coverage_ratio(row["meter_minutes"], row["linked_minutes"]),
         meter_ids=list(dict.fromkeys(row["meter_ids"] or ())),

@@ -7,6 +7,7 @@ are compared with it here, and their hours get the difference. Each day gets one
 receipts are taken away.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -61,24 +62,19 @@ _TAKE = f"""
       AND receipts = (SELECT count(*) FROM {{archived}} AS same
                       WHERE same.{{device}} = stored.id AND same."timestamp" = stored.ts)
 """
-_COUNT = f"""
-    INSERT INTO {{stream}}_hourly_rollup AS rollup
-        ({{device}}, hour, readings, minutes, {{columns}})
-    SELECT id, hour, sum(is_new), bit_or(minute_bit(ts, hour)), {{sums}}
-    FROM unnest(%s::text[], %s::bigint[], %s::integer[], {{arrays}})
-             AS changed (id, instant, is_new, {{names}})
-    CROSS JOIN LATERAL (SELECT {_INSTANT.format("instant")} OFFSET 0) AS at (ts)
-    CROSS JOIN LATERAL (SELECT rollup_hour(ts) OFFSET 0) AS of (hour)
-    GROUP BY id, hour
-    ORDER BY id COLLATE "C", hour
-    ON CONFLICT ({{device}}, hour) DO UPDATE SET
-        readings = rollup.readings + excluded.readings,
-        minutes = rollup.minutes | excluded.minutes, {{updates}}
-"""
-_CHANGE_DAYS = f"""
-    SELECT mark_{{stream}}_summaries(sum_{{stream}}_days(
-        array_agg(ROW(id, {_INSTANT.format("ts")})::reading_key)))
-    FROM unnest(%s::text[], %s::bigint[]) AS changed (id, ts)
+_COUNT = """
+    WITH changed AS (
+        SELECT array_agg(event) FILTER (WHERE is_after) AS after,
+               array_agg(event) FILTER (WHERE NOT is_after) AS before
+        FROM (
+            SELECT event, is_after
+            FROM unnest(%s::jsonb[], ARRAY[true, false]) AS side (records, is_after)
+            CROSS JOIN LATERAL jsonb_populate_recordset(NULL::{stream}_event, records) AS event
+        ) AS read
+    )
+    SELECT count_{stream}_events(after, before),
+           mark_{stream}_summaries(sum_{stream}_days(reach_of_{stream}s(after || before)))
+    FROM changed
 """
 _CLAIM = f"""
     SELECT claim_meters(array_agg(ROW(id, {_INSTANT.format("ts")}, old, new)::link_claim))
@@ -109,6 +105,10 @@ class Change:
     before: Values | None
     after: Values
 
+    def side(self, later: int) -> Values | None:
+        """What counts from now on (1), and what did before (0)."""
+        return self.after if later else self.before
+
 
 @dataclass
 class Merged:
@@ -124,8 +124,8 @@ def merge(archived: Sequence[tuple[Any, ...]], arrived: Sequence[Receipt], regis
     A row of archived is device, timestamp, received_at and values. The same receipt again adds
     nothing; another of the same microsecond takes the next free one; of a reading's receipts the
     latest counts. Those that are not pending count already. register is its place among the
-    values, whose first is the energy: another register of a reading that is known changes no
-    energy, for what one interval gets the next one loses.
+    values, whose first is the energy and whose last the length: another register of a reading that
+    is known changes neither, for what one interval gets the next one loses.
     """
     known: dict[Key, dict[int, Values]] = {}
     for device, timestamp, received_at, *archived_values in archived:
@@ -136,7 +136,8 @@ def merge(archived: Sequence[tuple[Any, ...]], arrived: Sequence[Receipt], regis
         receipts = known.setdefault(receipt.key, {})
         received_at, values = receipt.received_at, receipt.values
         if receipts and values[register] is not None:
-            values = (receipts[max(receipts)][0], *values[1:])
+            settled = receipts[max(receipts)]
+            values = (settled[0], *values[1:-1], settled[-1])
         while receipts.get(received_at, values) != values:
             received_at += 1
         if received_at not in receipts:
@@ -231,33 +232,20 @@ class LateReceipts:
         return taken + found.rowcount
 
     def _count(self, layout: Layout, changes: Sequence[Change]) -> None:
-        keys = _columns([change.key for change in changes], 2)
-        positions = [list(layout.columns).index(name) - 3 for name in layout.sums]
-        sides: list[list[Any]] = []
-        for position in positions:
-            sides.append([change.after[position] for change in changes])
-            sides.append([change.before[position] if change.before else 0.0 for change in changes])
-        statement = layout.fill(
-            _COUNT,
-            columns=", ".join(layout.sums.values()),
-            arrays=", ".join(["%s::float8[]"] * len(sides)),
-            names=", ".join(f"after_{name}, before_{name}" for name in layout.sums),
-            sums=", ".join(
-                f"sum(coalesce(after_{name}, 0)::numeric - coalesce(before_{name}, 0)::numeric)"
-                for name in layout.sums
-            ),
-            updates=", ".join(
-                f"{name} = rollup.{name} + excluded.{name}" for name in layout.sums.values()
-            ),
-        )
-        are_new = [int(change.before is None) for change in changes]
-        self._connection.execute(statement, [*keys, are_new, *sides])
-        self._connection.execute(layout.fill(_CHANGE_DAYS), keys)
-        if "meter_id" in list(layout.columns)[3:]:
+        # Of two receipts the later counts.
+        rows = [
+            [(*change.key, later, *values) for change in changes if (values := change.side(later))]
+            for later in (1, 0)
+        ]
+        records = [json.dumps([layout.as_record(row) for row in side]) for side in rows]
+        self._connection.execute(layout.fill(_COUNT), [records])
+        columns = list(layout.columns)[3:]
+        if "meter_id" in columns:
+            place = columns.index("meter_id")
             named = [
-                (*change.key, change.before and change.before[-1], change.after[-1])
+                (*change.key, change.before and change.before[place], change.after[place])
                 for change in changes
-                if (change.before and change.before[-1]) != change.after[-1]
+                if (change.before and change.before[place]) != change.after[place]
             ]
             if named:
                 self._connection.execute(layout.fill(_CLAIM), _columns(named, 4))

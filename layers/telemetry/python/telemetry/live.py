@@ -4,7 +4,7 @@ Live rows are rewritten at every reading, without touching an index. So there is
 time: a filtered list goes through the devices in the order of their ids, so many for each page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -15,38 +15,24 @@ from telemetry.database import Database, Row
 from telemetry.errors import MeterNotFound, VehicleNotFound
 from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 from telemetry.receipts import MeterValues, VehicleValues
-from telemetry.streams import METERS, REGISTER, VEHICLES, Stream
+from telemetry.streams import METERS, VEHICLES, Stream
 
 # At most so many devices are looked at for a page; each takes about a microsecond.
 MOST_SCANNED = 10_000
 
 _SECOND = timedelta(seconds=1)
-_START, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 Status = Literal["online", "stale", "offline"]
 
 
 class Liveness(NamedTuple):
-    """How old a device's newest reading may be while it is online, and while it is stale."""
+    """How old a device's newest reading may be while it is online, and while it is stale.
+
+    Of one that reports seldom it may be older: 1.5 and 3 of its cadences.
+    """
 
     online_for: timedelta
     stale_for: timedelta
-
-    def device_times(self, status: Status | None, now: datetime) -> tuple[datetime, datetime]:
-        """Return from and before which device times the readings are of such devices."""
-        online, stale = now - self.online_for, now - self.stale_for
-        return {
-            "online": (online, _END),
-            "stale": (stale, online),
-            "offline": (_START, stale),
-            None: (_START, _END),
-        }[status]
-
-    def status(self, age: timedelta) -> Status:
-        """Return what a device is whose newest reading has this age."""
-        if age <= self.online_for:
-            return "online"
-        return "stale" if age <= self.stale_for else "offline"
 
 
 class LiveState(Answer):
@@ -61,9 +47,15 @@ class LiveState(Answer):
         json_schema_extra={"unit": "s"},
     )
     status: Status = Field(
-        description="online up to an age of 5 minutes, stale up to an hour, then offline; a "
-        "deployment may have set other limits",
+        description="online up to an age of 5 minutes or 1.5 cadences, whichever is longer, stale "
+        "up to an hour or 3 cadences, then offline; a deployment may have set other limits",
         examples=["online"],
+    )
+    cadence_seconds: float = Field(
+        description="How often it reports (s): as it is declared, or else the length of its newest "
+        "interval, if that is an hour at most, or else 60",
+        examples=[60],
+        json_schema_extra={"unit": "s"},
     )
 
 
@@ -108,21 +100,39 @@ class VehicleStates(Page):
 
 
 # What a state shows beside its device, when it was told, and when it came: name and column.
-_METER_VALUES = {value.name: value.live for value in METERS.shown if value != REGISTER}
-_VEHICLE_VALUES = {value.name: value.live for value in VEHICLES.shown if value != REGISTER} | {
+_METER_VALUES = {value.name: value.live for value in METERS.always_shown}
+_VEHICLE_VALUES = {value.name: value.live for value in VEHICLES.always_shown} | {
     "soc": "soc",
     "soc_timestamp": "nullif(soc_timestamp, '-infinity')",
 }
 
-_ONE = "SELECT {columns} FROM {table} WHERE {key} = %s"
+# A declaration is looked for only if the device ever had one.
+_STATE = """
+    FROM {table} AS live
+    CROSS JOIN LATERAL (
+        SELECT coalesce(
+            CASE WHEN reports_register
+                 THEN (SELECT cadence_seconds FROM declaration_of(live.{key}, %(now)s)) END,
+            CASE WHEN last_seconds <= 3600 THEN last_seconds END, 60) AS cadence
+        OFFSET 0
+    ) AS reporting
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN age <= greatest(%(online)s, 1.5 * cadence) THEN 'online'
+            WHEN age <= greatest(%(stale)s, 3 * cadence) THEN 'stale'
+            ELSE 'offline' END AS status
+        FROM (SELECT extract(epoch FROM %(now)s - last_timestamp) AS age) AS old
+    ) AS reported
+"""
+_ONE = "SELECT {columns} {state} WHERE {key} = %(id)s"
 
 # The last of the devices looked at comes along whether it is asked for or not: the next page goes
 # on after it.
 _PAGE = """
     SELECT {columns}, matches, place = %(most)s FROM (
-        SELECT *, row_number() OVER (ORDER BY {key}) AS place,
-               last_timestamp >= %(since)s AND last_timestamp < %(before)s AND {more} AS matches
-        FROM {table}
+        SELECT live.*, cadence, status, row_number() OVER (ORDER BY {key}) AS place,
+               (%(status)s::text IS NULL OR status = %(status)s) AND {more} AS matches
+        {state}
         WHERE {key} > %(after)s
         ORDER BY {key}
         LIMIT %(most)s
@@ -132,14 +142,14 @@ _PAGE = """
     LIMIT %(limit)s + 1
 """
 _IS_CHARGING = f"""(%(charging)s::boolean IS NULL
-    OR last_timestamp >= %(online)s AND ({VEHICLES.energy.live} > 0) = %(charging)s)"""
+    OR status = 'online' AND ({VEHICLES.energy.live} > 0) = %(charging)s)"""
 
 
 def _names(stream: Stream, values: Mapping[str, str], more: str) -> dict[str, str]:
-    columns = (stream.device, "last_timestamp", "updated_at", *values.values())
+    state = ("last_timestamp", "updated_at", "cadence", "status")
     return {
-        "columns": ", ".join(columns),
-        "table": stream.live,
+        "columns": ", ".join((stream.device, *state, *values.values())),
+        "state": _STATE.format(table=stream.live, key=stream.device),
         "key": stream.device,
         "more": more,
     }
@@ -168,13 +178,13 @@ class LiveDevices:
 
     def find_meter(self, meter_id: str, now: datetime) -> MeterState:
         """Return what a meter reported last; raise MeterNotFound and DatabaseUnavailable."""
-        for row in self._database.fetch(_ONE_METER, (meter_id,)):
+        for row in self._database.fetch(_ONE_METER, {"id": meter_id} | self._limits(now)):
             return self._meter(row, now)
         raise MeterNotFound
 
     def find_vehicle(self, vehicle_id: str, now: datetime) -> VehicleState:
         """Return what a vehicle reported last; raise VehicleNotFound and DatabaseUnavailable."""
-        for row in self._database.fetch(_ONE_VEHICLE, (vehicle_id,)):
+        for row in self._database.fetch(_ONE_VEHICLE, {"id": vehicle_id} | self._limits(now)):
             return self._vehicle(row, now)
         raise VehicleNotFound
 
@@ -200,13 +210,11 @@ class LiveDevices:
         now: datetime,
         charging: bool | None = None,
     ) -> tuple[list[Row], str | None]:
-        since, before = self._liveness.device_times(selection.status, now)
         found = self._database.fetch(
             statement,
-            {
-                "since": since,
-                "before": before,
-                "online": now - self._liveness.online_for,
+            self._limits(now)
+            | {
+                "status": selection.status,
                 "charging": charging,
                 "after": selection.after.device_id if selection.after else "",
                 "most": MOST_SCANNED,
@@ -222,33 +230,39 @@ class LiveDevices:
             return rows, None
         return rows, encode_cursor(LastDevice(device_id=last[0]))
 
+    def _limits(self, now: datetime) -> dict[str, Any]:
+        online, stale = (limit.total_seconds() for limit in self._liveness)
+        return {"now": now, "online": online, "stale": stale}
+
     def _meter(self, row: Row, now: datetime) -> MeterState:
-        meter_id, timestamp, received_at, *values = row
+        meter_id, *state = row[:5]
         return MeterState(
             meter_id=meter_id,
-            **self._state(timestamp, received_at, now),
-            **dict(zip(_METER_VALUES, values, strict=True)),
+            **_state(state, now),
+            **dict(zip(_METER_VALUES, row[5:], strict=True)),
         )
 
     def _vehicle(self, row: Row, now: datetime) -> VehicleState:
-        vehicle_id, timestamp, received_at, *values = row
-        told = dict(zip(_VEHICLE_VALUES, values, strict=True))
-        state = self._state(timestamp, received_at, now)
+        vehicle_id, *state = row[:5]
+        told = dict(zip(_VEHICLE_VALUES, row[5:], strict=True))
+        reported = _state(state, now)
         soc_timestamp = told.pop("soc_timestamp")
-        is_online = state["status"] == "online"
+        is_online = reported["status"] == "online"
         return VehicleState(
             vehicle_id=vehicle_id,
-            **state,
+            **reported,
             **told,
             soc_timestamp=soc_timestamp and soc_timestamp.astimezone(UTC),
             charging=told[VEHICLES.energy.name] > 0 if is_online else None,
         )
 
-    def _state(self, timestamp: datetime, received_at: datetime, now: datetime) -> dict[str, Any]:
-        age = now - timestamp
-        return {
-            "timestamp": timestamp.astimezone(UTC),
-            "received_at": received_at.astimezone(UTC),
-            "age_seconds": max(0, age // _SECOND),
-            "status": self._liveness.status(age),
-        }
+
+def _state(row: Sequence[Any], now: datetime) -> dict[str, Any]:
+    timestamp, received_at, cadence, status = row
+    return {
+        "timestamp": timestamp.astimezone(UTC),
+        "received_at": received_at.astimezone(UTC),
+        "age_seconds": max(0, (now - timestamp) // _SECOND),
+        "cadence_seconds": cadence,
+        "status": status,
+    }

@@ -35,6 +35,7 @@ _TO_DUCKDB = {
 _TYPES = {"text": "VARCHAR", "numeric": "DOUBLE", "double precision": "DOUBLE"}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LENGTHS = (streams.TOLD_LENGTH.name, streams.LENGTH.name)
 
 
 class Fingerprint(NamedTuple):
@@ -65,11 +66,6 @@ class Layout:
         """Each column's name and type, the device first, then the instants, then the values."""
         key = {self.of.device: "VARCHAR", "timestamp": "TIMESTAMPTZ", "received_at": "TIMESTAMPTZ"}
         return key | {value.name: _TYPES[value.kind] for value in self.of.values}
-
-    @cached_property
-    def sums(self) -> Mapping[str, str]:
-        """The values that are added up, and in which column of the rollup."""
-        return {value.name: value.sum for value in self.of.summed}
 
     @property
     def units(self) -> str:
@@ -126,7 +122,7 @@ class Layout:
     @property
     def fingerprint_in_postgres(self) -> str:
         """The expressions of a Fingerprint in PostgreSQL's SQL."""
-        row = " || '|' || ".join(self._texts(_TO_POSTGRES))
+        row = self._row(_TO_POSTGRES)
         return (
             f"count(*), coalesce(sum(round({self.kwh}, {_DECIMALS})), 0), "
             f"coalesce(sum(('x' || left(md5({row}), 15))::bit(60)::bigint), 0)"
@@ -135,15 +131,24 @@ class Layout:
     @property
     def fingerprint_in_duckdb(self) -> str:
         """The same in DuckDB's."""
-        row = " || '|' || ".join(self._texts(_TO_DUCKDB))
+        row = self._row(_TO_DUCKDB)
         kwh = f"{self.kwh}::VARCHAR::DECIMAL(38, {_DECIMALS})"
         return (
             f"count(*), coalesce(sum({kwh}), 0), "
             f"coalesce(sum(('0x' || left(md5({row}), 15))::BIGINT), 0)"
         )
 
-    def _texts(self, forms: Mapping[str, str]) -> Iterable[str]:
-        return (forms[kind].format(f'"{name}"') for name, kind in self.columns.items())
+    def _row(self, forms: Mapping[str, str]) -> str:
+        """The expression of a row as a text.
+
+        Lengths add nothing where there are none: files from before readings had one hold the same.
+        """
+        texts = {name: forms[kind].format(f'"{name}"') for name, kind in self.columns.items()}
+        row = " || '|' || ".join(text for name, text in texts.items() if name not in _LENGTHS)
+        return row + "".join(
+            f""" || CASE WHEN "{name}" IS NULL THEN '' ELSE '|{name}=' || {texts[name]} END"""
+            for name in _LENGTHS
+        )
 
 
 METERS, VEHICLES = Layout(streams.METERS), Layout(streams.VEHICLES)
@@ -317,5 +322,10 @@ def _is_of(layout: Layout, keys: str) -> str:
 
 
 def _parquet(files: Sequence[Path]) -> str:
+    """The rows of files, as those have them that were written before readings had a length, too."""
     names = ", ".join(f"'{file}'" for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false)"
+    lengths = ", ".join(f"NULL::DOUBLE AS {name}" for name in _LENGTHS)
+    return (
+        f"(FROM read_parquet([{names}], hive_partitioning = false, union_by_name = true) "
+        f"UNION ALL BY NAME SELECT {lengths} WHERE false)"
+    )

@@ -1,13 +1,29 @@
 """What a reading of a meter or a vehicle is."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from telemetry.recognition import MOST_REGISTER_KWH, DeviceTime, Id, Message
 
 # kWh. Less is rounding in a device, and stored as nothing: who divides by it gets no figure.
 LEAST_KWH = 1e-9
+# Of an interval: 31 days.
+LONGEST_INTERVAL = 2_678_400
+
+# Timestamps are in microseconds, and so are lengths.
+IntervalSeconds = Annotated[
+    float | None,
+    Field(
+        ge=1,
+        le=LONGEST_INTERVAL,
+        description="Length of the interval that ends at the timestamp (s), up to 31 days; left "
+        "out, what the device is declared to have, or else 60",
+        examples=[None],
+        json_schema_extra={"unit": "s"},
+    ),
+    AfterValidator(lambda seconds: seconds and round(seconds, 6)),
+]
 
 
 class MeterReading(Message):
@@ -25,14 +41,15 @@ class MeterReading(Message):
         examples=[0.125],
         json_schema_extra={"unit": "kWh"},
     )
-    voltage: float = Field(
+    voltage: float | None = Field(
         ge=0,
         le=1_000,
-        description="Voltage (V)",
+        description="Voltage (V); null where it is not known",
         examples=[240.5],
         json_schema_extra={"unit": "V"},
     )
     timestamp: DeviceTime
+    interval_seconds: IntervalSeconds = None
 
     @property
     def device_id(self) -> str:
@@ -69,10 +86,10 @@ class VehicleReading(Message):
         examples=[0.115],
         json_schema_extra={"unit": "kWh"},
     )
-    battery_temp: float = Field(
+    battery_temp: float | None = Field(
         ge=-60,
         le=150,
-        description="Battery temperature (°C)",
+        description="Battery temperature (°C); null where it is not known",
         examples=[28.3],
         json_schema_extra={"unit": "°C"},
     )
@@ -83,6 +100,7 @@ class VehicleReading(Message):
         examples=["METER-001"],
     )
     timestamp: DeviceTime
+    interval_seconds: IntervalSeconds = None
 
     @property
     def device_id(self) -> str:

@@ -1,11 +1,12 @@
 """Why a number of a report is null, or its status what it is."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from telemetry.charging import Coverage
+from telemetry.charging import Coverage, Vehicle
 from telemetry.database import Database
 from telemetry.figures import MOST_EFFICIENCY
 from telemetry.rules import Rules
@@ -20,6 +21,21 @@ _UNPAIRED = """
     SELECT EXISTS (SELECT FROM links WHERE vehicle_id = %(vehicle_id)s),
            array(SELECT meter_id FROM meter_live_status
                  WHERE meter_id = ANY (%(meter_ids)s::text[]) ORDER BY meter_id)
+"""
+
+
+# How often devices report that say nothing of it, in the last two days of a window.
+_SEEN = """
+    SELECT place, device_id, seen
+    FROM unnest(%s::integer[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+        AS asked (place, stream, device_id, opened, closed)
+    CROSS JOIN LATERAL (SELECT greatest(opened, closed - interval '48 hours')) AS days (since)
+    CROSS JOIN LATERAL (
+        SELECT CASE stream WHEN 'meter' THEN meter_cadence_seen(device_id, since, closed)
+                           ELSE vehicle_cadence_seen(device_id, since, closed) END
+    ) AS reporting (seen)
+    WHERE seen IS NOT NULL
+    ORDER BY place, stream DESC
 """
 
 
@@ -92,6 +108,32 @@ def explain_status(
                 f"{heard.minutes_expected:,} minutes, less than {rules.least_coverage:.0%}"
             )
     return None
+
+
+def explain_cadences(
+    database: Database, charging: Sequence[dict[str, Any]], vehicles: Sequence[Vehicle]
+) -> list[Vehicle]:
+    """Say of vehicles that are not judged which devices report less often than is declared."""
+    asked = [
+        (place, stream, device_id, row["window_start"], row["window_end"])
+        for place, (row, vehicle) in enumerate(zip(charging, vehicles, strict=True))
+        if vehicle.status == "insufficient"
+        for stream, ids in (("vehicle", [row["vehicle_id"]]), ("meter", row["meter_ids"] or ()))
+        for device_id in list(dict.fromkeys(ids))[:_MOST_NAMED]
+    ]
+    told = list(vehicles)
+    if not asked:
+        return told
+    for place, device_id, seen in database.fetch(_SEEN, tuple(map(list, zip(*asked, strict=True)))):
+        said = told[place].status_reason
+        why = (
+            f"{device_id} reports every {seen} s and each reading counts for 60 s, because it is "
+            f'not declared: PUT /v1/devices/{device_id} {{"energy": "interval", '
+            f'"cadenceSeconds": {seen}}}'
+        )
+        reason = f"{said}; {why}" if said else why
+        told[place] = told[place].model_copy(update={"status_reason": reason})
+    return told
 
 
 def explain_missing_meter(database: Database, vehicle_id: str, rules: Rules) -> dict[str, str]:

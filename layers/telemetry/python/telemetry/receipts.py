@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, NamedTuple, TypeVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from telemetry.answers import Answer
 from telemetry.database import Database
@@ -35,6 +35,19 @@ class Receipt(Answer):
         examples=[None],
         json_schema_extra={"unit": "kWh"},
     )
+    seconds: Annotated[
+        float, BeforeValidator(lambda seconds: 60 if seconds is None else seconds)
+    ] = Field(
+        serialization_alias="intervalSeconds",
+        description="How long its interval counts as (s)",
+        examples=[60],
+        json_schema_extra={"unit": "s"},
+    )
+    told_seconds: float | None = Field(
+        description="How long the reading itself says that it is (s); null where it does not",
+        examples=[None],
+        json_schema_extra={"unit": "s"},
+    )
 
 
 class MeterValues(Answer):
@@ -47,8 +60,10 @@ class MeterValues(Answer):
         examples=[0.125],
         json_schema_extra={"unit": "kWh"},
     )
-    voltage: float = Field(
-        description="Voltage (V)", examples=[240.5], json_schema_extra={"unit": "V"}
+    voltage: float | None = Field(
+        description="Voltage (V); null where it is not known",
+        examples=[240.5],
+        json_schema_extra={"unit": "V"},
     )
 
 
@@ -62,8 +77,10 @@ class VehicleValues(Answer):
         examples=[0.115],
         json_schema_extra={"unit": "kWh"},
     )
-    battery_temp: float = Field(
-        description="Battery temperature (°C)", examples=[28.3], json_schema_extra={"unit": "°C"}
+    battery_temp: float | None = Field(
+        description="Battery temperature (°C); null where it is not known",
+        examples=[28.3],
+        json_schema_extra={"unit": "°C"},
     )
     soc: float | None = Field(
         description="State of charge (%); null where it is not known",

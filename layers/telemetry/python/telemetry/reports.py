@@ -32,6 +32,7 @@ from telemetry.figures import (
 )
 from telemetry.gaps import find_gaps
 from telemetry.reasons import (
+    explain_cadences,
     explain_efficiency,
     explain_missing_meter,
     explain_missing_prices,
@@ -75,7 +76,7 @@ def report_performance(
     if not found:
         raise VehicleNotFound
     [charging] = found
-    vehicle = describe_vehicle(charging, rules)
+    [vehicle] = explain_cadences(database, found, [describe_vehicle(charging, rules)])
     paired = charging["meter_ids"] or charging["too_many_links"]
     missing = {} if paired else explain_missing_meter(database, vehicle_id, rules)
     known = vehicle.reasons
@@ -97,7 +98,9 @@ def report_dashboard(
     """Report how each of many vehicles charged; ids that are not known are listed apart."""
     wanted = list(dict.fromkeys(vehicle_ids))
     found = fetch_charging(database, wanted, rules, ends=[end] * len(wanted), length=length)
-    vehicles = [describe_vehicle(charging, rules) for charging in found]
+    vehicles = explain_cadences(
+        database, found, [describe_vehicle(charging, rules) for charging in found]
+    )
     known = {vehicle.vehicle_id for vehicle in vehicles}
     return Dashboard(vehicles=vehicles, unknown=[each for each in wanted if each not in known])
 
@@ -159,22 +162,29 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
     ]
     meters = list(dict.fromkeys(link.meter_id for link in pairing))
     efficiency = divide_efficiency(ac, dc)
-    temperature = divide(charging["battery_temp_sum"], readings)
+    temperature = divide(charging["battery_temp_sum"], charging["battery_temps"])
     no_meter = None if meters else explain_no_meter(charging)
     no_ac = no_meter or (explain_silent_meters(meters) if ac is None else None)
     no_dc = f"{vehicle_id} has no readings in the window" if dc is None else None
     no_efficiency = no_ac or no_dc or explain_efficiency(ac, efficiency)
+    no_temperature = (
+        f"no reading of {vehicle_id} in the window has a temperature"
+        if temperature is None
+        else None
+    )
     several = f"{len(meters)} meters fed {vehicle_id}: see pairing" if len(meters) > 1 else None
     reasons = {
         "acEnergyConsumed": no_ac,
         "dcEnergyDelivered": no_dc,
         "efficiency": no_efficiency,
-        "avgBatteryTemp": no_dc,
+        "avgBatteryTemp": no_temperature,
         "totalEnergyConsumedAc": no_ac,
         "totalEnergyDeliveredDc": no_dc,
         "efficiencyRatio": no_efficiency,
-        "averageBatteryTemp": no_dc,
+        "averageBatteryTemp": no_temperature,
         "lossKwh": no_ac or no_dc,
+        "estimatedKwhAc": no_ac,
+        "estimatedKwhDc": no_dc,
         "meterId": no_meter or several,
         **explain_missing_prices(charging, no_ac or no_dc),
         "timeWindowStart": explain_whole_hours(charging["archived_to"]),
@@ -198,6 +208,8 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         data_points=readings,
         meter_id=meters[0] if len(meters) == 1 else None,
         loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        estimated_kwh_ac=None if ac is None else rounded_energy(charging["kwh_ac_estimated"] or 0),
+        estimated_kwh_dc=None if dc is None else rounded_energy(charging["kwh_dc_estimated"] or 0),
         loss_cost=rounded_cost(charging.get("loss_cost")),
         loss_co2_kg=rounded_energy(charging.get("loss_co2_kg")),
         currency=charging.get("currency"),

@@ -30,8 +30,10 @@ from telemetry.readings import MeterReading, VehicleReading
 
 _STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5, $6, $7)"
 _STORE_METER_READINGS = b"SELECT * FROM store_meter_readings($1, $2, $3, $4, $5)"
+_STORE_METER_INTERVALS = b"SELECT * FROM store_meter_intervals($1, $2, $3, $4, $5, $6)"
 _STORE_VEHICLE_READING = b"SELECT store_vehicle_reading($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _STORE_VEHICLE_READINGS = b"SELECT * FROM store_vehicle_readings($1, $2, $3, $4, $5, $6, $7)"
+_STORE_VEHICLE_INTERVALS = b"SELECT * FROM store_vehicle_intervals($1, $2, $3, $4, $5, $6, $7, $8)"
 
 _METER_TYPES = (TEXT, TIMESTAMPTZ, TIMESTAMPTZ, FLOAT8, FLOAT8, TIMESTAMPTZ, INT8)
 _VEHICLE_TYPES = (
@@ -62,6 +64,9 @@ def store_meter_reading(database: Database, reading: MeterReading, received_at: 
     received_at is when the API accepted it. Storing the same reading with the same received_at
     again changes nothing. Raises DatabaseUnavailable.
     """
+    if reading.interval_seconds is not None:
+        store_meter_readings(database, [reading], received_at)
+        return
     database.call(
         _STORE_METER_READING,
         _METER_TYPES,
@@ -70,7 +75,7 @@ def store_meter_reading(database: Database, reading: MeterReading, received_at: 
             encode_time(reading.timestamp),
             encode_time(received_at),
             encode_float(reading.kwh),
-            encode_float(reading.voltage),
+            None if reading.voltage is None else encode_float(reading.voltage),
             *encode_rollup_place(reading.timestamp),
         ),
     )
@@ -80,6 +85,9 @@ def store_vehicle_reading(
     database: Database, reading: VehicleReading, received_at: datetime
 ) -> None:
     """Store one reading, as store_meter_reading does."""
+    if reading.interval_seconds is not None:
+        store_vehicle_readings(database, [reading], received_at)
+        return
     database.call(
         _STORE_VEHICLE_READING,
         _VEHICLE_TYPES,
@@ -88,7 +96,7 @@ def store_vehicle_reading(
             encode_time(reading.timestamp),
             encode_time(received_at),
             encode_float(reading.kwh),
-            encode_float(reading.battery_temp),
+            None if reading.battery_temp is None else encode_float(reading.battery_temp),
             None if reading.soc is None else encode_float(reading.soc),
             None if reading.meter_id is None else reading.meter_id.encode(),
             *encode_rollup_place(reading.timestamp),
@@ -104,18 +112,24 @@ def store_meter_readings(
     Readings that were accepted at one time get receipt times a microsecond apart: of two receipts
     of one reading in one request the later counts.
     """
-    row = database.call(
-        _STORE_METER_READINGS,
-        _METER_ARRAYS,
-        (
-            encode_ids([reading.meter_id for reading in readings]),
-            encode_times([reading.timestamp for reading in readings]),
-            _encode_receipts(received_at, len(readings)),
-            encode_floats([reading.kwh for reading in readings]),
-            encode_floats([reading.voltage for reading in readings]),
-        ),
-        len(readings) * SECONDS_A_READING,
+    lengths = [reading.interval_seconds for reading in readings]
+    columns = (
+        encode_ids([reading.meter_id for reading in readings]),
+        encode_times([reading.timestamp for reading in readings]),
+        _encode_receipts(received_at, len(readings)),
+        encode_floats([reading.kwh for reading in readings]),
+        encode_optional_floats([reading.voltage for reading in readings]),
     )
+    patience = len(readings) * SECONDS_A_READING
+    if any(lengths):
+        row = database.call(
+            _STORE_METER_INTERVALS,
+            (*_METER_ARRAYS, FLOAT8_ARRAY),
+            (*columns, encode_optional_floats(lengths)),
+            patience,
+        )
+    else:
+        row = database.call(_STORE_METER_READINGS, _METER_ARRAYS, columns, patience)
     return Resent(*(int(count or 0) for count in row))
 
 
@@ -124,20 +138,26 @@ def store_vehicle_readings(
 ) -> Resent:
     """Store readings in one transaction, as store_meter_readings does."""
     meters = [reading.meter_id for reading in readings]
-    row = database.call(
-        _STORE_VEHICLE_READINGS,
-        _VEHICLE_ARRAYS,
-        (
-            encode_ids([reading.vehicle_id for reading in readings]),
-            encode_times([reading.timestamp for reading in readings]),
-            _encode_receipts(received_at, len(readings)),
-            encode_floats([reading.kwh for reading in readings]),
-            encode_floats([reading.battery_temp for reading in readings]),
-            encode_optional_floats([reading.soc for reading in readings]),
-            encode_optional_ids(meters) if any(meters) else None,
-        ),
-        len(readings) * SECONDS_A_READING,
+    lengths = [reading.interval_seconds for reading in readings]
+    columns = (
+        encode_ids([reading.vehicle_id for reading in readings]),
+        encode_times([reading.timestamp for reading in readings]),
+        _encode_receipts(received_at, len(readings)),
+        encode_floats([reading.kwh for reading in readings]),
+        encode_optional_floats([reading.battery_temp for reading in readings]),
+        encode_optional_floats([reading.soc for reading in readings]),
+        encode_optional_ids(meters) if any(meters) else None,
     )
+    patience = len(readings) * SECONDS_A_READING
+    if any(lengths):
+        row = database.call(
+            _STORE_VEHICLE_INTERVALS,
+            (*_VEHICLE_ARRAYS, FLOAT8_ARRAY),
+            (*columns, encode_optional_floats(lengths)),
+            patience,
+        )
+    else:
+        row = database.call(_STORE_VEHICLE_READINGS, _VEHICLE_ARRAYS, columns, patience)
     return Resent(*(int(count or 0) for count in row))
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psycopg
 
 from telemetry.database import Row
-from telemetry.streams import REGISTER, STREAMS, Stream
+from telemetry.streams import LENGTH, REGISTER, STREAMS, Stream
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?: (\w+))?\}")
 _OF_STREAM = re.compile(r"\s*-- of (\w+)s$")
@@ -116,11 +116,13 @@ def _names(stream: Stream) -> Iterator[tuple[str, Callable[[str | None], str]]]:
     def of(alias: str | None, column: str) -> str:
         return f'{alias + "." if alias else ""}"{column}"'
 
-    told = [value.name for value in stream.values if value not in (stream.energy, REGISTER)]
+    others = (stream.energy, REGISTER, LENGTH)
+    told = [value.name for value in stream.values if value not in others]
     yield "stream", listed([stream.name])
     yield "device", listed([stream.device])
     yield "history", listed([stream.history])
     yield "energy", listed([stream.energy.name])
+    yield "energy_sum", listed([stream.energy.sum])
     yield "columns", lambda alias: ", ".join(of(alias, name) for name in stream.columns)
     # What a device said, which tells one receipt of a reading from another.
     yield (
@@ -135,11 +137,17 @@ def _names(stream: Stream) -> Iterator[tuple[str, Callable[[str | None], str]]]:
     yield "sums", listed(value.sum for value in stream.summed)
     yield "typed_sums", listed(f"{value.sum} numeric" for value in stream.summed)
     yield "zeros", listed("0" for _ in stream.summed)
-    yield "summed", lambda alias: ", ".join(f"sum({of(alias, v.name)})" for v in stream.summed)
-    # What may be left out adds nothing; of no readings at all, `summed` is null.
+    # Of readings in (after, until]: the part of the energy that flowed there; of the others those
+    # that ended there.
     yield (
-        "totals",
-        lambda alias: ", ".join(f"coalesce(sum({of(alias, v.name)}), 0)" for v in stream.summed),
+        "shared",
+        listed(
+            f'sum(energy_by(until, {v.name}, seconds, "timestamp")'
+            f' - energy_by(after, {v.name}, seconds, "timestamp"))'
+            if v == stream.energy
+            else f'sum({v.name}) FILTER (WHERE "timestamp" <= until)'
+            for v in stream.summed
+        ),
     )
     yield "resummed", lambda alias: ", ".join(f"sum({of(alias, v.sum)})" for v in stream.summed)
     yield (
@@ -151,10 +159,14 @@ def _names(stream: Stream) -> Iterator[tuple[str, Callable[[str | None], str]]]:
     )
     yield "added", listed(f"{v.sum} = rollup.{v.sum} + excluded.{v.sum}" for v in stream.summed)
     yield "replaced", listed(f"{v.sum} = excluded.{v.sum}" for v in stream.summed)
+    # What `counted` added to an hour, in which `ended` readings of it ended.
     yield (
         "subtracted",
-        lambda alias: ", ".join(
-            f"{v.sum} = rollup.{v.sum} - coalesce({of(alias, v.name)}, 0)" for v in stream.summed
+        listed(
+            f"{v.sum} = rollup.{v.sum} - kwh_there"
+            if v == stream.energy
+            else f"{v.sum} = rollup.{v.sum} - ended * coalesce(counted.{v.name}, 0)"
+            for v in stream.summed
         ),
     )
     yield "live_columns", listed(value.live for value in stream.always_shown)

@@ -61,11 +61,14 @@ class Stream(NamedTuple):
 
     @property
     def always_shown(self) -> tuple[Column, ...]:
-        """The values that every live row has: what it shows but a register."""
-        return tuple(value for value in self.shown if value != REGISTER)
+        """The values that every live row has: what it shows but a register and a length."""
+        return tuple(value for value in self.shown if value not in (REGISTER, LENGTH))
 
 
 REGISTER = Column("register_kwh", "numeric", "kWh", live="last_register_kwh")
+# Of the interval that ends at the timestamp: as the reading tells it, and as it counts. Null: 60.
+TOLD_LENGTH = Column("told_seconds", "numeric", "s")
+LENGTH = Column("seconds", "numeric", "s", live="last_seconds")
 
 METERS = Stream(
     "meter",
@@ -73,6 +76,8 @@ METERS = Stream(
         Column("kwh_consumed_ac", "numeric", "kWh", "kwh_consumed_ac", "last_kwh_consumed_ac"),
         Column("voltage", "double precision", "V", live="last_voltage"),
         REGISTER,
+        TOLD_LENGTH,
+        LENGTH,
     ),
 )
 VEHICLES = Stream(
@@ -84,6 +89,8 @@ VEHICLES = Stream(
         Column("soc", "double precision", "%"),
         REGISTER,
         Column("meter_id", "text"),
+        TOLD_LENGTH,
+        LENGTH,
     ),
 )
 STREAMS = {stream.name: stream for stream in (METERS, VEHICLES)}

@@ -50,6 +50,16 @@ class TrendBucket(Answer):
         description="Of lossCost; null where there is no tariff", examples=["EUR"]
     )
     efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
+    estimated_kwh_ac: float | None = Field(
+        description="Of the AC energy, that of intervals of more than an hour (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    )
+    estimated_kwh_dc: float | None = Field(
+        description="The same of the DC energy (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    )
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
     data_points: int = Field(description="Vehicle readings counted", examples=[1440])
     vehicle_coverage: float | None = Field(
@@ -101,6 +111,8 @@ def report_trend(
             total_energy_consumed_ac=vehicle.total_energy_consumed_ac,
             total_energy_delivered_dc=vehicle.total_energy_delivered_dc,
             loss_kwh=vehicle.loss_kwh,
+            estimated_kwh_ac=vehicle.estimated_kwh_ac,
+            estimated_kwh_dc=vehicle.estimated_kwh_dc,
             loss_cost=vehicle.loss_cost,
             loss_co2_kg=vehicle.loss_co2_kg,
             currency=vehicle.currency,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from telemetry.cost_verification import COSTS, find_wrong_zones
+from telemetry.cost_verification import BETWEEN, COSTS, THERE, TIMES, find_wrong_zones
 from telemetry.database import Row
 from telemetry.streams import METERS, STREAMS, VEHICLES, Stream
 from telemetry.zones import RELEASE
@@ -53,57 +53,103 @@ _CHARGE = f"""
         WHERE soc IS NOT NULL AND soc_timestamp > {_ARCHIVED_TO.format(stream="vehicle")}
     )
 """
-_ROLLUP = """
+# Readings by the hours that they are in; what minutes they cover is counted back from their ends.
+_HOURS = f"""
     WITH counted AS (
-        SELECT DISTINCT ON ({device}, "timestamp") *, extract(epoch FROM "timestamp") AS seconds
-        FROM {history}
-        WHERE "timestamp" > {archived_to}
-        ORDER BY {device}, "timestamp", received_at DESC
-    ), expected AS (
-        SELECT {device} AS device, to_timestamp((ceil(seconds / 3600) - 1) * 3600) AS hour,
-               ROW(count(*)::integer, {sums},
-                   bit_or(1::bigint << mod(ceil(seconds / 60) - 1, 60)::integer))::text AS state
+        SELECT DISTINCT ON ({{device}}, "timestamp") {{device}} AS device, {TIMES},
+               {{energy}} AS kwh, {{temperature}} AS temperature
+        FROM {{history}}
+        WHERE "timestamp" > {{archived_to}}
+        ORDER BY {{device}}, "timestamp", received_at DESC
+    ), place AS (
+        SELECT *, opened + 3600 AS closed, ended > opened AND ended <= opened + 3600 AS ends_here
         FROM counted
+        CROSS JOIN LATERAL generate_series(
+            floor((CASE WHEN length > 60 THEN begun ELSE ended - 0.000001 END) / 3600) * 3600,
+            ended - 0.000001, 3600) AS opened
+    ), covered AS (
+        SELECT device, floor(minute / 60) * 3600 AS opened,
+               bit_or(1::bigint << mod(minute, 60)::integer) AS mask
+        FROM counted
+        CROSS JOIN LATERAL generate_series(0, ceil(length / 60)::integer - 1) AS number
+        CROSS JOIN LATERAL (SELECT ceil(ended / 60) - 1 - number) AS at (minute)
+        WHERE length <= 3600
         GROUP BY 1, 2
+    ), hourly AS (
+        SELECT device, opened, count(*) FILTER (WHERE ends_here)::integer AS readings,
+               coalesce(bit_or(1::bigint << mod(ceil(ended / 60) - 1, 60)::integer)
+                        FILTER (WHERE ends_here), 0) AS minutes,
+               sum({BETWEEN}) AS kwh,
+               coalesce(sum({BETWEEN}) FILTER (WHERE length > 3600), 0) AS estimated,
+               coalesce(sum(temperature) FILTER (WHERE ends_here), 0) AS temperature,
+               count(temperature) FILTER (WHERE ends_here)::integer AS temperatures,
+               coalesce(sum(CASE
+                   WHEN length > 60 THEN least(ended, closed) - greatest(begun, opened)
+                   ELSE length END) FILTER (WHERE length <= 3600), 0) AS seconds
+        FROM place
+        WHERE to_timestamp(opened) >= {{archived_to}}
+        GROUP BY 1, 2
+    ), heard AS (
+        SELECT hourly.*, coalesce(mask, 0) AS covered,
+               least(seconds, 60 * bit_count(coalesce(mask, 0)::bit(64))) AS seconds_heard
+        FROM hourly LEFT JOIN covered USING (device, opened)
+    )
+"""
+# A row of nothing is as good as none.
+_ROLLUP = (
+    _HOURS
+    + """, expected AS (
+        SELECT device, to_timestamp(opened) AS hour,
+               ROW(readings, minutes, covered, trim_scale(seconds), trim_scale(kwh),
+                   trim_scale(estimated), {expected_temperature})::text AS state
+        FROM heard
+        WHERE readings > 0 OR kwh + seconds > 0
     ), stored AS (
         SELECT {device} AS device, hour,
-               ROW(readings, {rollup_columns}, minutes)::text AS state
+               ROW(readings, minutes, coalesce(covered, minutes),
+                   trim_scale(coalesce(seconds, 60 * readings)), trim_scale({energy}),
+                   trim_scale(coalesce(kwh_estimated, 0)), {stored_temperature})::text AS state
         FROM {rollup}
         WHERE hour >= {archived_to}
+          AND (readings > 0 OR minutes != 0 OR {energy} + coalesce(seconds, 0) != 0)
     )
 """
-_DAYS = """
-    WITH counted AS (
-        SELECT DISTINCT ON ({device}, "timestamp") *,
-               (ceil(extract(epoch FROM "timestamp") / 86400) - 1) * 86400 AS day_start
-        FROM {history}
-        WHERE "timestamp" > {archived_to}
-        ORDER BY {device}, "timestamp", received_at DESC
-    ), expected AS (
-        SELECT {device} AS device, to_timestamp(day_start) AS hour,
-               ROW(count(*)::integer, {sums},
-                   count(DISTINCT ceil(extract(epoch FROM "timestamp") / 60))::integer)::text
-                   AS state
-        FROM counted JOIN {live} USING ({device})
-        WHERE to_timestamp(day_start + 86400) <= summed_to
+)
+_DAYS = (
+    _HOURS
+    + """, daily AS (
+        SELECT device, floor(opened / 86400) * 86400 AS day, sum(readings) AS readings,
+               sum(seconds_heard) AS seconds_heard, sum(kwh) AS kwh, sum(estimated) AS estimated,
+               sum(temperature) AS temperature, sum(temperatures) AS temperatures
+        FROM heard JOIN {live} ON {device} = device
+        WHERE to_timestamp(floor(opened / 86400) * 86400 + 86400) <= summed_to
         GROUP BY 1, 2
+    ), expected AS (
+        SELECT device, to_timestamp(day) AS hour,
+               ROW(readings, floor(seconds_heard / 60), trim_scale(seconds_heard), trim_scale(kwh),
+                   trim_scale(estimated), {expected_temperature})::text AS state
+        FROM daily
+        WHERE readings > 0 OR kwh + seconds_heard > 0
     ), stored AS (
         SELECT {device} AS device, day AS hour,
-               ROW(readings, {rollup_columns}, minutes_heard)::text AS state
+               ROW(readings, minutes_heard, trim_scale(coalesce(seconds_heard, 60 * minutes_heard)),
+                   trim_scale({energy}), trim_scale(coalesce(kwh_estimated, 0)),
+                   {stored_temperature})::text AS state
         FROM {days}
         WHERE day >= {archived_to}
+          AND (readings > 0 OR {energy} + coalesce(seconds_heard, minutes_heard) != 0)
     )
 """
+)
 _SUMMARIES = f"""
     WITH meter AS (
-        SELECT DISTINCT ON (meter_id, "timestamp")
-               meter_id, "timestamp", {METERS.energy.name} AS kwh
+        SELECT DISTINCT ON (meter_id, "timestamp") meter_id, {TIMES}, {METERS.energy.name} AS kwh
         FROM meter_telemetry_history
         {_METERS_KEPT}
         ORDER BY meter_id, "timestamp", received_at DESC
     ), vehicle AS (
-        SELECT DISTINCT ON (vehicle_id, "timestamp")
-               vehicle_id, "timestamp", {VEHICLES.energy.name} AS kwh
+        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, {TIMES},
+               {VEHICLES.energy.name} AS kwh
         FROM vehicle_telemetry_history
         {_VEHICLES_KEPT}
         ORDER BY vehicle_id, "timestamp", received_at DESC
@@ -116,22 +162,25 @@ _SUMMARIES = f"""
               SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
     ), period AS (
         SELECT fresh.vehicle_id, window_end, link.meter_id,
-               greatest(valid_from, window_start) AS opened,
-               least(valid_to, window_end) AS closed
+               extract(epoch FROM greatest(valid_from, window_start)) AS opened,
+               extract(epoch FROM least(valid_to, window_end)) AS closed
         FROM fresh JOIN link_periods link ON link.vehicle_id = fresh.vehicle_id
         UNION ALL
-        SELECT fresh.vehicle_id, window_end, named, window_start, window_end
+        SELECT fresh.vehicle_id, window_end, named,
+               extract(epoch FROM window_start), extract(epoch FROM window_end)
         FROM fresh, unnest(meter_ids) AS named
         WHERE NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = fresh.vehicle_id)
     ), delivered AS (
-        SELECT vehicle_id, window_end, trim_scale(sum(kwh)) AS kwh
-        FROM fresh JOIN vehicle USING (vehicle_id)
-        WHERE "timestamp" > window_start AND "timestamp" <= window_end
+        SELECT vehicle_id, window_end, trim_scale(sum({BETWEEN})) AS kwh
+        FROM (SELECT *, extract(epoch FROM window_start) AS opened,
+                     extract(epoch FROM window_end) AS closed FROM fresh) AS span
+        JOIN vehicle USING (vehicle_id)
+        WHERE {THERE}
         GROUP BY 1, 2
     ), consumed AS (
-        SELECT vehicle_id, window_end, trim_scale(sum(kwh)) AS kwh
+        SELECT vehicle_id, window_end, trim_scale(sum({BETWEEN})) AS kwh
         FROM period JOIN meter USING (meter_id)
-        WHERE "timestamp" > opened AND "timestamp" <= closed
+        WHERE opened < closed AND {THERE}
         GROUP BY 1, 2
     ), expected AS (
         SELECT vehicle_id AS device, window_end AS hour,
@@ -301,6 +350,7 @@ _UNERASED = """
 
 
 def _names(stream: Stream) -> dict[str, str]:
+    temperature = next((value for value in stream.summed if value != stream.energy), None)
     return {
         "stream": stream.name,
         "device": stream.device,
@@ -312,8 +362,13 @@ def _names(stream: Stream) -> dict[str, str]:
         "live_columns": ", ".join(value.live for value in stream.shown),
         "rollup": f"{stream.name}_hourly_rollup",
         "days": f"{stream.name}_daily_rollup",
-        "sums": ", ".join(f"trim_scale(coalesce(sum({value.name}), 0))" for value in stream.summed),
-        "rollup_columns": ", ".join(f"trim_scale({value.sum})" for value in stream.summed),
+        "temperature": temperature.name if temperature else "NULL::numeric",
+        "expected_temperature": "trim_scale(temperature), temperatures" if temperature else "NULL",
+        "stored_temperature": (
+            f"trim_scale({temperature.sum}), coalesce(battery_temps, readings)"
+            if temperature
+            else "NULL"
+        ),
     }
 
 

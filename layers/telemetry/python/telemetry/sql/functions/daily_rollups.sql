@@ -26,16 +26,25 @@ BEGIN
         LIMIT 1
     ) AS live;
     IF days IS NOT NULL THEN
-        INSERT INTO {stream}_daily_rollup ({device}, day, readings, minutes_heard, {sums})
-        SELECT hourly.{device}, item.day, sum(hourly.readings),
-               sum(bit_count(hourly.minutes::bit(64))), {resummed hourly}
+        INSERT INTO {stream}_daily_rollup AS daily
+            ({device}, day, readings, minutes_heard, seconds_heard, {sums},
+             battery_temps, -- of vehicles
+             kwh_estimated)
+        SELECT hourly.{device}, item.day, sum(hourly.readings), floor(sum(heard) / 60),
+               CASE WHEN count(hourly.seconds) > 0 THEN sum(heard) END, {resummed hourly},
+               CASE WHEN count(battery_temps) > 0 THEN sum(coalesce(battery_temps, hourly.readings)) END, -- of vehicles
+               sum(hourly.kwh_estimated)
         FROM (SELECT DISTINCT device_id, "timestamp" AS day FROM unnest(days)) AS item
         JOIN {stream}_hourly_rollup hourly ON hourly.{device} = item.device_id
             AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
+        CROSS JOIN LATERAL heard_seconds(minutes, covered, seconds) AS heard
         GROUP BY hourly.{device}, item.day
         ORDER BY hourly.{device}, item.day
         ON CONFLICT ({device}, day) DO UPDATE SET
-            readings = excluded.readings, minutes_heard = excluded.minutes_heard, {replaced};
+            readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+            seconds_heard = excluded.seconds_heard, kwh_estimated = excluded.kwh_estimated,
+            battery_temps = excluded.battery_temps, -- of vehicles
+            {replaced};
     END IF;
     RETURN summed;
 END

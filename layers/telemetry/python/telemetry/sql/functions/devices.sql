@@ -42,11 +42,24 @@ BEGIN
 END
 $$;
 
+-- How long an interval is (s); null: 60. A register has grown since the one before, if it says by how much: but
+-- for no more than 31 days, which is what an interval may have. Any other is as long as it tells itself, or else
+-- as its device is declared to report.
+CREATE OR REPLACE FUNCTION reading_seconds(
+    previous_at timestamptz, previous numeric, at timestamptz, register numeric, event text,
+    told_seconds numeric, cadence_seconds integer
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(
+    CASE WHEN register IS NOT NULL AND previous IS NOT NULL AND event IS DISTINCT FROM 'jump'
+         THEN least(extract(epoch FROM at - previous_at), 2678400)
+         ELSE coalesce(told_seconds, cadence_seconds) END, 60);
+
 -- What a device is declared to report in what was accepted at an instant; no row where nothing is. Inlined.
 CREATE OR REPLACE FUNCTION declaration_of(id text, accepted timestamptz)
-RETURNS TABLE (is_register boolean, register_modulus numeric, max_power_kw numeric)
-LANGUAGE sql STABLE AS $$
-    SELECT is_register, register_modulus, max_power_kw FROM device_declarations
+RETURNS TABLE (
+    is_register boolean, register_modulus numeric, max_power_kw numeric, cadence_seconds integer
+) LANGUAGE sql STABLE AS $$
+    SELECT is_register, register_modulus, max_power_kw, cadence_seconds FROM device_declarations
     WHERE device_id = id AND valid_from < accepted
     ORDER BY valid_from DESC LIMIT 1
 $$;
@@ -74,8 +87,8 @@ $$;
 -- says what holds then already it is kept that it was said. What was accepted since, in this moment too, is
 -- to be stored again. Returns whether there are too many, whether it is new, how often what was sent since
 -- an instant rose and fell, and what find_device does.
-CREATE OR REPLACE FUNCTION declare_device(
-    id text, registers boolean, since timestamptz, at timestamptz, modulus double precision,
+CREATE OR REPLACE FUNCTION declare_cadence(
+    id text, registers boolean, cadence integer, since timestamptz, at timestamptz, modulus double precision,
     max_power double precision, most_versions integer, most_events integer, sent_since timestamptz
 ) RETURNS TABLE (
     refused boolean, created boolean, steps bigint, rises bigint, falls bigint,
@@ -86,7 +99,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    said    constant device_declarations := ROW(since, at, id, registers, modulus, max_power);
+    said    constant device_declarations := ROW(since, at, id, registers, modulus, max_power, cadence);
     holds   record;
     created boolean := false;
 BEGIN
@@ -96,8 +109,9 @@ BEGIN
         EXIT WHEN FOUND;
     END LOOP;
     SELECT * INTO holds FROM declaration_of(id, since + interval '1 microsecond');
-    IF NOT FOUND OR (holds.is_register, holds.register_modulus, holds.max_power_kw)
-                    IS DISTINCT FROM (said.is_register, said.register_modulus, said.max_power_kw) THEN
+    IF NOT FOUND OR (holds.is_register, holds.register_modulus, holds.max_power_kw, holds.cadence_seconds)
+                    IS DISTINCT FROM (said.is_register, said.register_modulus, said.max_power_kw,
+                                      said.cadence_seconds) THEN
         created := NOT EXISTS (SELECT FROM device_declarations
                                WHERE device_id = id AND valid_from = since);
         IF created AND (SELECT count(*) FROM device_declarations WHERE device_id = id) >= most_versions THEN
@@ -108,8 +122,8 @@ BEGIN
         DELETE FROM device_declarations WHERE device_id = id AND valid_from = since;
         INSERT INTO device_declarations VALUES (said.*);
         UPDATE devices SET changed_after = least(changed_after, since) WHERE device_id = id AND since <= at;
-        PERFORM hold_meter(id, '-infinity', registers);
-        PERFORM hold_vehicle(id, '-infinity', registers);
+        PERFORM hold_meter(id, '-infinity', registers OR cadence IS NOT NULL);
+        PERFORM hold_vehicle(id, '-infinity', registers OR cadence IS NOT NULL);
         PERFORM release_meter(id);
         PERFORM release_vehicle(id);
     ELSE
@@ -127,8 +141,21 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION declare_device IS
-    'Says whether a device reports a running register, and what is known of it.';
+COMMENT ON FUNCTION declare_cadence IS
+    'Says what a device reports, and how often, and returns what is known of it.';
+
+-- As code calls it that knows no cadence.
+CREATE OR REPLACE FUNCTION declare_device(
+    id text, registers boolean, since timestamptz, at timestamptz, modulus double precision,
+    max_power double precision, most_versions integer, most_events integer, sent_since timestamptz
+) RETURNS TABLE (
+    refused boolean, created boolean, steps bigint, rises bigint, falls bigint,
+    device_id text, versions jsonb, pending boolean, events jsonb
+) LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    SELECT * FROM declare_cadence(
+        id, registers, NULL, since, at, modulus, max_power, most_versions, most_events, sent_since)
+$$;
 
 -- Takes a version back, as if it had never been; returns what find_device does, and nothing where there is no
 -- such version.
@@ -162,5 +189,20 @@ BEGIN
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION find_device, declare_device, take_declaration_back TO telemetry_ingest;
+-- Of both streams, those that undeclared_{meter,vehicle}s have.
+CREATE OR REPLACE FUNCTION list_undeclared(after_id text, most integer)
+RETURNS TABLE (device_id text, cadence_seen integer) LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+    SELECT DISTINCT ON (found.device_id COLLATE "C") *
+    FROM (SELECT * FROM undeclared_meters(after_id, most)
+          UNION ALL SELECT * FROM undeclared_vehicles(after_id, most)) AS found
+    ORDER BY found.device_id COLLATE "C"
+    LIMIT most
+$$;
+
+GRANT EXECUTE ON FUNCTION list_undeclared TO telemetry_ingest;
+GRANT EXECUTE ON FUNCTION find_device, declare_cadence, declare_device, take_declaration_back
+TO telemetry_ingest;
 GRANT EXECUTE ON FUNCTION declaration_of, finish_declaration TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION declaration_of TO telemetry_read;

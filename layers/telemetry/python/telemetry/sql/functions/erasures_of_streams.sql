@@ -11,6 +11,8 @@ DECLARE
     cadence constant interval := '60 seconds';  -- of vehicles
     day_end constant timestamptz := of_day + interval '24 hours';
     until   timestamptz;
+    horizon timestamptz;
+    begun   timestamptz;  -- of the earliest that is erased; no earlier than history
     asked   erasure;
     gone    timestamptz[];
     erased  bigint;
@@ -37,44 +39,40 @@ BEGIN
         DELETE FROM {history}
         WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= until
           AND received_at <= asked.asked_at
-        RETURNING "timestamp"
+        RETURNING "timestamp", seconds
     )
-    SELECT count(*), array_agg(DISTINCT "timestamp") INTO erased, gone FROM deleted;
+    SELECT count(*), array_agg(DISTINCT "timestamp"),
+           least(of_day, rollup_hour(min(begin_of(seconds, "timestamp"))))
+    INTO erased, gone, begun FROM deleted;
+    horizon := (SELECT archived_to FROM archive_horizon WHERE stream = '{stream}');
+    begun := least(of_day, greatest(begun, horizon));
 
-    -- What is left of the day is summed anew. A minute of which something waits to be compared with the
-    -- archive counts as heard from: see admit_late_{stream}_events.
+    -- What is left of the day, and before it of what such a reading reached into, is summed anew. A minute of
+    -- which something waits to be compared with the archive counts as heard from: see
+    -- admit_late_{stream}_events.
     DELETE FROM {stream}_hourly_rollup
-    WHERE {device} = asked.device_id AND hour >= of_day AND hour < day_end;
-    INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
-    SELECT asked.device_id, hour, count(*), bit_or(minute_bit("timestamp", hour)), {totals counted}
-    FROM (
-        SELECT DISTINCT ON ("timestamp") *
-        FROM (
-            SELECT * FROM {history}
-            WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
-            UNION ALL
-            SELECT * FROM jsonb_populate_recordset(NULL::{history}, survivors)
-        ) AS receipt
-        ORDER BY "timestamp", received_at DESC
-    ) AS counted
-    CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
-    GROUP BY hour;
+    WHERE {device} = asked.device_id AND hour >= begun AND hour < day_end;
+    INSERT INTO {stream}_hourly_rollup
+    SELECT * FROM {stream}_hours(asked.device_id, begun, day_end, day_end + coalesce(
+        (SELECT interval '1 second' * longest_seconds::double precision FROM {stream}_live_status
+         WHERE {device} = asked.device_id), '0'), survivors);
     INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
     SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), {zeros}
     FROM {stream}_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
-    WHERE {device} = asked.device_id AND "timestamp" > of_day AND "timestamp" <= day_end
+    WHERE {device} = asked.device_id AND "timestamp" > begun AND "timestamp" <= day_end
       AND received_at > asked.asked_at
     GROUP BY hour
     ON CONFLICT ({device}, hour) DO UPDATE SET minutes = rollup.minutes | excluded.minutes;
 
     PERFORM mark_{stream}_summaries(sum_{stream}_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
-        FROM (SELECT generate_series(of_day + interval '1 hour', day_end, interval '1 hour')
+        FROM (SELECT generate_series(begun + interval '1 hour', day_end, interval '1 hour')
               UNION SELECT unnest(gone)) AS changed (ts))));
-    DELETE FROM {stream}_daily_rollup
-    WHERE {device} = asked.device_id AND day = of_day AND NOT EXISTS (
-        SELECT FROM {stream}_hourly_rollup
-        WHERE {device} = asked.device_id AND hour >= of_day AND hour < day_end);
+    DELETE FROM {stream}_daily_rollup daily
+    WHERE {device} = asked.device_id AND day >= day_of(begun) AND day < day_end AND NOT EXISTS (
+        SELECT FROM {stream}_hourly_rollup hourly
+        WHERE hourly.{device} = asked.device_id
+          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
     PERFORM show_charge(asked.device_id, '[]') FROM vehicle_live_status                     -- of vehicles
     WHERE vehicle_id = asked.device_id AND soc_received_at <= asked.asked_at                -- of vehicles
       AND soc_timestamp > of_day AND soc_timestamp <= until;                                -- of vehicles

@@ -68,7 +68,7 @@ BEGIN
                sum(done.kwh_ac) AS ac, sum(done.kwh_dc) AS dc,
                sum(done.minutes_heard)::bigint AS minutes, sum(done.meter_minutes)::bigint AS meter_minutes,
                sum(done.linked_minutes)::bigint AS linked_minutes,
-               sum(done.battery_temp_sum) / nullif(sum(done.readings), 0) AS battery_temp
+               sum(done.battery_temp_sum) / nullif(sum(done.battery_temps), 0) AS battery_temp
         FROM (
             SELECT array_agg(vehicle_id ORDER BY position) AS ids,
                    array_agg(opened ORDER BY position) AS starts,

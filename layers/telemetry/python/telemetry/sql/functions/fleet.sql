@@ -78,7 +78,8 @@ BEGIN
                            least_coverage::numeric),
            coalesce(done.kwh_dc - done.kwh_ac, 'Infinity'),
            coalesce(-loss_cost, 'Infinity'), done.kwh_dc, done.battery_temp_sum,
-           done.kwh_ac, loss_cost, loss_co2_kg, done.meter_ids
+           done.kwh_ac, loss_cost, loss_co2_kg, done.meter_ids,
+           done.kwh_ac_estimated, done.kwh_dc_estimated, done.battery_temps
     FROM done
     LEFT JOIN loss_costs((
         SELECT array_agg(ROW(position, vehicle_id, window_start, done.window_end, meter_ids, valid_froms,
@@ -90,7 +91,9 @@ BEGIN
         stale = false, status = excluded.status, rank = excluded.rank, cost_rank = excluded.cost_rank,
         kwh_dc = excluded.kwh_dc, battery_temp_sum = excluded.battery_temp_sum,
         kwh_ac = excluded.kwh_ac, loss_cost = excluded.loss_cost,
-        loss_co2_kg = excluded.loss_co2_kg, meter_ids = excluded.meter_ids;
+        loss_co2_kg = excluded.loss_co2_kg, meter_ids = excluded.meter_ids,
+        kwh_ac_estimated = excluded.kwh_ac_estimated, kwh_dc_estimated = excluded.kwh_dc_estimated,
+        battery_temps = excluded.battery_temps;
     PERFORM count_summaries(vehicle_ids, window_end, 1);
     RETURN true;
 END
@@ -169,7 +172,8 @@ BEGIN
             WHERE computed_ids != '{}'
         ), computed AS MATERIALIZED (
             SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                   meter_minutes, linked_minutes, battery_temp_sum, battery_temps,
+                   kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
                    coalesce(kwh_dc - kwh_ac, 'Infinity') AS loss_rank,
                    CASE WHEN by_cost THEN coalesce(-loss_cost, 'Infinity')
                         ELSE coalesce(kwh_dc - kwh_ac, 'Infinity') END AS rank,
@@ -186,7 +190,9 @@ BEGIN
             ) AS cost USING (position)
         ), page AS (
             (SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
-                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                    meter_minutes, linked_minutes, battery_temp_sum,
+                    coalesce(battery_temps, readings) AS battery_temps,
+                    kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
                     rank, status
              FROM vehicle_summary
              WHERE summarized AND NOT by_cost
@@ -196,7 +202,9 @@ BEGIN
              LIMIT most)
             UNION ALL
             (SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
-                    meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                    meter_minutes, linked_minutes, battery_temp_sum,
+                    coalesce(battery_temps, readings) AS battery_temps,
+                    kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
                     cost_rank, status
              FROM vehicle_summary
              WHERE summarized AND by_cost
@@ -206,7 +214,8 @@ BEGIN
              LIMIT most)
             UNION ALL
             SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
-                   meter_minutes, linked_minutes, battery_temp_sum, meter_ids, loss_cost, loss_co2_kg,
+                   meter_minutes, linked_minutes, battery_temp_sum, battery_temps,
+                   kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
                    rank, status
             FROM computed
             WHERE (rank, vehicle_id) > (last_rank, last_id)

@@ -31,5 +31,63 @@ CREATE OR REPLACE FUNCTION countable_from(instant timestamptz, archived_to times
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN $1 < $2 THEN ceil_hour($1) ELSE $1 END;
 
-GRANT EXECUTE ON FUNCTION rollup_hour, minute_bit, day_of, ceil_hour, countable_from
+-- A reading's energy flowed in (timestamp - seconds, timestamp]: one of up to a minute counts where it ends,
+-- a longer one everywhere in proportion to time. That is how much by an instant, to 12 decimals, and all of it
+-- by the end: so what is between instants that follow each other adds up to the last decimal.
+CREATE OR REPLACE FUNCTION energy_by(
+    instant timestamptz, kwh numeric, seconds numeric, "timestamp" timestamptz
+) RETURNS numeric LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN $1 >= $4 THEN $2
+    WHEN $3 > 60 AND extract(epoch FROM $4 - $1) < $3
+    THEN trunc($2 * ($3 - extract(epoch FROM $4 - $1)) / $3, 12)
+    ELSE 0
+END;
+
+-- Where a reading begins to count: one of up to a minute just before it ends.
+CREATE OR REPLACE FUNCTION begin_of(seconds numeric, "timestamp" timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN $2 - CASE WHEN $1 > 60 THEN interval '1 second' * $1::double precision
+                     ELSE interval '1 microsecond' END;
+
+-- The minutes of an hour that an interval of up to an hour covers, as many as it has begun: the one in which
+-- it ends, and those before. (10:00:30, 10:02:30] covers two, as a device that reports every minute at half
+-- past would have.
+CREATE OR REPLACE FUNCTION covered_minutes(hour timestamptz, seconds numeric, "timestamp" timestamptz)
+RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN coalesce(seconds, 60) <= 3600 AND first_minute <= last_minute
+                THEN ((1::bigint << (last_minute - first_minute + 1)) - 1) << first_minute
+                ELSE 0 END
+    FROM (
+        SELECT greatest(0, ended - ceil(coalesce(seconds, 60) / 60)::integer + 1) AS first_minute,
+               least(59, ended) AS last_minute
+        FROM (SELECT ceil(extract(epoch FROM "timestamp" - hour) / 60)::integer - 1 AS ended) AS minute
+    ) AS minutes
+$$;
+
+-- The hours that a reading is in, and what is there of it: energy; seconds heard, which an interval of more
+-- than an hour has none of; the minutes it covers. Inlined.
+CREATE OR REPLACE FUNCTION hours_of(kwh numeric, seconds numeric, "timestamp" timestamptz)
+RETURNS TABLE (hour timestamptz, kwh_there numeric, seconds_there numeric, covered bigint)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT hour,
+           energy_by(hour + interval '1 hour', kwh, seconds, "timestamp")
+               - energy_by(hour, kwh, seconds, "timestamp"),
+           CASE WHEN seconds > 3600 THEN 0
+                WHEN seconds > 60 THEN extract(epoch FROM least("timestamp", hour + interval '1 hour')
+                    - greatest(hour, begin_of(seconds, "timestamp")))
+                ELSE coalesce(seconds, 60) END,
+           covered_minutes(hour, seconds, "timestamp")
+    FROM generate_series(rollup_hour(begin_of(seconds, "timestamp") + interval '1 microsecond'),
+                         rollup_hour("timestamp"), interval '1 hour') AS hour
+$$;
+
+-- How many seconds of an hour were heard, by its row.
+CREATE OR REPLACE FUNCTION heard_seconds(minutes bigint, covered bigint, seconds numeric) RETURNS numeric
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN least(60 * bit_count(coalesce($2, $1)::bit(64)), $3);
+
+GRANT EXECUTE ON FUNCTION
+    rollup_hour, minute_bit, day_of, ceil_hour, countable_from,
+    energy_by, begin_of, covered_minutes, hours_of, heard_seconds
 TO telemetry_read, telemetry_maintain;

@@ -55,15 +55,16 @@ $$;
 --
 -- too_many_links: there are more than judged_links_of has, and none counts.
 --
--- with_hours adds which minutes were heard from, as [[hour, minutes], …] of the hourly rollups (hour
--- in epoch seconds): of the vehicle, and one such list for each period of a link.
+-- with_hours adds which minutes were heard from, as vehicle_heard_minutes has them: of the vehicle, and one such
+-- list for each period of a link.
 CREATE OR REPLACE FUNCTION vehicle_performance(
     vehicle_ids text[], starts timestamptz[], ends timestamptz[], length interval, by_name boolean,
     with_hours boolean DEFAULT false
 ) RETURNS TABLE (
     "position" bigint, vehicle_id text, window_start timestamptz, window_end timestamptz,
-    readings bigint, minutes_heard bigint, kwh_dc numeric, battery_temp_sum numeric,
-    kwh_ac numeric, meter_minutes bigint, linked_minutes bigint,
+    readings bigint, minutes_heard bigint, kwh_dc numeric, kwh_dc_estimated numeric,
+    battery_temp_sum numeric, battery_temps bigint,
+    kwh_ac numeric, kwh_ac_estimated numeric, meter_minutes bigint, linked_minutes bigint,
     meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
     kwhs numeric[], vehicle_hours json, meter_hours json, too_many_links boolean
 ) LANGUAGE plpgsql STABLE AS $$
@@ -83,15 +84,17 @@ DECLARE
 BEGIN
     SELECT array_agg(ROW(w.position, w.id, opened, closed, until, first_hour, first_day, last_day,
                          last_hour, NULL, NULL, NULL)::charging_window),
-           min(opened), max(least(first_hour, until)),
+           min(opened), max(least(first_hour, until) + longest),
            min(last_hour) FILTER (WHERE last_hour < until),
-           max(until) FILTER (WHERE last_hour < until)
+           max(until + longest) FILTER (WHERE last_hour < until)
     INTO windows, head_after, head_until, tail_after, tail_until
     FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
         AS w (id, window_start, window_end, position)
     -- LIMIT: whatever the plan was made for, one look-up each.
     CROSS JOIN LATERAL (
-        SELECT last_timestamp, summed_to FROM vehicle_live_status
+        SELECT last_timestamp, summed_to, coalesce(
+                   interval '1 second' * longest_seconds::double precision, '0') AS longest
+        FROM vehicle_live_status
         WHERE vehicle_id = w.id LIMIT 1
     ) AS live
     CROSS JOIN LATERAL (
@@ -104,9 +107,9 @@ BEGIN
     SELECT array_agg(ROW(period.position, period.meter_id, opened, closed, until, first_hour,
                          first_day, last_day, last_hour, valid_from, valid_to, source
                         )::charging_window),
-           min(opened), max(least(first_hour, until)),
+           min(opened), max(least(first_hour, until) + longest),
            min(last_hour) FILTER (WHERE last_hour < until),
-           max(until) FILTER (WHERE last_hour < until)
+           max(until + longest) FILTER (WHERE last_hour < until)
     INTO parts, part_head_after, part_head_until, part_tail_after, part_tail_until
     FROM (
         SELECT w.position, w.window_start, w.window_end,
@@ -135,7 +138,9 @@ BEGIN
                countable_from(least(valid_to, window_end), archived_to)
     ) AS bounds (opened, closed)
     LEFT JOIN LATERAL (
-        SELECT last_timestamp, summed_to FROM meter_live_status
+        SELECT last_timestamp, summed_to, coalesce(
+                   interval '1 second' * longest_seconds::double precision, '0') AS longest
+        FROM meter_live_status
         WHERE meter_id = period.meter_id LIMIT 1
     ) AS live ON true
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
@@ -143,21 +148,17 @@ BEGIN
     RETURN QUERY
     SELECT w.position, w.id, w.window_start, w.window_end,
            coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
-           dc.kwh_dc, dc.battery_temp_sum,
-           ac.kwh_ac, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
+           dc.kwh_dc, dc.kwh_estimated, dc.battery_temp_sum, dc.battery_temps,
+           ac.kwh_ac, ac.kwh_estimated, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
            ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs,
-           CASE WHEN with_hours THEN (
-               SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
-               FROM vehicle_hourly_rollup
-               WHERE vehicle_id = w.id
-                 AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
-           ) END,
+           CASE WHEN with_hours THEN vehicle_heard_minutes(w.id, w.window_start, w.window_end) END,
            ac.hours,
            ac.position IS NULL AND EXISTS (SELECT FROM links_of(w.id, w.window_start, w.window_end))
     FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
-        SELECT sum(part.readings)::bigint, sum(part.minutes_heard)::bigint,
-               sum(part.kwh_delivered_dc), sum(part.battery_temp_sum)
+        SELECT sum(part.readings)::bigint, floor(sum(part.seconds_heard) / 60)::bigint,
+               sum(part.kwh_delivered_dc), sum(part.kwh_estimated),
+               sum(part.battery_temp_sum), sum(part.battery_temps)::bigint
         FROM (
             SELECT * FROM vehicle_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
             UNION ALL
@@ -166,11 +167,11 @@ BEGIN
             UNION ALL
             SELECT * FROM vehicle_edge(w.id, w.last_hour, w.until, tail_after, tail_until)
         ) AS part
-    ) AS dc (readings, minutes_heard, kwh_dc, battery_temp_sum)
+    ) AS dc (readings, minutes_heard, kwh_dc, kwh_estimated, battery_temp_sum, battery_temps)
     LEFT JOIN (
         SELECT w.position,
-               sum(energy.kwh) AS kwh_ac,
-               sum(energy.minutes_heard)::bigint AS minutes_heard,
+               sum(energy.kwh) AS kwh_ac, sum(energy.kwh_estimated) AS kwh_estimated,
+               floor(sum(energy.seconds_heard) / 60)::bigint AS minutes_heard,
                floor(sum(extract(epoch FROM w.window_end - w.window_start)) / 60)::bigint
                    AS linked_minutes,
                array_agg(w.id) AS meter_ids,
@@ -180,13 +181,8 @@ BEGIN
                json_agg(energy.hours) AS hours
         FROM unnest(parts) AS w
         CROSS JOIN LATERAL (
-            SELECT sum(part.minutes_heard)::bigint, sum(part.kwh_consumed_ac),
-                   CASE WHEN with_hours THEN (
-                       SELECT json_agg(json_build_array(extract(epoch FROM hour)::bigint, minutes))
-                       FROM meter_hourly_rollup
-                       WHERE meter_id = w.id
-                         AND hour > w.window_start - interval '1 hour' AND hour < w.window_end
-                   ) END
+            SELECT sum(part.seconds_heard), sum(part.kwh_consumed_ac), sum(part.kwh_estimated),
+                   CASE WHEN with_hours THEN meter_heard_minutes(w.id, w.window_start, w.window_end) END
             FROM (
                 SELECT * FROM meter_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
                 UNION ALL
@@ -195,7 +191,7 @@ BEGIN
                 UNION ALL
                 SELECT * FROM meter_edge(w.id, w.last_hour, w.until, part_tail_after, part_tail_until)
             ) AS part
-        ) AS energy (minutes_heard, kwh, hours)
+        ) AS energy (seconds_heard, kwh, kwh_estimated, hours)
         GROUP BY w.position
     ) AS ac ON ac.position = w.position;
 END

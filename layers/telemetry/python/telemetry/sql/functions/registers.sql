@@ -1,7 +1,7 @@
--- Registers of both streams: see devices.sql.
+-- Registers and lengths of both streams: see devices.sql.
 
--- Tells registers from energies among events about to be stored, and gives the energy of each. An event's
--- register, or else its energy, is what was reported. Writers of a device that was declared wait here for
+-- Tells registers from energies among events about to be stored, and gives the energy and the length of each.
+-- An event's register, or else its energy, is what was reported. Writers of a device that was declared wait here for
 -- each other, before any of them locks a live row.
 CREATE OR REPLACE FUNCTION convert_{stream}_registers(INOUT events {stream}_event[])
 LANGUAGE plpgsql AS $$
@@ -43,6 +43,7 @@ BEGIN
                        AS is_register,
                    event.ordinality AS place,
                    device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
+                   event.told_seconds, cadence_seconds,
                    live.last_timestamp >= event."timestamp" IS TRUE AS late
             FROM unnest(events) WITH ORDINALITY AS event
             LEFT JOIN devices ON device_id = event.{device}
@@ -57,10 +58,10 @@ BEGIN
         ), settled AS (
             -- Of an archived day the difference that a late register splits is counted already: it has
             -- none, or, sent again, what it has.
-            SELECT item.place, counted.{energy} AS kwh
+            SELECT item.place, counted.{energy} AS kwh, counted.seconds
             FROM item
             CROSS JOIN LATERAL (
-                SELECT h.{energy} FROM {history} h
+                SELECT h.{energy}, h.seconds FROM {history} h
                 WHERE h.{device} = item.id AND h."timestamp" = item.ts AND h."timestamp" < horizon
                 ORDER BY h.received_at DESC
                 LIMIT 1
@@ -121,7 +122,10 @@ BEGIN
             WHERE baseline."timestamp" < excluded."timestamp"
         )
         SELECT item.place, CASE WHEN is_register THEN reported END AS register,
-               CASE WHEN is_register THEN coalesce(settled.kwh, energy.kwh) ELSE reported END AS kwh
+               CASE WHEN is_register THEN coalesce(settled.kwh, energy.kwh) ELSE reported END AS kwh,
+               CASE WHEN settled.place IS NOT NULL THEN settled.seconds
+                    ELSE reading_seconds(previous_at, previous, ts, CASE WHEN is_register THEN reported END,
+                                         energy.event, told_seconds, cadence_seconds) END AS seconds
         FROM item
         LEFT JOIN followed USING (id, ts)
         LEFT JOIN settled USING (place)
@@ -131,6 +135,7 @@ BEGIN
     LOOP
         events[grown.place].{energy} := grown.kwh;
         events[grown.place].register_kwh := grown.register;
+        events[grown.place].seconds := grown.seconds;
     END LOOP;
 END
 $$;
@@ -181,6 +186,7 @@ BEGIN
         FROM (
             SELECT asked.id, found."timestamp" AS ts, found.register_kwh AS register,
                    found.{energy} AS kwh, found.place, register_modulus, max_power_kw,
+                   found.told_seconds, found.seconds, cadence_seconds,
                    ROW({columns found})::{stream}_event AS event
             FROM asked
             CROSS JOIN LATERAL (
@@ -202,7 +208,7 @@ BEGIN
             LEFT JOIN LATERAL declaration_of(asked.id, found.received_at) AS declared ON true
             UNION ALL
             SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, NULL, 2, NULL, NULL,
-                   NULL
+                   NULL, NULL, NULL, NULL
             FROM register_baselines baseline
             WHERE baseline.device_id = ANY (ids) AND baseline.stream = '{stream}'
         ) AS point
@@ -212,7 +218,9 @@ BEGIN
         FROM point
         WINDOW device AS (PARTITION BY id COLLATE "C" ORDER BY ts)
     ), judged AS (
-        SELECT followed.*, energy.kwh AS grown, energy.event AS oddity
+        SELECT followed.*, energy.kwh AS grown, energy.event AS oddity,
+               reading_seconds(previous_at, previous, ts, register, energy.event, told_seconds, cadence_seconds)
+                   AS length
         FROM followed
         CROSS JOIN LATERAL register_energy(
             previous_at, previous, ts, register, register_modulus, max_power_kw) AS energy
@@ -232,7 +240,8 @@ BEGIN
             event = excluded.event, register_kwh = excluded.register_kwh,
             previous_kwh = excluded.previous_kwh
     )
-    SELECT array_agg(event) INTO again FROM judged WHERE register IS NOT NULL AND grown != kwh;
+    SELECT array_agg(event) INTO again FROM judged
+    WHERE register IS NOT NULL AND (grown != kwh OR length IS DISTINCT FROM seconds);
 
     FOR place IN 1..coalesce(cardinality(again), 0) LOOP
         again[place].received_at := again[place].received_at + interval '1 microsecond';
@@ -259,9 +268,11 @@ BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
     SELECT max("timestamp"),
            array_agg(ROW({columns counted})::{stream}_event)
-           FILTER (WHERE received_at > accepted_after
-                     AND coalesce(is_register, false) != (register_kwh IS NOT NULL)
-                     AND (is_register OR register_kwh <= 10000)),
+           FILTER (WHERE received_at > accepted_after AND (
+               CASE WHEN coalesce(is_register, false) = (register_kwh IS NOT NULL)
+                    THEN register_kwh IS NULL
+                         AND seconds IS DISTINCT FROM nullif(coalesce(told_seconds, cadence_seconds), 60)
+                    ELSE is_register OR register_kwh <= 10000 END)),
            array_agg(ROW(id, "timestamp")::reading_key) FILTER (WHERE received_at > accepted_after)
     INTO last, again, judged
     FROM (

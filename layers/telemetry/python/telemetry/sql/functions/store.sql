@@ -61,10 +61,9 @@ BEGIN
         -- late holds every reading that is not the newest of its device; the newest may be of a day that
         -- is summed already, too.
         IF late IS NOT NULL
-           OR (SELECT min("timestamp") FROM unnest(events))
+           OR (SELECT min(begin_of(seconds, "timestamp")) FROM unnest(events))
               <= (SELECT max(summed_to) FROM unnest(locked)) THEN
-            PERFORM mark_{stream}_summaries(sum_{stream}_days(
-                ARRAY(SELECT ROW({device}, "timestamp")::reading_key FROM unnest(events))));
+            PERFORM mark_{stream}_summaries(sum_{stream}_days(reach_of_{stream}s(events || old)));
         END IF;
         IF duplicates IS NULL THEN  -- what registers are stored again for is nobody's correction
             SELECT * INTO duplicates, corrections FROM tell_resent_{stream}_events(
@@ -76,6 +75,33 @@ BEGIN
         events := restate_{stream}_registers(late);
         EXIT WHEN events IS NULL;
     END LOOP;
+END
+$$;
+
+-- Where these readings count: when each ends, and the end of every hour before that it reaches into. A meter's
+-- may reach over the end of a link, too.
+CREATE OR REPLACE FUNCTION reach_of_{stream}s(events {stream}_event[]) RETURNS reading_key[]
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM unnest(events) WHERE seconds > 60) THEN
+        RETURN ARRAY(SELECT ROW({device}, "timestamp")::reading_key FROM unnest(events));
+    END IF;
+    RETURN (
+        SELECT array_agg(ROW(event.{device}, reached)::reading_key)
+        FROM unnest(events) AS event
+        CROSS JOIN LATERAL (
+            SELECT event."timestamp"
+            UNION ALL
+            SELECT hour FROM generate_series(
+                ceil_hour(begin_of(seconds, event."timestamp") + interval '1 microsecond'),
+                event."timestamp" - interval '1 microsecond', interval '1 hour') AS hour
+            WHERE seconds > 60
+            UNION ALL                                                         -- of meters
+            SELECT valid_from FROM links                                      -- of meters
+            WHERE links.meter_id = event.meter_id AND seconds > 60            -- of meters
+              AND valid_from > begin_of(seconds, event."timestamp")           -- of meters
+              AND valid_from < event."timestamp"                              -- of meters
+        ) AS places (reached));
 END
 $$;
 
@@ -92,7 +118,7 @@ BEGIN
     WHERE {device} = ANY (ids) AND NOT reports_register
       AND device_id = {device}
       AND EXISTS (SELECT FROM device_declarations declared
-                  WHERE declared.device_id = {device} AND is_register);
+                  WHERE declared.device_id = {device} AND (is_register OR cadence_seconds IS NOT NULL));
     UPDATE {stream}_live_status live
     SET voided_to = guarded."to", last_timestamp = '-infinity', updated_at = '-infinity'
         , soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'  -- of vehicles
@@ -211,86 +237,79 @@ $$;
 
 -- Appends events to history. One that is there already with the same values is the same receipt,
 -- delivered again. With other values it is another event accepted in the same microsecond: it takes the
--- next free one. A redelivery walks the same steps, and so finds its own row. Returns the events as they
--- are stored.
+-- next free one, and what came of its reading with it stays after it. A redelivery walks the same steps, and
+-- so finds its own row. Returns the events as they are stored.
 CREATE OR REPLACE FUNCTION append_{stream}_events(INOUT events {stream}_event[])
 LANGUAGE plpgsql AS $$
 DECLARE
     inserted bigint;
-    others   bigint[];
+    taken    reading_key[];
     place    bigint;
 BEGIN
-    LOOP
-        INSERT INTO {history} ({columns})
-        SELECT {columns} FROM unnest(events) ORDER BY {device}, "timestamp", received_at
-        ON CONFLICT DO NOTHING;
-        GET DIAGNOSTICS inserted = ROW_COUNT;
-        EXIT WHEN inserted = cardinality(events);
+    INSERT INTO {history} ({columns})
+    SELECT {columns} FROM unnest(events) ORDER BY {device}, "timestamp", received_at
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS inserted = ROW_COUNT;
+    IF inserted = cardinality(events) THEN
+        RETURN;
+    END IF;
+    taken := ARRAY(
+        SELECT DISTINCT ROW(event.{device}, event."timestamp")::reading_key
+        FROM unnest(events) AS event
+        CROSS JOIN LATERAL (
+            SELECT * FROM {history} h
+            WHERE h.{device} = event.{device} AND h."timestamp" = event."timestamp"
+              AND h.received_at = event.received_at
+            LIMIT 1
+        ) AS stored
+        WHERE ({told stored}) IS DISTINCT FROM ({told event}));
+    IF taken = '{}' THEN
+        RETURN;
+    END IF;
 
-        others := ARRAY(
-            SELECT event.ordinality
-            FROM unnest(events) WITH ORDINALITY AS event
-            CROSS JOIN LATERAL (
-                SELECT * FROM {history} h
-                WHERE h.{device} = event.{device} AND h."timestamp" = event."timestamp"
-                  AND h.received_at = event.received_at
-                LIMIT 1
-            ) AS stored
-            WHERE ({told stored}) IS DISTINCT FROM ({told event}));
-        EXIT WHEN others = '{}';
-        FOREACH place IN ARRAY others LOOP
+    -- One by one, as they came; what was stored of them just now makes way.
+    DELETE FROM {history} h
+    USING unnest(events) AS event
+    JOIN unnest(taken) AS reading
+        ON reading.device_id = event.{device} AND reading."timestamp" = event."timestamp"
+    WHERE h.{device} = event.{device} AND h."timestamp" = event."timestamp"
+      AND h.received_at = event.received_at AND h.xmin = pg_current_xact_id()::xid;
+    FOR place IN
+        SELECT ordinality FROM unnest(events) WITH ORDINALITY AS event
+        JOIN unnest(taken) AS reading
+            ON reading.device_id = event.{device} AND reading."timestamp" = event."timestamp"
+        ORDER BY received_at, ordinality
+    LOOP
+        LOOP
+            INSERT INTO {history} ({columns}) SELECT {columns} FROM unnest(events[place:place])
+            ON CONFLICT DO NOTHING;
+            EXIT WHEN FOUND OR EXISTS (
+                SELECT FROM {history} stored
+                CROSS JOIN unnest(events[place:place]) AS event
+                WHERE stored.{device} = event.{device} AND stored."timestamp" = event."timestamp"
+                  AND stored.received_at = event.received_at
+                  AND ({told stored}) IS NOT DISTINCT FROM ({told event}));
             events[place].received_at := events[place].received_at + interval '1 microsecond';
         END LOOP;
-
-        -- The live row may show one of them under the instant that it did not get.
-        UPDATE {stream}_live_status live
-        SET updated_at = newest.received_at, {shown}
-        FROM (
-            SELECT DISTINCT ON ({device}) * FROM unnest(events)
-            ORDER BY {device}, "timestamp" DESC, received_at DESC
-        ) AS newest
-        WHERE live.{device} = newest.{device}
-          AND live.last_timestamp = newest."timestamp" AND live.updated_at < newest.received_at;
-        UPDATE vehicle_live_status live                                           -- of vehicles
-        SET soc = charged.soc, soc_received_at = charged.received_at              -- of vehicles
-        FROM (SELECT DISTINCT ON (vehicle_id) * FROM unnest(events)               -- of vehicles
-              WHERE soc IS NOT NULL                                               -- of vehicles
-              ORDER BY vehicle_id, "timestamp" DESC, received_at DESC) AS charged -- of vehicles
-        WHERE live.vehicle_id = charged.vehicle_id                                -- of vehicles
-          AND live.soc_timestamp = charged."timestamp"                            -- of vehicles
-          AND live.soc_received_at < charged.received_at;                         -- of vehicles
     END LOOP;
-END
-$$;
 
--- Adds to hourly rollups what each reading adds to its hour: its values less those that counted for it
--- before. Sums are numeric, so this is exact. Returns how many events count now.
-CREATE OR REPLACE FUNCTION count_{stream}_events(events {stream}_event[], old {stream}_event[])
-RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    fresh bigint;
-BEGIN
-    WITH counted AS (
-        SELECT DISTINCT ON (event.{device}, event."timestamp")
-               event.{device}, rollup_hour(event."timestamp") AS hour, event."timestamp",
-               CASE WHEN old.{device} IS NULL THEN 1 ELSE 0 END AS is_new, {differences}
-        FROM unnest(events) AS event
-        LEFT JOIN unnest(old) AS old
-            ON old.{device} = event.{device} AND old."timestamp" = event."timestamp"
-        WHERE old.{device} IS NULL OR event.received_at > old.received_at
-        ORDER BY event.{device}, event."timestamp", event.received_at DESC
-    ), written AS (
-        INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
-        SELECT {device}, hour, sum(is_new), bit_or(minute_bit("timestamp", hour)), {resummed}
-        FROM counted
-        GROUP BY {device}, hour
-        ORDER BY {device}, hour
-        ON CONFLICT ({device}, hour) DO UPDATE SET
-            readings = rollup.readings + excluded.readings,
-            minutes = rollup.minutes | excluded.minutes, {added}
-    )
-    SELECT count(*) INTO fresh FROM counted;
-    RETURN fresh;
+    -- The live row may show one of them under the instant that it did not get.
+    UPDATE {stream}_live_status live
+    SET updated_at = newest.received_at, {shown}
+    FROM (
+        SELECT DISTINCT ON ({device}) * FROM unnest(events)
+        ORDER BY {device}, "timestamp" DESC, received_at DESC
+    ) AS newest
+    WHERE live.{device} = newest.{device}
+      AND live.last_timestamp = newest."timestamp" AND live.updated_at < newest.received_at;
+    UPDATE vehicle_live_status live                                           -- of vehicles
+    SET soc = charged.soc, soc_received_at = charged.received_at              -- of vehicles
+    FROM (SELECT DISTINCT ON (vehicle_id) * FROM unnest(events)               -- of vehicles
+          WHERE soc IS NOT NULL                                               -- of vehicles
+          ORDER BY vehicle_id, "timestamp" DESC, received_at DESC) AS charged -- of vehicles
+    WHERE live.vehicle_id = charged.vehicle_id                                -- of vehicles
+      AND live.soc_timestamp = charged."timestamp"                            -- of vehicles
+      AND live.soc_received_at < charged.received_at;                         -- of vehicles
 END
 $$;
 
@@ -315,3 +334,5 @@ BEGIN
     ) AS compared;
 END
 $$;
+
+GRANT EXECUTE ON FUNCTION reach_of_{stream}s TO telemetry_maintain;

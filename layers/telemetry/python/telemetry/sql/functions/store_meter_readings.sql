@@ -10,9 +10,9 @@ BEGIN
     WITH written AS (
         INSERT INTO meter_live_status AS live
             (meter_id, last_timestamp, updated_at, last_kwh_consumed_ac, last_voltage,
-             last_register_kwh, summed_to)
+             last_register_kwh, last_seconds, summed_to)
         SELECT DISTINCT ON (meter_id) meter_id, "timestamp", received_at, kwh_consumed_ac, voltage,
-               register_kwh,
+               register_kwh, seconds,
                -- A new device counts as summed up to where the others are.
                coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
         FROM unnest(events)
@@ -23,7 +23,8 @@ BEGIN
             updated_at = excluded.updated_at,
             last_kwh_consumed_ac = excluded.last_kwh_consumed_ac,
             last_voltage = excluded.last_voltage,
-            last_register_kwh = excluded.last_register_kwh
+            last_register_kwh = excluded.last_register_kwh,
+            last_seconds = excluded.last_seconds
         WHERE (excluded.last_timestamp, excluded.updated_at)
             > (live.last_timestamp, live.updated_at)
           AND excluded.last_timestamp > live.voided_to
@@ -41,7 +42,7 @@ BEGIN
     UPDATE meter_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
         last_kwh_consumed_ac = newest.kwh_consumed_ac, last_voltage = newest.voltage,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh, last_seconds = newest.seconds
     FROM (
         SELECT DISTINCT held.meter_id, held.last_timestamp
         FROM unnest(late) AS late
@@ -61,7 +62,23 @@ BEGIN
 END
 $$;
 
--- Stores meter events, as store_meter_events does; the arrays run in parallel, one element an event.
+-- Stores meter events, as store_meter_events does; the arrays run in parallel, one element an event. Lengths
+-- are those that readings tell (s).
+CREATE OR REPLACE FUNCTION store_meter_intervals(
+    meter_ids text[], timestamps timestamptz[], received_ats timestamptz[],
+    kwhs double precision[], voltages double precision[], lengths double precision[],
+    OUT duplicates bigint, OUT corrections bigint
+) LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    SELECT stored.* INTO duplicates, corrections
+    FROM public.store_meter_events(ARRAY(
+        SELECT ROW(id, ts, received_at, kwh, voltage, NULL, length, nullif(length, 60))::public.meter_event
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages, lengths)
+            AS item (id, ts, received_at, kwh, voltage, length))) AS stored;
+END
+$$;
+
+-- The same where no reading tells its length.
 CREATE OR REPLACE FUNCTION store_meter_readings(
     meter_ids text[], timestamps timestamptz[], received_ats timestamptz[],
     kwhs double precision[], voltages double precision[],
@@ -69,10 +86,7 @@ CREATE OR REPLACE FUNCTION store_meter_readings(
 ) LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     SELECT stored.* INTO duplicates, corrections
-    FROM public.store_meter_events(ARRAY(
-        SELECT ROW(id, ts, received_at, kwh, voltage, NULL)::public.meter_event
-        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
-            AS item (id, ts, received_at, kwh, voltage))) AS stored;
+    FROM public.store_meter_intervals(meter_ids, timestamps, received_ats, kwhs, voltages, NULL) AS stored;
 END
 $$;
 
@@ -96,12 +110,12 @@ CREATE OR REPLACE FUNCTION store_meter_reading(
 BEGIN
     UPDATE public.meter_live_status
     SET last_timestamp = ts, updated_at = received_at,
-        last_kwh_consumed_ac = kwh, last_voltage = voltage
+        last_kwh_consumed_ac = kwh, last_voltage = voltage, last_seconds = NULL
     WHERE meter_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
       AND NOT reports_register AND kwh <= 10000;
     IF NOT FOUND THEN
         PERFORM public.store_meter_events(
-            ARRAY[ROW(id, ts, received_at, kwh, voltage, NULL)::public.meter_event]);
+            ARRAY[ROW(id, ts, received_at, kwh, voltage, NULL, NULL, NULL)::public.meter_event]);
         RETURN;
     END IF;
 
@@ -111,7 +125,7 @@ BEGIN
 
     UPDATE public.meter_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | minute,
+        minutes = minutes | minute, covered = covered | minute, seconds = seconds + 60,
         kwh_consumed_ac = kwh_consumed_ac + kwh::numeric
     WHERE meter_id = id AND hour = in_hour;
     IF NOT FOUND THEN
@@ -121,4 +135,5 @@ BEGIN
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION store_meter_readings, store_meter_reading TO telemetry_ingest;
+GRANT EXECUTE ON FUNCTION store_meter_intervals, store_meter_readings, store_meter_reading
+TO telemetry_ingest;

@@ -15,9 +15,9 @@ BEGIN
     ), written AS (
         INSERT INTO vehicle_live_status AS live
             (vehicle_id, last_timestamp, updated_at, last_kwh_delivered_dc, last_battery_temp,
-             last_register_kwh, soc, soc_timestamp, soc_received_at, summed_to)
+             last_register_kwh, last_seconds, soc, soc_timestamp, soc_received_at, summed_to)
         SELECT newest.vehicle_id, newest."timestamp", newest.received_at, newest.kwh_delivered_dc,
-               newest.battery_temp, newest.register_kwh,
+               newest.battery_temp, newest.register_kwh, newest.seconds,
                charged.soc, coalesce(charged."timestamp", '-infinity'),
                coalesce(charged.received_at, '-infinity'),
                coalesce((SELECT max(window_end) FROM fleet_window), '-infinity')
@@ -42,6 +42,10 @@ BEGIN
                 CASE WHEN (excluded.last_timestamp, excluded.updated_at)
                           > (live.last_timestamp, live.updated_at)
                      THEN excluded.last_register_kwh ELSE live.last_register_kwh END,
+            last_seconds =
+                CASE WHEN (excluded.last_timestamp, excluded.updated_at)
+                          > (live.last_timestamp, live.updated_at)
+                     THEN excluded.last_seconds ELSE live.last_seconds END,
             soc =
                 CASE WHEN (excluded.soc_timestamp, excluded.soc_received_at)
                           > (live.soc_timestamp, live.soc_received_at)
@@ -89,7 +93,7 @@ BEGIN
     UPDATE vehicle_live_status live
     SET last_timestamp = newest."timestamp", updated_at = newest.received_at,
         last_kwh_delivered_dc = newest.kwh_delivered_dc, last_battery_temp = newest.battery_temp,
-        last_register_kwh = newest.register_kwh
+        last_register_kwh = newest.register_kwh, last_seconds = newest.seconds
     FROM (
         SELECT DISTINCT held.vehicle_id, held.last_timestamp
         FROM unnest(late) AS late
@@ -173,8 +177,24 @@ BEGIN
 END
 $$;
 
--- Stores vehicle events, as store_vehicle_events does; the arrays run in parallel, one element an event.
--- meter_ids is null where no event names a meter.
+-- Stores vehicle events, as store_meter_intervals does those of meters. meter_ids and lengths are null where
+-- no event has one.
+CREATE OR REPLACE FUNCTION store_vehicle_intervals(
+    vehicle_ids text[], timestamps timestamptz[], received_ats timestamptz[],
+    kwhs double precision[], battery_temps double precision[], socs double precision[],
+    meter_ids text[], lengths double precision[],
+    OUT duplicates bigint, OUT corrections bigint
+) LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    SELECT stored.* INTO duplicates, corrections
+    FROM public.store_vehicle_events(ARRAY(
+        SELECT ROW(id, ts, received_at, kwh, battery_temp, soc, NULL, meter, length,
+                   nullif(length, 60))::public.vehicle_event
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, lengths)
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter, length))) AS stored;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION store_vehicle_readings(
     vehicle_ids text[], timestamps timestamptz[], received_ats timestamptz[],
     kwhs double precision[], battery_temps double precision[], socs double precision[],
@@ -183,10 +203,8 @@ CREATE OR REPLACE FUNCTION store_vehicle_readings(
 ) LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     SELECT stored.* INTO duplicates, corrections
-    FROM public.store_vehicle_events(ARRAY(
-        SELECT ROW(id, ts, received_at, kwh, battery_temp, soc, NULL, meter)::public.vehicle_event
-        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
-            AS item (id, ts, received_at, kwh, battery_temp, soc, meter))) AS stored;
+    FROM public.store_vehicle_intervals(
+        vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, NULL) AS stored;
 END
 $$;
 
@@ -211,15 +229,15 @@ DECLARE
 BEGIN
     UPDATE public.vehicle_live_status
     SET last_timestamp = ts, updated_at = received_at,
-        last_kwh_delivered_dc = kwh, last_battery_temp = battery_temp,
+        last_kwh_delivered_dc = kwh, last_battery_temp = battery_temp, last_seconds = NULL,
         soc = coalesce(charge, soc),
         soc_timestamp = CASE WHEN charge IS NULL THEN soc_timestamp ELSE ts END,
         soc_received_at = CASE WHEN charge IS NULL THEN soc_received_at ELSE received_at END
     WHERE vehicle_id = id AND last_timestamp < ts AND summed_to < ts AND voided_to < ts
-      AND NOT reports_register AND kwh <= 10000 AND is_plain;
+      AND NOT reports_register AND kwh <= 10000 AND battery_temp IS NOT NULL AND is_plain;
     IF NOT FOUND THEN
         PERFORM public.store_vehicle_events(ARRAY[ROW(
-            id, ts, received_at, kwh, battery_temp, charge, NULL, meter)::public.vehicle_event]);
+            id, ts, received_at, kwh, battery_temp, charge, NULL, meter, NULL, NULL)::public.vehicle_event]);
         RETURN;
     END IF;
 
@@ -229,9 +247,9 @@ BEGIN
 
     UPDATE public.vehicle_hourly_rollup
     SET readings = readings + 1,
-        minutes = minutes | minute,
+        minutes = minutes | minute, covered = covered | minute, seconds = seconds + 60,
         kwh_delivered_dc = kwh_delivered_dc + kwh::numeric,
-        battery_temp_sum = battery_temp_sum + battery_temp::numeric
+        battery_temp_sum = battery_temp_sum + battery_temp::numeric, battery_temps = battery_temps + 1
     WHERE vehicle_id = id AND hour = in_hour;
     IF NOT FOUND THEN
         INSERT INTO public.vehicle_hourly_rollup
@@ -253,4 +271,5 @@ BEGIN
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION store_vehicle_readings, store_vehicle_reading TO telemetry_ingest;
+GRANT EXECUTE ON FUNCTION store_vehicle_intervals, store_vehicle_readings, store_vehicle_reading
+TO telemetry_ingest;

@@ -63,7 +63,10 @@ BEGIN
                          date_bin('1 hour', part_end, timestamptz '2000-01-01 00:00:00+00')
                         )::priced_part),
            -- As plain values, so that partitions are pruned before the plan starts.
-           min(part_start), max(part_end)
+           min(part_start), max(part_end + coalesce(interval '1 second' * CASE sign
+               WHEN 1 THEN (SELECT longest_seconds FROM meter_live_status WHERE meter_id = id)
+               ELSE (SELECT longest_seconds FROM vehicle_live_status WHERE vehicle_id = id)
+           END::double precision, '0'))
     INTO parts, edges_after, edges_until
     FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
@@ -112,27 +115,15 @@ BEGIN
         JOIN vehicle_hourly_rollup ON vehicle_id = id AND hour >= first_hour AND hour < last_hour
         WHERE sign = -1
         UNION ALL
-        SELECT edge.position, sign, tariff_id, hour, kwh_consumed_ac
+        SELECT edge.position, sign, tariff_id, hour, counted.kwh_consumed_ac
         FROM edge
-        CROSS JOIN LATERAL (
-            SELECT DISTINCT ON (h."timestamp") h.kwh_consumed_ac
-            FROM meter_telemetry_history h
-            WHERE h.meter_id = id AND h."timestamp" > edge_start AND h."timestamp" <= edge_end
-              AND h."timestamp" > edges_after AND h."timestamp" <= edges_until
-            ORDER BY h."timestamp" DESC, h.received_at DESC
-        ) AS counted
-        WHERE sign = 1
+        CROSS JOIN LATERAL meter_edge(id, edge_start, edge_end, edges_after, edges_until) AS counted
+        WHERE sign = 1 AND counted.kwh_consumed_ac IS NOT NULL
         UNION ALL
-        SELECT edge.position, sign, tariff_id, hour, kwh_delivered_dc
+        SELECT edge.position, sign, tariff_id, hour, counted.kwh_delivered_dc
         FROM edge
-        CROSS JOIN LATERAL (
-            SELECT DISTINCT ON (h."timestamp") h.kwh_delivered_dc
-            FROM vehicle_telemetry_history h
-            WHERE h.vehicle_id = id AND h."timestamp" > edge_start AND h."timestamp" <= edge_end
-              AND h."timestamp" > edges_after AND h."timestamp" <= edges_until
-            ORDER BY h."timestamp" DESC, h.received_at DESC
-        ) AS counted
-        WHERE sign = -1
+        CROSS JOIN LATERAL vehicle_edge(id, edge_start, edge_end, edges_after, edges_until) AS counted
+        WHERE sign = -1 AND counted.kwh_delivered_dc IS NOT NULL
     ), price AS MATERIALIZED (  -- of hours with energy alone: where each meter has a tariff, they cost most
         SELECT prices.*
         FROM (

@@ -22,33 +22,41 @@ SET enable_seqscan = off AS $$
 DECLARE
     in_hour constant timestamptz := rollup_hour(ts);
     minute  constant timestamptz := date_bin('1 minute', ts - interval '1 microsecond', in_hour);
+    begun   constant timestamptz := begin_of(counted.seconds, ts);
     newest  {history};
     follows timestamptz;
 BEGIN
+    UPDATE {stream}_hourly_rollup rollup
+    SET readings = readings - ended, {subtracted},
+        battery_temps = battery_temps - CASE WHEN counted.battery_temp IS NULL THEN 0 ELSE ended END, -- of vehicles
+        seconds = rollup.seconds - seconds_there,
+        kwh_estimated = kwh_estimated - CASE WHEN counted.seconds > 3600 THEN kwh_there ELSE 0 END
+    FROM (SELECT *, (hour = in_hour)::integer AS ended
+          FROM hours_of(counted.{energy}, counted.seconds, ts)) AS there
+    WHERE rollup.{device} = id AND rollup.hour = there.hour;
     -- The minute was heard from all the same where another reading ended in it. One that waits to be
     -- compared with the archive counts as that: see admit_late_{stream}_events.
     UPDATE {stream}_hourly_rollup rollup
-    SET readings = readings - 1, {subtracted counted},
-        minutes = CASE
-            WHEN EXISTS (
-                SELECT FROM {history} h
-                WHERE h.{device} = id AND h."timestamp" > minute
-                  AND h."timestamp" <= minute + interval '1 minute')
-              OR EXISTS (
-                SELECT FROM {stream}_pending late
-                WHERE late.{device} = id AND late."timestamp" > minute
-                  AND late."timestamp" <= minute + interval '1 minute')
-              OR EXISTS (
-                SELECT FROM jsonb_populate_recordset(NULL::{history}, archived) AS other
-                WHERE other."timestamp" > minute AND other."timestamp" <= minute + interval '1 minute')
-            THEN minutes ELSE minutes & ~minute_bit(ts, in_hour)
-        END
-    WHERE {device} = id AND hour = in_hour;
+    SET minutes = minutes & ~minute_bit(ts, in_hour)
+    WHERE {device} = id AND hour = in_hour
+      AND NOT EXISTS (
+        SELECT FROM {history} h
+        WHERE h.{device} = id AND h."timestamp" > minute AND h."timestamp" <= minute + interval '1 minute')
+      AND NOT EXISTS (
+        SELECT FROM {stream}_pending late
+        WHERE late.{device} = id AND late."timestamp" > minute
+          AND late."timestamp" <= minute + interval '1 minute')
+      AND NOT EXISTS (
+        SELECT FROM jsonb_populate_recordset(NULL::{history}, archived) AS other
+        WHERE other."timestamp" > minute AND other."timestamp" <= minute + interval '1 minute');
+    PERFORM cover_{stream}_hours(id, begun, ts);
     DELETE FROM {stream}_hourly_rollup
-    WHERE {device} = id AND hour = in_hour AND readings = 0 AND minutes = 0;
-    PERFORM mark_{stream}_summaries(sum_{stream}_days(ARRAY[ROW(id, ts)::reading_key]));
+    WHERE {device} = id AND hour >= rollup_hour(begun) AND hour <= in_hour
+      AND (readings, minutes, {energy_sum}) = (0, 0, 0) AND coalesce(seconds, 0) = 0;
+    PERFORM mark_{stream}_summaries(sum_{stream}_days(
+        reach_of_{stream}s(ARRAY[ROW({columns counted})::{stream}_event])));
     DELETE FROM {stream}_daily_rollup daily
-    WHERE {device} = id AND day = day_of(in_hour) AND NOT EXISTS (
+    WHERE {device} = id AND day >= day_of(rollup_hour(begun)) AND day <= day_of(in_hour) AND NOT EXISTS (
         SELECT FROM {stream}_hourly_rollup hourly
         WHERE hourly.{device} = id
           AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
