@@ -20,7 +20,10 @@ from local import LocalError
 from telemetry.intake import METERS, VEHICLES, Intake
 
 # What the API's own CSV has beside the fields of a reading, the tables, and files of refused rows.
-NOT_OF_A_READING = {"receivedAt", "received_at", "counts", "line", "reason"}
+NOT_OF_A_READING = {
+    *("receivedAt", "received_at", "counts", "line", "reason"),
+    *("toldSeconds", "told_seconds"),
+}
 # What the device reported, where the energy beside it was worked out of that.
 REGISTER = "registerKwh"
 PARQUET = b"PAR1"

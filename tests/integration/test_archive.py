@@ -173,6 +173,7 @@ def test_a_day_goes_to_the_archive_and_comes_back(
         *((column, "DOUBLE") for column in ("kwh_delivered_dc", "battery_temp", "soc")),
         ("register_kwh", "DOUBLE"),
         ("meter_id", "VARCHAR"),
+        *((column, "DOUBLE") for column in ("told_seconds", "seconds")),
     ]
 
     table = "vehicle_telemetry_history_2026_02_10_restored"
@@ -287,7 +288,11 @@ def test_a_register_goes_on_from_the_archive_and_no_late_one_counts_there(
     send(last + timedelta(minutes=2), 503.5)
     assert total() == 5
     hours = {hour: Decimal(kwh) for hour, _, kwh in rollup(maintainer)}
-    assert hours[TENTH + DAY] == 2
+    # A minute of its two is of the day before, as is all but one of the hour before.
+    assert (hours[TENTH + DAY - timedelta(hours=1)], hours[TENTH + DAY]) == (
+        Decimal("3.2"),
+        Decimal("1.75"),
+    )
     # One of an archived day splits what was counted already; one that is there changes nothing.
     send(last - timedelta(minutes=10), 502.0)
     send(last, 503.0)
@@ -609,7 +614,10 @@ def test_a_register_goes_on_from_the_one_before_where_the_last_archived_one_is_v
     archive.move_closed(always)
     assert void(corrections, ("METER-1", last)) == "pending"
     assert ArchivedVoids(maintainer, archive).settle(always) == 1
-    assert [row[1:] for row in rollup(maintainer)] == [(1, 0), (1, 15)]
+    hours = rollup(maintainer)
+    assert [row[1:] for row in (hours[0], hours[-1])] == [(1, 0), (1, Decimal("0.6"))]
+    assert {row[1:] for row in hours[1:-1]} == {(0, Decimal("0.6"))}
+    assert len(hours) == 26
 
 
 def test_a_void_that_never_took_effect_leaves_nothing_behind(

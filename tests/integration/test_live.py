@@ -56,6 +56,7 @@ def test_a_vehicle_shows_its_newest_reading_and_the_newest_known_charge(api: Api
         "soc": 80,
         "socTimestamp": f"{now - 3 * MINUTE:%Y-%m-%dT%H:%M:%SZ}",
         "status": "online",
+        "cadenceSeconds": 60,
         "charging": True,
     }
 
@@ -72,6 +73,7 @@ def test_a_meter_shows_its_newest_reading(api: Api) -> None:
         "kwhConsumedAc": 0.5,
         "voltage": 231.5,
         "status": "offline",
+        "cadenceSeconds": 60,
     }
 
 

@@ -55,7 +55,8 @@ def test_receipts_of_a_meter_are_in_device_time_and_the_last_of_each_reading_cou
     received = [datetime.fromisoformat(item.pop("receivedAt")) for item in page["items"]]
     assert before < received[0] < received[1]
     assert received[0] < received[3]
-    shared = {"meterId": "-1", "voltage": 230.5, "registerKwh": None}
+    lengths = {"intervalSeconds": 60, "toldSeconds": None}
+    shared = {"meterId": "-1", "voltage": 230.5, "registerKwh": None} | lengths
     earlier, later = {"timestamp": "2026-02-10T11:59:00Z"}, {"timestamp": "2026-02-10T12:00:00Z"}
     assert page == {
         "from": "2026-02-09T12:00:00Z",
@@ -85,6 +86,8 @@ def test_a_vehicles_receipt_has_its_own_charge_and_meter_or_none(api: Api) -> No
             "counts": True,
             "meterId": meter_id,
             "registerKwh": None,
+            "intervalSeconds": 60,
+            "toldSeconds": None,
         }
         for time, kwh, soc, meter_id in (
             ("11:59:00", 0.5, 80.5, None),
@@ -250,7 +253,7 @@ def test_the_pages_of_any_window_make_up_its_receipts(
             continue
         latest = dict(own)
         expected = [
-            (time, received, oracle.history[device, time, received], received == latest[time])
+            (time, received, told(oracle, (device, time, received)), received == latest[time])
             for time, received in own
             if window_start < time <= window_end
         ]
@@ -261,6 +264,12 @@ def test_the_pages_of_any_window_make_up_its_receipts(
         assert [row for page in found for row in page] == expected
         assert all(len(page) == limit for page in found[:-1])
         assert found[-1] or not expected
+
+
+def told(oracle: Oracle, receipt: tuple[str, datetime, datetime]) -> tuple[Any, ...]:
+    """Return energy, then voltage or temperature and charge."""
+    kwh, beside, _, *charge = oracle.history[receipt]
+    return kwh, beside, *charge
 
 
 def pages(

@@ -384,8 +384,11 @@ def test_a_physical_day_is_the_same_by_intervals_and_by_registers(
     # Two chargers side by side: A tells the energy of each interval, B what its registers show.
     minutes, energies, order, size = day
     number = next(numbers)
+    cadence = {"cadenceSeconds": 60 * minutes}
     for device in (f"METER-B{number}", f"VEH-B{number}"):
-        assert api.put(f"/v1/devices/{device}", {"energy": "register"}).status == 201
+        assert api.put(f"/v1/devices/{device}", {"energy": "register"} | cadence).status == 201
+    for device in (f"METER-A{number}", f"VEH-A{number}"):
+        assert api.put(f"/v1/devices/{device}", {"energy": "interval"} | cadence).status == 201
     for name in ("A", "B"):
         told = [0, *energies] if name == "A" else list(accumulate([first, *energies]))
         for stream, fields, energy in (

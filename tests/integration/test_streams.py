@@ -23,13 +23,20 @@ COLUMNS = """
 TIME = "2026-02-10T12:00:00Z"
 # Every field that a device may send.
 SENT = {
-    "meter": {"meterId": "METER-1", "kwhConsumedAc": 5.5, "voltage": 230.5, "timestamp": TIME},
+    "meter": {
+        "meterId": "METER-1",
+        "kwhConsumedAc": 5.5,
+        "voltage": 230.5,
+        "intervalSeconds": 900.5,
+        "timestamp": TIME,
+    },
     "vehicle": {
         "vehicleId": "VEH-1",
         "kwhDeliveredDc": 5.25,
         "batteryTemp": 28.5,
         "soc": 81.5,
         "meterId": "METER-1",
+        "intervalSeconds": 900.5,
         "timestamp": TIME,
     },
 }

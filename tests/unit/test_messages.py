@@ -27,16 +27,20 @@ def build(kind: type[Any], *values: Any) -> Any:
     return kind.model_construct(**dict(zip(kind.model_fields, values, strict=True)))
 
 
-meters = st.builds(build, st.just(MeterReading), ids, kwhs, st.floats(0, 1_000), times)
+lengths = st.none() | st.floats(1, 2_678_400).map(lambda seconds: round(seconds, 6))
+meters = st.builds(
+    build, st.just(MeterReading), ids, kwhs, st.none() | st.floats(0, 1_000), times, lengths
+)
 vehicles = st.builds(
     build,
     st.just(VehicleReading),
     ids,
     st.none() | st.floats(0, 100),
     kwhs,
-    st.floats(-60, 150),
+    st.none() | st.floats(-60, 150),
     st.none() | ids,
     times,
+    lengths,
 )
 
 

@@ -101,7 +101,8 @@ class Eraser:
         erased = (erasure.device_id, erasure.asked_at)
         strays = self._connection.execute(layout.fill(_STRAYS), erased)
         present.update(day for (day,) in strays)
-        for day in sorted(present):
+        # The newest first: no register is stored again that goes next.
+        for day in sorted(present, reverse=True):
             yield True
             self._erase_day(erasure, day, [])
         fed = []

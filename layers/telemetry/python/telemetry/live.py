@@ -106,23 +106,13 @@ _VEHICLE_VALUES = {value.name: value.live for value in VEHICLES.always_shown} | 
     "soc_timestamp": "nullif(soc_timestamp, '-infinity')",
 }
 
-# A declaration is looked for only if the device ever had one.
 _STATE = """
-    FROM {table} AS live
+    FROM {table}
     CROSS JOIN LATERAL (
-        SELECT coalesce(
-            CASE WHEN reports_register
-                 THEN (SELECT cadence_seconds FROM declaration_of(live.{key}, %(now)s)) END,
-            CASE WHEN last_seconds <= 3600 THEN last_seconds END, 60) AS cadence
-        OFFSET 0
-    ) AS reporting
+        SELECT cadence_now({key}, reports_register, last_seconds) AS cadence OFFSET 0) AS reporting
     CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN age <= greatest(%(online)s, 1.5 * cadence) THEN 'online'
-            WHEN age <= greatest(%(stale)s, 3 * cadence) THEN 'stale'
-            ELSE 'offline' END AS status
-        FROM (SELECT extract(epoch FROM %(now)s - last_timestamp) AS age) AS old
-    ) AS reported
+        SELECT device_status(extract(epoch FROM %(now)s - last_timestamp), cadence,
+                             %(online)s::numeric, %(stale)s::numeric) AS status) AS reported
 """
 _ONE = "SELECT {columns} {state} WHERE {key} = %(id)s"
 
@@ -130,7 +120,7 @@ _ONE = "SELECT {columns} {state} WHERE {key} = %(id)s"
 # on after it.
 _PAGE = """
     SELECT {columns}, matches, place = %(most)s FROM (
-        SELECT live.*, cadence, status, row_number() OVER (ORDER BY {key}) AS place,
+        SELECT {table}.*, cadence, status, row_number() OVER (ORDER BY {key}) AS place,
                (%(status)s::text IS NULL OR status = %(status)s) AND {more} AS matches
         {state}
         WHERE {key} > %(after)s
@@ -150,6 +140,7 @@ def _names(stream: Stream, values: Mapping[str, str], more: str) -> dict[str, st
     return {
         "columns": ", ".join((stream.device, *state, *values.values())),
         "state": _STATE.format(table=stream.live, key=stream.device),
+        "table": stream.live,
         "key": stream.device,
         "more": more,
     }

@@ -56,6 +56,19 @@ class VoidedReceipt(Answer):
         examples=[None],
         json_schema_extra={"unit": "kWh"},
     )
+    seconds: float | None = Field(
+        default=None,
+        serialization_alias="intervalSeconds",
+        description="How long its interval counted as (s); null: 60",
+        examples=[None],
+        json_schema_extra={"unit": "s"},
+    )
+    told_seconds: float | None = Field(
+        default=None,
+        description="How long it said that it is (s)",
+        examples=[None],
+        json_schema_extra={"unit": "s"},
+    )
     meter_id: str | None = Field(default=None, examples=[None])
 
 

@@ -1,11 +1,10 @@
 -- How often devices of both streams report.
 
--- How often a device reports (s): as it is declared, or else as long as its newest interval is, if that is an
--- hour at most; or else 60.
+-- How often a device reports (s).
 CREATE OR REPLACE FUNCTION {stream}_cadence(id text) RETURNS numeric LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
-        (SELECT cadence_seconds FROM declaration_of(id, now())),
-        (SELECT last_seconds FROM {stream}_live_status WHERE {device} = id AND last_seconds <= 3600), 60)
+    SELECT coalesce((
+        SELECT cadence_now(id, reports_register, last_seconds)
+        FROM {stream}_live_status WHERE {device} = id), 60)
 $$;
 
 -- How often a device is seen to report that says nothing of it (s): the usual step from one reading to the next,

@@ -64,6 +64,22 @@ RETURNS TABLE (
     ORDER BY valid_from DESC LIMIT 1
 $$;
 
+-- How often a device reports (s): as it is declared, or else as long as its newest interval is, if that is an hour
+-- at most; or else 60. A declaration is looked for only if it ever had one.
+CREATE OR REPLACE FUNCTION cadence_now(id text, is_declared boolean, last_seconds numeric) RETURNS numeric
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        CASE WHEN is_declared THEN (SELECT cadence_seconds FROM declaration_of(id, now())) END,
+        CASE WHEN last_seconds <= 3600 THEN last_seconds END, 60)
+$$;
+
+-- Whether a device still reports, by the age of its newest reading; all in seconds.
+CREATE OR REPLACE FUNCTION device_status(age numeric, cadence numeric, online_for numeric, stale_for numeric)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN age <= greatest(online_for, 1.5 * cadence) THEN 'online'
+            WHEN age <= greatest(stale_for, 3 * cadence) THEN 'stale'
+            ELSE 'offline' END;
+
 -- The versions of a device's declaration, and what was odd about its register, the newest first; no row where
 -- nothing is declared, nor to be stored again.
 CREATE OR REPLACE FUNCTION find_device(id text, most_events integer) RETURNS TABLE (
@@ -204,5 +220,5 @@ $$;
 GRANT EXECUTE ON FUNCTION list_undeclared TO telemetry_ingest;
 GRANT EXECUTE ON FUNCTION find_device, declare_cadence, declare_device, take_declaration_back
 TO telemetry_ingest;
-GRANT EXECUTE ON FUNCTION declaration_of, finish_declaration TO telemetry_maintain;
-GRANT EXECUTE ON FUNCTION declaration_of TO telemetry_read;
+GRANT EXECUTE ON FUNCTION declaration_of, cadence_now, finish_declaration TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION declaration_of, cadence_now, device_status TO telemetry_read;

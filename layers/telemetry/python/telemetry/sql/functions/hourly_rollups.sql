@@ -76,18 +76,10 @@ BEGIN
     )
     SELECT count(*) INTO fresh FROM counted;
 
-    UPDATE {stream}_live_status live SET longest_seconds = longest.seconds
-    FROM (SELECT {device}, max(seconds) AS seconds FROM unnest(events) WHERE seconds > 60 GROUP BY 1) AS longest
-    WHERE live.{device} = longest.{device}
-      AND (live.longest_seconds IS NULL OR live.longest_seconds < longest.seconds);
-    -- What a reading of another length covered before, it may not any more.
-    IF old IS NOT NULL THEN
-        PERFORM cover_{stream}_hours(
-            event.{device}, least(begin_of(event.seconds, event."timestamp"),
-                                  begin_of(was.seconds, event."timestamp")), event."timestamp")
-        FROM unnest(events) AS event
-        JOIN unnest(old) AS was ON was.{device} = event.{device} AND was."timestamp" = event."timestamp"
-        WHERE event.seconds IS DISTINCT FROM was.seconds;
+    IF EXISTS (SELECT FROM unnest(events) WHERE seconds > 60) THEN
+        UPDATE {stream}_live_status live SET longest_seconds = longest.seconds
+        FROM (SELECT {device}, max(seconds) AS seconds FROM unnest(events) GROUP BY 1) AS longest
+        WHERE live.{device} = longest.{device} AND longest.seconds > coalesce(live.longest_seconds, 60);
     END IF;
     RETURN fresh;
 END

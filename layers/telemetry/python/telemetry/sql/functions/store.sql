@@ -57,13 +57,22 @@ BEGIN
             PERFORM show_{stream}s(late);
         END IF;
         fresh := count_{stream}_events(events, old);
+        IF old IS NOT NULL THEN  -- of another length, one covers other minutes
+            PERFORM cover_{stream}_hours(event.{device}, begin_of(
+                greatest(event.seconds, was.seconds), event."timestamp"), event."timestamp")
+            FROM unnest(events) AS event
+            JOIN unnest(old) AS was
+                ON was.{device} = event.{device} AND was."timestamp" = event."timestamp"
+            WHERE event.seconds IS DISTINCT FROM was.seconds;
+        END IF;
         PERFORM claim_meters(changed_claims(events, old));  -- of vehicles
         -- late holds every reading that is not the newest of its device; the newest may be of a day that
         -- is summed already, too.
         IF late IS NOT NULL
            OR (SELECT min(begin_of(seconds, "timestamp")) FROM unnest(events))
               <= (SELECT max(summed_to) FROM unnest(locked)) THEN
-            PERFORM mark_{stream}_summaries(sum_{stream}_days(reach_of_{stream}s(events || old)));
+            PERFORM mark_{stream}_summaries(sum_{stream}_days(reach_of_{stream}s(events || ARRAY(
+                SELECT ROW({columns was})::{stream}_event FROM unnest(old) AS was WHERE was.seconds > 60))));
         END IF;
         IF duplicates IS NULL THEN  -- what registers are stored again for is nobody's correction
             SELECT * INTO duplicates, corrections FROM tell_resent_{stream}_events(

@@ -86,7 +86,10 @@ CREATE OR REPLACE FUNCTION store_meter_readings(
 ) LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     SELECT stored.* INTO duplicates, corrections
-    FROM public.store_meter_intervals(meter_ids, timestamps, received_ats, kwhs, voltages, NULL) AS stored;
+    FROM public.store_meter_events(ARRAY(
+        SELECT ROW(id, ts, received_at, kwh, voltage, NULL, NULL, NULL)::public.meter_event
+        FROM unnest(meter_ids, timestamps, received_ats, kwhs, voltages)
+            AS item (id, ts, received_at, kwh, voltage))) AS stored;
 END
 $$;
 

@@ -203,8 +203,10 @@ CREATE OR REPLACE FUNCTION store_vehicle_readings(
 ) LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     SELECT stored.* INTO duplicates, corrections
-    FROM public.store_vehicle_intervals(
-        vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids, NULL) AS stored;
+    FROM public.store_vehicle_events(ARRAY(
+        SELECT ROW(id, ts, received_at, kwh, battery_temp, soc, NULL, meter, NULL, NULL)::public.vehicle_event
+        FROM unnest(vehicle_ids, timestamps, received_ats, kwhs, battery_temps, socs, meter_ids)
+            AS item (id, ts, received_at, kwh, battery_temp, soc, meter))) AS stored;
 END
 $$;
 
