@@ -31,6 +31,7 @@ from telemetry.database import Row, connect
 from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.verification import find_differences
+from tests.memory import memory_folder
 from tests.pgbouncer import PGBOUNCER, start_pgbouncer
 from tests.wire import at_port
 
@@ -90,15 +91,22 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from _server(tmp_path_factory, embedded_binaries())
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the data of servers."""
+    with memory_folder(tmp_path_factory.mktemp("data")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def postgres_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def embedded(memory: Path) -> Iterator[Server]:
+    yield from _server(memory / "embedded", embedded_binaries())
+
+
+@pytest.fixture(scope="session")
+def postgres_15(memory: Path) -> Iterator[Server]:
     if not POSTGRES_15.exists():
         pytest.skip(f"PostgreSQL 15 is not installed in {POSTGRES_15}")
-    yield from _server(tmp_path_factory, POSTGRES_15)
+    yield from _server(memory / "postgres_15", POSTGRES_15)
 
 
 @pytest.fixture(scope="session")
@@ -161,8 +169,8 @@ def admin(superuser_url: str) -> Iterator[psycopg.Connection[Row]]:
         yield opened
 
 
-def _server(folders: pytest.TempPathFactory, binaries: Path) -> Iterator[Server]:
-    running = start_postgres(folders.mktemp("postgres") / "data", binaries, options=FAST)
+def _server(data: Path, binaries: Path) -> Iterator[Server]:
+    running = start_postgres(data, binaries, options=FAST)
     try:
         make_database(running, "migrated")
         with connect(database_urls(running, "migrated").owner) as connection:
