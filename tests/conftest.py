@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,7 +29,13 @@ from local.databases import (
 from local.postgres import RunningPostgres, embedded_binaries, start_postgres
 from telemetry.database import Row, connect
 from telemetry.migrate import apply_migrations
-from telemetry.partitions import make_partitions
+from telemetry.partitions import (
+    DAYS_AHEAD,
+    END_OF_PARTITIONS,
+    HISTORIES,
+    attach_partition,
+    make_partitions,
+)
 from telemetry.verification import find_differences
 from tests.memory import memory_folder
 from tests.pgbouncer import PGBOUNCER, start_pgbouncer
@@ -175,7 +181,7 @@ def _server(data: Path, binaries: Path) -> Iterator[Server]:
         make_database(running, "migrated")
         with connect(database_urls(running, "migrated").owner) as connection:
             apply_migrations(connection)
-            make_partitions(connection, datetime.now(UTC))
+            make_few_partitions(connection, datetime.now(UTC))
         admit_users(running)
         server = Server(running)
         with connect(server.url) as superuser:
@@ -185,6 +191,29 @@ def _server(data: Path, binaries: Path) -> Iterator[Server]:
         yield server
     finally:
         running.stop()
+
+
+def make_few_partitions(connection: psycopg.Connection[Row], now: datetime) -> None:
+    """Make partitions that reach as far as those of make_partitions, but fewer days.
+
+    There they are cut only where readings of now may lie on both sides: each test copies all
+    partitions, and computes anew what all of them hold. Months and years are as they always are.
+    """
+    day = timedelta(days=1)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    make_partitions(connection, today.replace(day=1), days_ahead=0)
+    for history in HISTORIES:
+        [(start,)] = connection.execute(END_OF_PARTITIONS, ([history],))
+        for end in (today - day, today, today + day, today + (DAYS_AHEAD + 1) * day):
+            if end > start:
+                name = f"{history}_{start.astimezone(UTC):%Y_%m_%d}"
+                with connection.transaction():
+                    table, parent = sql.Identifier(name), sql.Identifier(history)
+                    connection.execute(
+                        sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(table, parent)
+                    )
+                    attach_partition(connection, history, name, start, end)
+                start = end
 
 
 @contextmanager

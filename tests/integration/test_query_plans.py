@@ -1,7 +1,7 @@
 """Query plans: every hot statement uses its index and touches what it was asked for, no more.
 
 auto_explain reports the plans as they were executed, also those inside the stored functions. The
-history read here is in two of some fifty partitions, which meet at MIDNIGHT.
+history read here is in two of some twenty partitions, which meet at MIDNIGHT.
 """
 
 from collections.abc import Callable, Iterator, Sequence
