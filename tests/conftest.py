@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -191,6 +192,17 @@ def _server(data: Path, binaries: Path) -> Iterator[Server]:
         yield server
     finally:
         running.stop()
+
+
+@cache
+def template_at(server: Server, now: datetime) -> str:
+    """Return the name of a migrated database whose partitions were made at an instant."""
+    name = f"migrated_at_{now:%Y_%m_%d_%H%M%S}"
+    make_database(server.running, name)
+    with connect(server.urls(name).owner) as owner:
+        apply_migrations(owner)
+        make_partitions(owner, now)
+    return name
 
 
 def make_few_partitions(connection: psycopg.Connection[Row], now: datetime) -> None:

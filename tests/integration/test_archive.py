@@ -10,7 +10,6 @@ from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 import duckdb
 import psycopg
@@ -36,7 +35,6 @@ from telemetry.devices import DeviceDeclaration, declare_device
 from telemetry.errors import ArchiveDamaged, ArchiveDiffers, ArchiveUnavailable, DayNotArchived
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle
-from telemetry.migrate import apply_migrations
 from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
@@ -48,7 +46,7 @@ from telemetry.store import (
     store_vehicle_readings,
 )
 from telemetry.verification import find_differences
-from tests.conftest import Server, database, unpooled
+from tests.conftest import Server, database, template_at, unpooled
 from tests.integration.conftest import make_bucket
 from tests.integration.oracle import START, Call, Event, Oracle, read_rollups, void, withdraw, write
 
@@ -61,12 +59,10 @@ TENTH = datetime(2026, 2, 10, tzinfo=UTC)
 
 
 @pytest.fixture
-def by_days(empty_database: DatabaseUrls) -> DatabaseUrls:
+def by_days(server: Server) -> Iterator[DatabaseUrls]:
     """A database whose partitions were made at NOW."""
-    with connect(empty_database.owner) as owner:
-        apply_migrations(owner)
-        make_partitions(owner, NOW)
-    return empty_database
+    with database(server, template_at(server, NOW)) as urls:
+        yield urls
 
 
 @pytest.fixture
@@ -884,23 +880,22 @@ class ArchivedDisorder(RuleBasedStateMachine):
 
 @contextmanager
 def make_fresh(
-    server: Server, template: DatabaseUrls, s3: Any
+    server: Server, template: str, s3: Any
 ) -> Iterator[Callable[[], tuple[DatabaseUrls, Unreliable]]]:
     """Yield what makes a copy of a database, and a bucket; the copy before is dropped."""
     with ExitStack() as made:
 
         def fresh() -> tuple[DatabaseUrls, Unreliable]:
             made.pop_all().close()
-            name = urlsplit(template.owner).path[1:]
-            return made.enter_context(database(server, name)), Unreliable(make_bucket(s3))
+            return made.enter_context(database(server, template)), Unreliable(make_bucket(s3))
 
         yield fresh
 
 
 def test_the_archive_holds_and_counts_whatever_was_accepted_whenever(
-    server: Server, by_days: DatabaseUrls, s3: Any
+    server: Server, s3: Any
 ) -> None:
-    with make_fresh(server, by_days, s3) as fresh:
+    with make_fresh(server, template_at(server, NOW), s3) as fresh:
         ArchivedDisorder.fresh = staticmethod(fresh)
         run_state_machine_as_test(
             ArchivedDisorder,

@@ -28,8 +28,6 @@ from telemetry.errors import ArchiveUnavailable
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle
 from telemetry.maintenance import Maintenance, alone
-from telemetry.migrate import apply_migrations
-from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
@@ -41,7 +39,7 @@ from telemetry.store import (
 )
 from telemetry.summaries import refresh_summaries
 from telemetry.verification import find_differences
-from tests.conftest import Server, unpooled
+from tests.conftest import Server, database, template_at, unpooled
 from tests.integration.conftest import Api, delete_all
 from tests.integration.oracle import void
 
@@ -59,11 +57,9 @@ def always() -> bool:
 
 
 @pytest.fixture
-def by_days(empty_database: DatabaseUrls) -> DatabaseUrls:
-    with connect(empty_database.owner) as owner:
-        apply_migrations(owner)
-        make_partitions(owner, NOW)
-    return empty_database
+def by_days(server: Server) -> Iterator[DatabaseUrls]:
+    with database(server, template_at(server, NOW)) as urls:
+        yield urls
 
 
 @pytest.fixture

@@ -34,8 +34,6 @@ from telemetry.erasures import request_erasure
 from telemetry.errors import ArchiveUnavailable, LinkNotFound
 from telemetry.late import LateReceipts
 from telemetry.links import link_vehicle, unlink_vehicle
-from telemetry.migrate import apply_migrations
-from telemetry.partitions import make_partitions
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
 from telemetry.rules import Rules
@@ -48,7 +46,7 @@ from telemetry.store import (
 from telemetry.summaries import refresh_summaries
 from telemetry.tariffs import FLEET, delete_tariff, put_tariff
 from telemetry.verification import find_differences
-from tests.conftest import Server, unpooled
+from tests.conftest import Server, template_at, unpooled
 from tests.integration.prices import tariffs
 from tests.integration.test_archive import Unreliable, make_fresh
 from tests.integration.test_registers import MODULUS, MOST_KW, expected_energies
@@ -617,13 +615,8 @@ def _write(store: Database, receipts: list[Receipt]) -> None:
         store_vehicle_readings(store, vehicles, times)
 
 
-def test_everything_at_once_is_what_was_accepted(
-    server: Server, empty_database: DatabaseUrls, s3: Any
-) -> None:
-    with connect(empty_database.owner) as owner:
-        apply_migrations(owner)
-        make_partitions(owner, START - DAY)
-    with make_fresh(server, empty_database, s3) as fresh:
+def test_everything_at_once_is_what_was_accepted(server: Server, s3: Any) -> None:
+    with make_fresh(server, template_at(server, START - DAY), s3) as fresh:
         Everything.fresh = staticmethod(fresh)
         run_state_machine_as_test(
             Everything,
