@@ -720,7 +720,12 @@ def test_writers_never_wait_for_a_second(
         thread.start()
     try:
         begun.wait(60)
-        with connect(by_days.owner) as reader, reader.transaction():
+        with (
+            connect(by_days.owner) as reader,
+            reader.transaction(),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr("telemetry.partitions.LOCK_TRIES", 5)
             reader.execute("SELECT count(*) FROM meter_telemetry_history")
             with pytest.raises(LockNotAvailable):
                 archive.close_partitions(NOW)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -71,8 +72,11 @@ class Drain:
             {**urls.environment, "AWS_ENDPOINT_URL_SQS": queues.endpoint}
         )
         self._queues = AllQueues(queues.client, make_queues(queues.client, template.queues))
+        # Without a window: nothing comes any more that it would be worth to wait for.
         self._sources = [
-            source for source in template.event_sources if "Backfill" in source.queue_arn
+            replace(source, window=0)
+            for source in template.event_sources
+            if "Backfill" in source.queue_arn
         ]
         self._client = queues.client
         self._environments = {
