@@ -1,6 +1,7 @@
 """What `make bench` measures is there: each part that asks no server of its own, in little."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from bench import analytics, archive, backfill, bulk, size
 from local.databases import DatabaseUrls
-from tests.conftest import Server, database
+from tests.conftest import Server, database, template_at
 
 LITTLE: dict[str, Any] = {
     "analytics.VEHICLES": 4,
@@ -55,7 +56,11 @@ def test_a_part_of_the_bench_measures(
 ) -> None:
     for name, value in LITTLE.items():
         monkeypatch.setattr(f"bench.{name}", value)
-    with database(server, "migrated") as urls, database(server, "migrated") as other:
+    # With each day's partition, as in use.
+    template = template_at(
+        server, datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    )
+    with database(server, template) as urls, database(server, template) as other:
         measured = measure(urls, other.owner, tmp_path / "bench")
     assert measured
     assert all(value > 0 for value in measured.values())
