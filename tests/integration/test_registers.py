@@ -269,6 +269,8 @@ def test_no_first_reading_slips_past_a_declaration_made_in_the_same_moment(
     with ThreadPoolExecutor(2) as pool, closing(Database(urls.ingest)) as database:
         for device in devices:
             stored = pool.submit(store, device)
+            if device == devices[0]:
+                stored.result()  # of one at least, the reading is before the declaration
             declare(database, device)
             stored.result()
         # Whether the first came before or after: from the second on all are registers.
