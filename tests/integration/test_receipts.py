@@ -211,6 +211,7 @@ events = st.builds(
     watt_hours=st.integers(0, 10_000),
     soc=st.one_of(st.none(), st.integers(0, 100)),
     is_meter=st.booleans(),
+    length=st.none() | st.sampled_from([5, 900, 100_000]),
 )
 edges = st.one_of(st.none(), st.sampled_from([0.0, 60.0]), st.integers(-90_000, 90_000).map(float))
 

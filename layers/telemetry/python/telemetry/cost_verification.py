@@ -65,7 +65,7 @@ COSTS = f"""
             CROSS JOIN LATERAL unnest(
                 tstzmultirange(tstzrange(window_start, window_end, '(]'))
                 - coalesce((SELECT range_agg(tstzrange(opened, closed, '(]')) FROM period
-                            WHERE (period.vehicle_id, period.window_end)
+                            WHERE opened < closed AND (period.vehicle_id, period.window_end)
                                   = (fresh.vehicle_id, fresh.window_end)), '{{}}')
             ) AS rest
         ) AS part

@@ -13,11 +13,14 @@ from telemetry.errors import DatabaseUnavailable, NothingTaken, QueueUnavailable
 from telemetry.intake import Intake
 from telemetry.messages import pack
 from telemetry.queue import Queue
+from telemetry.readings import count_hours
 from telemetry.recognition import Reading
 from telemetry.store import Resent
 
 # Seconds that a request waits for PostgreSQL, before its readings go to the queue.
 TIME_LIMIT = 0.4
+# A batch whose intervals reach into more hours than this does not try for so long.
+MOST_HOURS = 2_500
 # Seconds that a backfill waits for its queue to take a megabyte: nobody is in a hurry for it.
 BACKFILL_TIMEOUT = 3.0
 
@@ -65,12 +68,13 @@ class Ingestion(Generic[Reading]):
         """Store a batch's readings, or put them on the queue; None where there are none.
 
         Those of a backfill always go on the queue of backfills, sorted: PostgreSQL stores readings
-        of one device that follow each other twice as fast. What is taken is durable when this
+        of one device that follow each other twice as fast. So do those of intervals of many hours,
+        which take longer than a request may wait. What is taken is durable when this
         returns. Raises NothingTaken.
         """
         if not batch.readings:
             return None
-        if mode == "backfill":
+        if mode == "backfill" or count_hours(batch.readings) > MOST_HOURS:
             batch.sort(self._intake.order)
             return self._enqueue(self._backfill_queue, batch.readings, received_at)
         readings = batch.readings

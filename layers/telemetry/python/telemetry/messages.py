@@ -19,10 +19,14 @@ from pydantic.alias_generators import to_camel
 from telemetry.batches import MOST_READINGS, judge_items
 from telemetry.errors import MessageUnusable
 from telemetry.intake import Intake
+from telemetry.readings import count_hours
 from telemetry.recognition import DeviceTime, Reading, field_errors, format_time
 
 # A message of SQS has at most 1 MiB, attributes included; a dead letter carries its reason in one.
 MOST_MESSAGE_BYTES = 1_048_576 - 8_192
+# Hours that a message's readings reach into beside those in which they end: a second of PostgreSQL.
+# A worker whose time is up begins a message anew.
+MOST_HOURS = 50_000
 
 
 class Message(NamedTuple, Generic[Reading]):
@@ -63,7 +67,8 @@ def pack(
         separators=(",", ":"),
         default=format_time,
     )
-    if len(body) <= MOST_MESSAGE_BYTES:  # all of it is ASCII
+    fits = len(body) <= MOST_MESSAGE_BYTES  # all of it is ASCII
+    if len(readings) == 1 or (fits and count_hours(readings) <= MOST_HOURS):
         return [(len(readings), body)]
     half = len(readings) // 2
     later = received_at + timedelta(microseconds=half)

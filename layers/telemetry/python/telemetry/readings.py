@@ -1,6 +1,7 @@
 """What a reading of a meter or a vehicle is."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -24,6 +25,16 @@ IntervalSeconds = Annotated[
     ),
     AfterValidator(lambda seconds: seconds and round(seconds, 6)),
 ]
+
+
+def count_hours(readings: Sequence[Any]) -> int:
+    """Return how many hours these readings reach into beside those in which they end.
+
+    As far as they tell: each takes a row of a rollup, some 20 µs, where a reading takes 30.
+    """
+    return sum(
+        int(reading.interval_seconds // 3600) for reading in readings if reading.interval_seconds
+    )
 
 
 class MeterReading(Message):

@@ -26,7 +26,7 @@ from telemetry.binary import (
     encode_times,
 )
 from telemetry.database import Database
-from telemetry.readings import MeterReading, VehicleReading
+from telemetry.readings import MeterReading, VehicleReading, count_hours
 
 _STORE_METER_READING = b"SELECT store_meter_reading($1, $2, $3, $4, $5, $6, $7)"
 _STORE_METER_READINGS = b"SELECT * FROM store_meter_readings($1, $2, $3, $4, $5)"
@@ -44,7 +44,7 @@ _METER_ARRAYS = (TEXT_ARRAY, TIMESTAMPTZ_ARRAY, TIMESTAMPTZ_ARRAY, FLOAT8_ARRAY,
 _VEHICLE_ARRAYS = (*_METER_ARRAYS, FLOAT8_ARRAY, TEXT_ARRAY)
 
 
-# What a call with many readings is given beyond the time limit of one.
+# What a call is given beyond the time limit of one reading: for each, and each hour that it is in.
 SECONDS_A_READING = 0.0001
 
 # When the API accepted readings: all at one time, or each at its own.
@@ -120,7 +120,7 @@ def store_meter_readings(
         encode_floats([reading.kwh for reading in readings]),
         encode_optional_floats([reading.voltage for reading in readings]),
     )
-    patience = len(readings) * SECONDS_A_READING
+    patience = (len(readings) + count_hours(readings)) * SECONDS_A_READING
     if any(lengths):
         row = database.call(
             _STORE_METER_INTERVALS,
@@ -148,7 +148,7 @@ def store_vehicle_readings(
         encode_optional_floats([reading.soc for reading in readings]),
         encode_optional_ids(meters) if any(meters) else None,
     )
-    patience = len(readings) * SECONDS_A_READING
+    patience = (len(readings) + count_hours(readings)) * SECONDS_A_READING
     if any(lengths):
         row = database.call(
             _STORE_VEHICLE_INTERVALS,

@@ -11,6 +11,7 @@ from telemetry.errors import DatabaseUnavailable, MessageUnusable, QueueUnavaila
 from telemetry.intake import Intake
 from telemetry.messages import Message, unpack
 from telemetry.queue import Queue
+from telemetry.readings import count_hours
 from telemetry.recognition import Reading
 
 # A message that could not be stored this often, because the database was away, is put on the queue
@@ -87,10 +88,9 @@ class Worker(Generic[Reading]):
         readings = [reading for entry in group for reading in entry.message.readings]
         receipts = [receipt for entry in group for receipt in entry.message.receipts]
         try:
-            for first in range(0, len(readings), MOST_TOGETHER):
+            for part in _parts(readings):
                 if context.get_remaining_time_in_millis() < ENOUGH_TIME:
                     raise DatabaseUnavailable from TimeoutError("no time is left to store them in")
-                part = slice(first, first + MOST_TOGETHER)
                 self._intake.store_many(self._database, readings[part], receipts[part])
         except psycopg.DataError as error:
             if len(group) == 1:
@@ -122,6 +122,18 @@ class Worker(Generic[Reading]):
         except QueueUnavailable:
             return False
         return True
+
+
+def _parts(readings: Sequence[Reading]) -> Iterator[slice]:
+    """Yield what of the readings one transaction may take: an hour that one is in counts as one."""
+    first, weight = 0, 0
+    for place, reading in enumerate(readings):
+        more = 1 + count_hours([reading])
+        if weight and weight + more > MOST_TOGETHER:
+            yield slice(first, place)
+            first, weight = place, 0
+        weight += more
+    yield slice(first, len(readings))
 
 
 def _group(received: Sequence[Received[Reading]]) -> Iterator[list[Received[Reading]]]:

@@ -29,13 +29,6 @@ BEGIN
         IF EXISTS (SELECT FROM devices) THEN
             events := convert_{stream}_registers(events);
         END IF;
-        -- The energy of an interval has a limit, so that no device can make a sum meaningless. A register
-        -- has not: it is as great as the meter is old.
-        IF EXISTS (SELECT FROM unnest(events) WHERE {energy} > 10000 AND register_kwh IS NULL) THEN
-            RAISE EXCEPTION 'more than 10000 kWh in an interval, of a device that reports no register'
-                USING ERRCODE = 'numeric_value_out_of_range';
-        END IF;
-
         -- A reading newer than what the live row showed before cannot have been in history.
         locked := lock_{stream}s(events);
         IF EXISTS (SELECT FROM unnest(locked) WHERE shown_to = '-infinity') THEN
@@ -50,6 +43,12 @@ BEGIN
         old := NULL;
         IF late IS NOT NULL THEN
             SELECT * INTO events, old, has_gone FROM admit_late_{stream}_events(events, late);
+        END IF;
+        -- The energy of an interval has a limit, so that no device can make a sum meaningless. A register
+        -- has not: it is as great as the meter is old, and what an erased one told before is left out by now.
+        IF EXISTS (SELECT FROM unnest(events) WHERE {energy} > 10000 AND register_kwh IS NULL) THEN
+            RAISE EXCEPTION 'more than 10000 kWh in an interval, of a device that reports no register'
+                USING ERRCODE = 'numeric_value_out_of_range';
         END IF;
 
         events := append_{stream}_events(events);
