@@ -45,7 +45,7 @@ CREATE OR REPLACE FUNCTION {stream}_counted(
     SELECT h.*
     FROM {history} h
     WHERE h.{device} = id AND h.seconds > 60 AND begin_of(h.seconds, h."timestamp") < until
-      AND h."timestamp" > until AND h."timestamp" > all_after AND h."timestamp" <= all_until
+      AND after < until AND h."timestamp" > until AND h."timestamp" > all_after AND h."timestamp" <= all_until
       AND NOT EXISTS (
           SELECT FROM {history} later
           WHERE later.{device} = id AND later."timestamp" = h."timestamp"
