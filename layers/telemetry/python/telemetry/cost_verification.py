@@ -10,18 +10,9 @@ from datetime import UTC
 import psycopg
 
 from telemetry.database import Row
+from telemetry.rollup_verification import BETWEEN, THERE, TIMES
 from telemetry.streams import METERS, VEHICLES
 from telemetry.zones import RELEASE, utc_offsets
-
-# Of a reading: when it ended and began (epoch seconds), and how long it is.
-TIMES = """extract(epoch FROM "timestamp") AS ended, coalesce(seconds, 60) AS length,
-               extract(epoch FROM "timestamp") - coalesce(seconds, 60) AS begun"""
-_BY = """CASE WHEN {0} >= ended THEN kwh
-             WHEN length <= 60 OR {0} <= begun THEN 0
-             ELSE trunc(kwh * ({0} - begun) / length, 12) END"""
-# What flowed of it in (opened, closed].
-BETWEEN = f"({_BY.format('closed')} - {_BY.format('opened')})"
-THERE = "ended > opened AND CASE WHEN length > 60 THEN begun ELSE ended - 0.000001 END < closed"
 
 COSTS = f"""
     WITH fresh AS (

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import psycopg
 
-from telemetry.cost_verification import BETWEEN, COSTS, THERE, TIMES, find_wrong_zones
+from telemetry.cost_verification import COSTS, find_wrong_zones
 from telemetry.database import Row
+from telemetry.rollup_verification import BETWEEN, DAYS, ROLLUPS, THERE, TIMES
 from telemetry.streams import METERS, STREAMS, VEHICLES, Stream
 from telemetry.zones import RELEASE
 
@@ -53,94 +54,6 @@ _CHARGE = f"""
         WHERE soc IS NOT NULL AND soc_timestamp > {_ARCHIVED_TO.format(stream="vehicle")}
     )
 """
-# Readings by the hours that they are in; what minutes they cover is counted back from their ends.
-_HOURS = f"""
-    WITH counted AS (
-        SELECT DISTINCT ON ({{device}}, "timestamp") {{device}} AS device, {TIMES},
-               {{energy}} AS kwh, {{temperature}} AS temperature
-        FROM {{history}}
-        WHERE "timestamp" > {{archived_to}}
-        ORDER BY {{device}}, "timestamp", received_at DESC
-    ), place AS (
-        SELECT *, opened + 3600 AS closed, ended > opened AND ended <= opened + 3600 AS ends_here
-        FROM counted
-        CROSS JOIN LATERAL generate_series(
-            floor((CASE WHEN length > 60 THEN begun ELSE ended - 0.000001 END) / 3600) * 3600,
-            ended - 0.000001, 3600) AS opened
-    ), covered AS (
-        SELECT device, floor(minute / 60) * 3600 AS opened,
-               bit_or(1::bigint << mod(minute, 60)::integer) AS mask
-        FROM counted
-        CROSS JOIN LATERAL generate_series(0, ceil(length / 60)::integer - 1) AS number
-        CROSS JOIN LATERAL (SELECT ceil(ended / 60) - 1 - number) AS at (minute)
-        WHERE length <= 3600
-        GROUP BY 1, 2
-    ), hourly AS (
-        SELECT device, opened, count(*) FILTER (WHERE ends_here)::integer AS readings,
-               coalesce(bit_or(1::bigint << mod(ceil(ended / 60) - 1, 60)::integer)
-                        FILTER (WHERE ends_here), 0) AS minutes,
-               sum({BETWEEN}) AS kwh,
-               coalesce(sum({BETWEEN}) FILTER (WHERE length > 3600), 0) AS estimated,
-               coalesce(sum(temperature) FILTER (WHERE ends_here), 0) AS temperature,
-               count(temperature) FILTER (WHERE ends_here)::integer AS temperatures,
-               coalesce(sum(CASE
-                   WHEN length > 60 THEN least(ended, closed) - greatest(begun, opened)
-                   ELSE length END) FILTER (WHERE length <= 3600), 0) AS seconds
-        FROM place
-        WHERE to_timestamp(opened) >= {{archived_to}}
-        GROUP BY 1, 2
-    ), heard AS (
-        SELECT hourly.*, coalesce(mask, 0) AS covered,
-               least(seconds, 60 * bit_count(coalesce(mask, 0)::bit(64))) AS seconds_heard
-        FROM hourly LEFT JOIN covered USING (device, opened)
-    )
-"""
-# A row of nothing is as good as none.
-_ROLLUP = (
-    _HOURS
-    + """, expected AS (
-        SELECT device, to_timestamp(opened) AS hour,
-               ROW(readings, minutes, covered, trim_scale(seconds), trim_scale(kwh),
-                   trim_scale(estimated), {expected_temperature})::text AS state
-        FROM heard
-        WHERE readings > 0 OR kwh + seconds > 0
-    ), stored AS (
-        SELECT {device} AS device, hour,
-               ROW(readings, minutes, coalesce(covered, minutes),
-                   trim_scale(coalesce(seconds, 60 * readings)), trim_scale({energy}),
-                   trim_scale(coalesce(kwh_estimated, 0)), {stored_temperature})::text AS state
-        FROM {rollup}
-        WHERE hour >= {archived_to}
-          AND (readings > 0 OR minutes != 0 OR {energy} + coalesce(seconds, 0) != 0)
-    )
-"""
-)
-_DAYS = (
-    _HOURS
-    + """, daily AS (
-        SELECT device, floor(opened / 86400) * 86400 AS day, sum(readings) AS readings,
-               sum(seconds_heard) AS seconds_heard, sum(kwh) AS kwh, sum(estimated) AS estimated,
-               sum(temperature) AS temperature, sum(temperatures) AS temperatures
-        FROM heard JOIN {live} ON {device} = device
-        WHERE to_timestamp(floor(opened / 86400) * 86400 + 86400) <= summed_to
-        GROUP BY 1, 2
-    ), expected AS (
-        SELECT device, to_timestamp(day) AS hour,
-               ROW(readings, floor(seconds_heard / 60), trim_scale(seconds_heard), trim_scale(kwh),
-                   trim_scale(estimated), {expected_temperature})::text AS state
-        FROM daily
-        WHERE readings > 0 OR kwh + seconds_heard > 0
-    ), stored AS (
-        SELECT {device} AS device, day AS hour,
-               ROW(readings, minutes_heard, trim_scale(coalesce(seconds_heard, 60 * minutes_heard)),
-                   trim_scale({energy}), trim_scale(coalesce(kwh_estimated, 0)),
-                   {stored_temperature})::text AS state
-        FROM {days}
-        WHERE day >= {archived_to}
-          AND (readings > 0 OR {energy} + coalesce(seconds_heard, minutes_heard) != 0)
-    )
-"""
-)
 _SUMMARIES = f"""
     WITH meter AS (
         SELECT DISTINCT ON (meter_id, "timestamp") meter_id, {TIMES}, {METERS.energy.name} AS kwh
@@ -395,11 +308,11 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
     statements = [("vehicle_live_status", _CHARGE + by_device), ("links", _LINKS + by_hour)]
     for stream in map(_names, STREAMS.values()):
         statements.append((stream["live"], _LIVE.format(**stream) + by_device))
-        statements.append((stream["rollup"], _ROLLUP.format(**stream) + by_hour))
+        statements.append((stream["rollup"], ROLLUPS.format(**stream) + by_hour))
         statements.append(("link_periods", _OVERLAPS.format(**stream)))
         statements.append((f"{stream['stream']}_void", _VOIDS.format(**stream)))
         statements.append((stream["history"], _UNERASED.format(**stream)))
-        statements.append((stream["days"], _DAYS.format(**stream) + by_hour))
+        statements.append((stream["days"], DAYS.format(**stream) + by_hour))
         statements.append((stream["history"], _REGISTERS.format(**stream) + by_hour))
     statements.append(("vehicle_summary", _SUMMARIES + by_hour))
     statements.append(("vehicle_summary", COSTS + by_hour))
