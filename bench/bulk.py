@@ -23,6 +23,7 @@ ROUND_MINUTES = 600
 
 _FRESH = range(BATCH)
 _BUFFERED = range(100_000, 100_000 + BATCH * BATCHES // 100)
+_QUARTERS = range(300_000, 300_000 + BATCH)
 # Devices with 59 readings in the first hour of each round, and a live row that is ahead of them.
 _KNOWN = range(200_000, 200_000 + BATCH)
 
@@ -90,6 +91,13 @@ def _round(
     }
     rates["late"] = through_store(make_readings(_KNOWN, [base + 60], order))
     rates["corrected"] = through_store(make_readings(_KNOWN, [base + 30], order))
+    # Seven minutes past each quarter, so that one in four is of two hours.
+    quarters = [
+        reading
+        for quarter in range(1, BATCHES + 1)
+        for reading in make_readings(_QUARTERS, [base + 15 * quarter + 7], order, 900)
+    ]
+    rates["quarters"] = through_store(quarters)
     return rates
 
 

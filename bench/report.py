@@ -18,6 +18,7 @@ RATIOS = (
     ("bulk_buffered", "bulk_buffered", "copy_buffered", 0.50),
     ("late", "late", "bulk_fresh", 0.40),
     ("corrected", "corrected", "bulk_fresh", 0.25),
+    ("quarters", "quarters", "late", 1.00),
     ("backfill", "backfill", "backfill_beside", 0.80),
     ("backfill_late", "backfill_late", "backfill_beside", None),
     ("single", "single", "bare_insert", 0.75),

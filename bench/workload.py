@@ -21,11 +21,11 @@ SHORT = range(951, 1001)
 
 
 def make_readings(
-    devices: range, minutes: Sequence[int], order: random.Random
+    devices: range, minutes: Sequence[int], order: random.Random, seconds: float | None = None
 ) -> list[MeterReading]:
     """Return a reading of each device at each of the minutes after START, in random order.
 
-    Device ids have ten characters.
+    Device ids have ten characters; readings tell how many seconds they are of.
     """
     readings = [
         MeterReading.model_construct(
@@ -33,6 +33,7 @@ def make_readings(
             kwh_consumed_ac=order.randrange(1, 500) / 1000,
             voltage=order.randrange(2200, 2400) / 10,
             timestamp=START + minute * MINUTE,
+            interval_seconds=seconds,
         )
         for device in devices
         for minute in minutes
