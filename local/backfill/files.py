@@ -20,10 +20,9 @@ from local import LocalError
 from telemetry.intake import METERS, VEHICLES, Intake
 
 # What the API's own CSV has beside the fields of a reading, the tables, and files of refused rows.
-NOT_OF_A_READING = {
-    *("receivedAt", "received_at", "counts", "line", "reason"),
-    *("toldSeconds", "told_seconds"),
-}
+NOT_OF_A_READING = {"receivedAt", "received_at", "counts", "line", "reason", "seconds"}
+# What the device told of its interval. Beside that, intervalSeconds is what the interval counts as.
+TOLD = {"toldSeconds", "told_seconds"}
 # What the device reported, where the energy beside it was worked out of that.
 REGISTER = "registerKwh"
 PARQUET = b"PAR1"
@@ -67,8 +66,15 @@ class ReadingFile:
         known = self.stream.kind.model_fields
         aliases = {name: field.alias or name for name, field in known.items()}
         aliases["register_kwh"] = REGISTER
+        left_out = NOT_OF_A_READING
+        if TOLD & set(self.columns):
+            left_out = left_out | {"intervalSeconds"}
         fields = [
-            None if column in NOT_OF_A_READING else aliases.get(column, column)
+            None
+            if column in left_out
+            else "intervalSeconds"
+            if column in TOLD
+            else aliases.get(column, column)
             for column in self.columns
         ]
         there = [field for field in fields if field]
@@ -92,11 +98,25 @@ class ReadingFile:
             field.alias or name for name, field in known.items() if "float" in str(field.annotation)
         } | {REGISTER}
 
+    @cached_property
+    def _may_be_null(self) -> set[str]:
+        """Fields that may not be left out, where what is not known is null."""
+        known = self.stream.kind.model_fields
+        return {
+            field.alias or name
+            for name, field in known.items()
+            if field.is_required() and "None" in str(field.annotation)
+        }
+
     def item(self, row: Row) -> Mapping[str, Any]:
         """Return a row as the API takes a reading; what is no number stays a text."""
         item: dict[str, Any] = {}
         for field, cell in zip(self.fields, row.cells, strict=True):
-            if field is None or cell is None or cell == "":
+            if field is None:
+                continue
+            if cell is None or cell == "":
+                if field in self._may_be_null:
+                    item[field] = None
                 continue
             if isinstance(cell, str):
                 if field not in self._numbers:

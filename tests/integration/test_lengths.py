@@ -120,6 +120,11 @@ def test_a_device_that_is_not_declared_is_told_how_to_be(
     )
     assert "METER-1 reports every 900 s" in dashboard.body["vehicles"][0]["statusReason"]
 
+    # From now on: nobody is told so again, and what came already is as it was.
+    declare(api, 900)
+    found = api.get(PERFORMANCE).body
+    assert (found["status"], "declared" in found["statusReason"]) == ("insufficient", False)
+
     # With a validFrom in the past, what came already is stored again.
     declare(api, 900, validFrom="2026-01-01T00:00:00Z")
     assert maintain() == 2

@@ -81,6 +81,23 @@ def test_what_a_register_showed_is_sent_again_and_not_what_it_had_grown_by(
     assert [item["kwhConsumedAc"] for item in items(opened(path, text))] == [901.5, 0.25]
 
 
+def test_what_a_sensor_did_not_say_is_null(path: Path) -> None:
+    [item] = items(opened(path, METERS + "METER-1,2026-02-10T10:00:00Z,0.125,\r\n"))
+    assert item["voltage"] is None
+    MeterReading.model_validate_json(json.dumps(item))
+
+
+@pytest.mark.parametrize(("told", "length"), [("", None), ("900", 900)])
+def test_of_two_lengths_that_is_sent_which_the_device_told(
+    path: Path, told: str, length: float | None
+) -> None:
+    # As the API lists it, and as files of the archive have it.
+    for columns in ("intervalSeconds,toldSeconds", "seconds,told_seconds"):
+        text = METERS.replace("\r", f",{columns}\r") + METER.replace("\r", f",0.5,{told}\r")
+        [item] = items(opened(path, text))
+        assert MeterReading.model_validate_json(json.dumps(item)).interval_seconds == length
+
+
 def test_rows_that_are_no_csv_are_told_by_their_line_and_the_others_read(path: Path) -> None:
     rows = [
         METER,

@@ -167,7 +167,8 @@ class Eraser:
                 kept = kept + [row for row in rows if first < row[1] <= last]
             survivors = [erasure.layout.as_record(row) for row in kept]
             self._exchange(erasure, replaced, (start, survivors))
-        return [row for row in kept if row[1] - (row[-1] or 60) * 1_000_000 < first]
+        newest = {row[1]: row for row in sorted(kept, key=lambda row: row[2])}
+        return [row for row in newest.values() if row[1] - (row[-1] or 60) * 1_000_000 < first]
 
     def _rewrite(
         self, erasure: _Erasure, layout: Layout, day: date, stack: ExitStack

@@ -138,7 +138,7 @@ def merge(archived: Sequence[tuple[Any, ...]], arrived: Sequence[Receipt], regis
         if receipts and values[register] is not None:
             settled = receipts[max(receipts)]
             values = (settled[0], *values[1:-1], settled[-1])
-        while receipts.get(received_at, values) != values:
+        while receipts.get(received_at, values)[:-1] != values[:-1]:
             received_at += 1
         if received_at not in receipts:
             receipts[received_at] = values

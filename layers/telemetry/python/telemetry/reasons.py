@@ -34,7 +34,9 @@ _SEEN = """
         SELECT CASE stream WHEN 'meter' THEN meter_cadence_seen(device_id, since, closed)
                            ELSE vehicle_cadence_seen(device_id, since, closed) END
     ) AS reporting (seen)
-    WHERE seen IS NOT NULL
+    WHERE seen IS NOT NULL AND NOT EXISTS (
+        SELECT FROM declaration_of(device_id, now())
+        WHERE is_register OR cadence_seconds IS NOT NULL)
     ORDER BY place, stream DESC
 """
 
@@ -129,7 +131,7 @@ def explain_cadences(
         why = (
             f"{device_id} reports every {seen} s and each reading counts for 60 s, because it is "
             f'not declared: PUT /v1/devices/{device_id} {{"energy": "interval", '
-            f'"cadenceSeconds": {seen}}}'
+            f'"cadenceSeconds": {seen}}}, with a validFrom in the past to count what came as well'
         )
         reason = f"{said}; {why}" if said else why
         told[place] = told[place].model_copy(update={"status_reason": reason})

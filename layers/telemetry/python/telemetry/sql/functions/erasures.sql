@@ -77,15 +77,16 @@ SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
     guard       constant timestamptz := clock_timestamp() + interval '1 hour';
-    is_register boolean;
+    is_declared boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
-    is_register := EXISTS (SELECT FROM device_declarations declared
-                           WHERE declared.device_id = id AND declared.is_register);
+    is_declared := EXISTS (SELECT FROM device_declarations declared
+                           WHERE declared.device_id = id
+                             AND (declared.is_register OR declared.cadence_seconds IS NOT NULL));
     IF of_stream = 'meter' THEN
-        PERFORM hold_meter(id, guard, is_register);
+        PERFORM hold_meter(id, guard, is_declared);
     ELSE
-        PERFORM hold_vehicle(id, guard, is_register);
+        PERFORM hold_vehicle(id, guard, is_declared);
     END IF;
 END
 $$;

@@ -67,7 +67,11 @@ BEGIN
     PERFORM mark_{stream}_summaries(sum_{stream}_days(ARRAY(
         SELECT ROW(asked.device_id, ts)::reading_key
         FROM (SELECT generate_series(begun + interval '1 hour', day_end, interval '1 hour')
-              UNION SELECT unnest(gone)) AS changed (ts))));
+              UNION SELECT unnest(gone)
+              UNION SELECT valid_from FROM links                                    -- of meters
+              WHERE links.meter_id = asked.device_id                                -- of meters
+                AND valid_from > begun AND valid_from < day_end                     -- of meters
+             ) AS changed (ts))));
     DELETE FROM {stream}_daily_rollup daily
     WHERE {device} = asked.device_id AND day >= day_of(begun) AND day < day_end AND NOT EXISTS (
         SELECT FROM {stream}_hourly_rollup hourly

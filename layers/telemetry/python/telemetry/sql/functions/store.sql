@@ -57,12 +57,13 @@ BEGIN
         END IF;
         fresh := count_{stream}_events(events, old);
         IF old IS NOT NULL THEN  -- of another length, one covers other minutes
-            PERFORM cover_{stream}_hours(event.{device}, begin_of(
-                greatest(event.seconds, was.seconds), event."timestamp"), event."timestamp")
+            PERFORM cover_{stream}_hours(event.{device},
+                min(begin_of(greatest(event.seconds, was.seconds), event."timestamp")), max(event."timestamp"))
             FROM unnest(events) AS event
             JOIN unnest(old) AS was
                 ON was.{device} = event.{device} AND was."timestamp" = event."timestamp"
-            WHERE event.seconds IS DISTINCT FROM was.seconds;
+            WHERE event.seconds IS DISTINCT FROM was.seconds
+            GROUP BY event.{device}, day_of(event."timestamp");
         END IF;
         PERFORM claim_meters(changed_claims(events, old));  -- of vehicles
         -- late holds every reading that is not the newest of its device; the newest may be of a day that

@@ -142,7 +142,7 @@ BEGIN
         AND NOT EXISTS (
             SELECT FROM {history}
             WHERE {device} = id AND "timestamp" < ts AND "timestamp" >= horizon)
-        AND EXISTS (SELECT FROM {stream}_hourly_rollup WHERE {device} = id AND hour != in_hour);
+        AND EXISTS (SELECT FROM {stream}_hourly_rollup WHERE {device} = id AND hour != in_hour AND readings > 0);
     INSERT INTO {stream}_void ("timestamp", voided_at, {device}, voided_by, voided_why, voided_token, pending)
     VALUES (ts, clock_timestamp(), id, by_whom, why, token, waits);
     IF waits THEN

@@ -14,6 +14,18 @@ ALTER TABLE meter_void_receipt ALTER COLUMN voltage DROP NOT NULL,
 ALTER TABLE vehicle_void_receipt ALTER COLUMN battery_temp DROP NOT NULL,
     ADD COLUMN told_seconds numeric, ADD COLUMN seconds numeric;
 
+DO $$
+DECLARE
+    closed record;
+BEGIN
+    FOR closed IN SELECT name, stream FROM archive_closed LOOP
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN %I DROP NOT NULL,
+                        ADD COLUMN told_seconds numeric, ADD COLUMN seconds numeric', closed.name,
+                       CASE closed.stream WHEN 'meter' THEN 'voltage' ELSE 'battery_temp' END);
+    END LOOP;
+END
+$$;
+
 COMMENT ON COLUMN meter_telemetry_history.seconds IS
     'Length of the interval that ends at the timestamp (s); null: 60.';
 COMMENT ON COLUMN vehicle_telemetry_history.seconds IS
