@@ -66,7 +66,7 @@ def send_day(api: Api, step: timedelta, lost: int = 0, **fields: Any) -> None:
 def declare(api: Api, seconds: int, **fields: Any) -> None:
     for device in ("METER-1", "VEH-1"):
         body = {"energy": "interval", "cadenceSeconds": seconds} | fields
-        assert api.put(f"/v1/devices/{device}", body).status == 201
+        assert api.put(f"/v1/devices/{device}", body).status in {200, 201}
 
 
 @pytest.mark.parametrize("minutes", [5, 10, 15, 30, 60])
@@ -227,6 +227,33 @@ def test_a_length_is_a_number_of_seconds_up_to_31_days(api: Api, seconds: Any) -
 def test_a_cadence_is_a_whole_number_of_seconds_up_to_a_day(api: Api, seconds: Any) -> None:
     answer = api.put("/v1/devices/METER-1", {"energy": "interval", "cadenceSeconds": seconds})
     assert (answer.status, answer.body["errors"][0]["field"]) == (400, "cadenceSeconds")
+
+
+@pytest.mark.parametrize(
+    ("declared", "told", "lead"),
+    [(None, None, 60), (900, None, 900), (None, 900, 60), (900, 5, 5), (None, 5, 5)],
+)
+def test_a_reading_claims_its_meter_from_the_start_of_its_interval(
+    api: Api, declared: int | None, told: float | None, lead: int
+) -> None:
+    if declared:
+        declare(api, declared)
+    fields = {"meterId": "METER-9"} | ({"intervalSeconds": told} if told else {})
+    send(api, "vehicle", [vehicle(NOON, 1, **fields)])
+    [link] = api.get("/v1/links/VEH-1").body["links"]
+    assert datetime.fromisoformat(link["validFrom"]) == NOON - timedelta(seconds=lead)
+
+
+def test_a_claim_moves_with_the_declared_cadence(
+    api: Api, maintain: Callable[[], int], connection: psycopg.Connection[Row]
+) -> None:
+    send(api, "vehicle", [vehicle(NOON, 1, meterId="METER-9")])
+    for seconds in (900, 300):
+        declare(api, seconds, validFrom="2026-01-01T00:00:00Z")
+        maintain()
+        [link] = api.get("/v1/links/VEH-1").body["links"]
+        assert datetime.fromisoformat(link["validFrom"]) == NOON - timedelta(seconds=seconds)
+        assert find_differences(connection) == []
 
 
 def test_intervals_of_many_hours_delay_nobody(api: Api, queues: Queues) -> None:

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from local.databases import DatabaseUrls
 from telemetry.database import Database, Row, connect
+from telemetry.devices import DeviceDeclaration, declare_device
 from telemetry.errors import LinkNotFound
 from telemetry.intake import VEHICLES
 from telemetry.links import link_vehicle, unlink_vehicle
@@ -39,6 +40,8 @@ START = datetime(2026, 2, 10, 12, tzinfo=UTC)
 ACCEPTED = datetime(2026, 2, 11, tzinfo=UTC)
 MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
 CONNECTIONS = 3
+# A vehicle that is declared to report every four minutes.
+DECLARED, CADENCE = "VEH-2", 4 * MINUTE
 
 
 class Named(NamedTuple):
@@ -47,6 +50,7 @@ class Named(NamedTuple):
     vehicle: str
     offset: float  # minutes after START
     meter: str | None
+    length: float | None = None  # seconds, as the reading tells it
 
     @property
     def time(self) -> datetime:
@@ -69,6 +73,7 @@ def make_reading(named: Named) -> VehicleReading:
         battery_temp=25.0,
         meter_id=named.meter,
         timestamp=named.time,
+        interval_seconds=named.length,
     )
 
 
@@ -93,21 +98,23 @@ class Oracle:
     """What readings and the API have claimed."""
 
     def __init__(self) -> None:
-        self.receipts: dict[tuple[str, datetime, datetime], str | None] = {}
+        self.receipts: dict[tuple[str, datetime, datetime], Named] = {}
         self.said: dict[tuple[str, datetime], str | None] = {}
         self.voided: set[tuple[str, datetime]] = set()
 
     def take(self, call: Call) -> None:
         for position, named in enumerate(call.readings):
             key = (named.vehicle, named.time, call.accepted + position * MICROSECOND)
-            self.receipts[key] = named.meter
+            self.receipts[key] = named
 
     def claims(self) -> list[Claim]:
         counted = {key[:2]: self.receipts[key] for key in sorted(self.receipts)}
         claims = {
-            (vehicle, time - MINUTE): Claim(time - MINUTE, vehicle, meter, "reading")
-            for (vehicle, time), meter in counted.items()
-            if meter is not None and (vehicle, time) not in self.voided
+            (vehicle, since): Claim(since, vehicle, named.meter, "reading")
+            for (vehicle, time), named in counted.items()
+            if named.meter is not None
+            and (vehicle, time) not in self.voided
+            and (since := time - lead(named))
         }
         for (vehicle, since), meter in self.said.items():
             claims[vehicle, since] = Claim(since, vehicle, meter, "api")
@@ -145,6 +152,13 @@ class Oracle:
         return own[-1].meter if _last_on(before, own[-1].meter) == own[-1] else None
 
 
+def lead(named: Named) -> timedelta:
+    """Return how long before its time a reading claims its meter."""
+    if named.length is not None:
+        return timedelta(seconds=min(60, named.length))
+    return CADENCE if named.vehicle == DECLARED else MINUTE
+
+
 def _last_on(claims: list[Claim], meter: str) -> Claim:
     return [claim for claim in claims if claim.meter == meter][-1]
 
@@ -153,7 +167,8 @@ vehicles = st.sampled_from(["VEH-1", "VEH-2", "VEH-3"])
 meters = st.sampled_from(["METER-1", "METER-2", "METER-3"])
 # Few, so that claims meet in one instant; now and then a microsecond beside.
 offsets = st.integers(0, 12).map(float) | st.sampled_from([3.0, 3.0 + 1 / 60e6, 6.0 - 1 / 60e6])
-readings = st.builds(Named, vehicles, offsets, st.none() | meters)
+lengths = st.sampled_from([None, None, None, 5, 60, 600])
+readings = st.builds(Named, vehicles, offsets, st.none() | meters, lengths)
 batches = st.lists(readings, min_size=1, max_size=8)
 
 
@@ -169,6 +184,16 @@ class Claims(RuleBasedStateMachine):
         delete_all(self.admin)
         self.databases = [Database(self.urls.ingest) for _ in range(CONNECTIONS)]
         self.corrections = Database(self.urls.correct)
+        declare_device(
+            self.databases[0],
+            DECLARED,
+            DeviceDeclaration.model_construct(
+                energy="interval",
+                cadence_seconds=int(CADENCE.total_seconds()),
+                valid_from=START - timedelta(days=9),
+            ),
+            datetime.now(UTC),
+        )
         self.oracle = Oracle()
         self.calls: list[Call] = []
 
@@ -198,11 +223,11 @@ class Claims(RuleBasedStateMachine):
         for offset in range(next_minute, next_minute + count):
             write(self.databases[0], self.accept([Named(vehicle, float(offset), meter)]))
 
-    @rule(data=st.data(), meter=st.none() | meters)
-    def correct(self, data: st.DataObject, meter: str | None) -> None:
+    @rule(data=st.data(), meter=st.none() | meters, length=lengths)
+    def correct(self, data: st.DataObject, meter: str | None, length: float | None) -> None:
         if self.oracle.receipts:
             vehicle, time, _ = data.draw(st.sampled_from(sorted(self.oracle.receipts)))
-            corrected = Named(vehicle, (time - START) / MINUTE, meter)
+            corrected = Named(vehicle, (time - START) / MINUTE, meter, length)
             write(self.databases[0], self.accept([corrected]))
 
     @rule(data=st.data())

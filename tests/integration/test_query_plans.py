@@ -360,7 +360,7 @@ LINKS, LINKS_METER, LOCKS = "links_pkey", "links_meter", "link_locks_pkey"
     ("moves", "bounds"),
     [
         (False, {"vehicle_live_status_pkey": 1, LINKS: 2, LINKS_METER: 2, LOCKS: 1}),
-        (True, {"vehicle_live_status_pkey": 3, LINKS: 9, LINKS_METER: 6, LOCKS: 5}),
+        (True, {"vehicle_live_status_pkey": 12, LINKS: 9, LINKS_METER: 6, LOCKS: 5}),
     ],
 )
 def test_a_reading_that_names_its_meter_finds_its_link_among_many(
@@ -377,6 +377,9 @@ def test_a_reading_that_names_its_meter_finds_its_link_among_many(
     bounds = {f"vehicle_{ROLLUP}_pkey": 1, "erasure_newest": 1, **bounds}
     if moves:  # the summaries of all whom the meters have fed are marked
         assert touched.pop("vehicle_summary_pkey") <= 8
+        # And whether another reading claims at that instant.
+        assert touched.pop(f"vehicle_{NEW}_pkey") <= 4
+        assert touched.pop(f"vehicle_{NEW}_vehicle_id_timestamp_idx") <= 4
     assert touched.keys() == bounds.keys()
     assert {index: rows for index, rows in touched.items() if rows > bounds[index]} == {}
 

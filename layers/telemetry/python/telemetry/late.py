@@ -18,6 +18,7 @@ import psycopg
 from telemetry.archive import Archive, Go, StoredFile
 from telemetry.database import Row
 from telemetry.parquet import LAYOUTS, Layout, write_rows
+from telemetry.streams import VEHICLES
 
 # Receipts that are held in memory at once, and whose devices are locked together.
 CHUNK = 20_000
@@ -76,9 +77,20 @@ _COUNT = """
            mark_{stream}_summaries(sum_{stream}_days(reach_of_{stream}s(after || before)))
     FROM changed
 """
-_CLAIM = f"""
-    SELECT claim_meters(array_agg(ROW(id, {_INSTANT.format("ts")}, old, new)::link_claim))
-    FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[]) AS changed (id, ts, old, new)
+# What a reading claims from now on, and from where on it claimed its meter before.
+_CLAIM = """
+    SELECT claim_meters(array_agg(ROW(vehicle_id, begins, old, new)::link_claim))
+    FROM (
+        SELECT vehicle_id, begins, min(meter_id) FILTER (WHERE NOT is_after) AS old,
+               min(meter_id) FILTER (WHERE is_after) AS new
+        FROM unnest(%s::jsonb[], ARRAY[true, false]) AS side (records, is_after)
+        CROSS JOIN LATERAL jsonb_populate_recordset(NULL::vehicle_event, records) AS event
+        CROSS JOIN LATERAL (
+            SELECT "timestamp" - claim_lead(seconds, told_seconds, register_kwh)) AS claim (begins)
+        WHERE meter_id IS NOT NULL
+        GROUP BY vehicle_id, begins
+    ) AS claimed
+    WHERE old IS DISTINCT FROM new
 """
 
 
@@ -239,16 +251,8 @@ class LateReceipts:
         ]
         records = [json.dumps([layout.as_record(row) for row in side]) for side in rows]
         self._connection.execute(layout.fill(_COUNT), [records])
-        columns = list(layout.columns)[3:]
-        if "meter_id" in columns:
-            place = columns.index("meter_id")
-            named = [
-                (*change.key, change.before and change.before[place], change.after[place])
-                for change in changes
-                if (change.before and change.before[place]) != change.after[place]
-            ]
-            if named:
-                self._connection.execute(layout.fill(_CLAIM), _columns(named, 4))
+        if layout.of is VEHICLES:
+            self._connection.execute(_CLAIM.encode(), [records])
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:

@@ -106,8 +106,9 @@ class VehicleReading(Message):
     )
     meter_id: Id | None = Field(
         default=None,
-        description="The meter that feeds the vehicle: links them from a minute before the "
-        "timestamp on; left out, links stay as they are",
+        description="The meter that feeds the vehicle: links them from where the interval began, "
+        "but no earlier than the declared cadence, or else a minute, before the timestamp; left "
+        "out, links stay as they are",
         examples=["METER-001"],
     )
     timestamp: DeviceTime

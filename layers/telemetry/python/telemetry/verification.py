@@ -180,23 +180,28 @@ _DIFFERENCES = """
 # of archived readings are taken as they are.
 _LINKS = f"""
     WITH counted AS (
-        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, meter_id,
-               "timestamp" - interval '60 seconds' AS valid_from
+        SELECT DISTINCT ON (vehicle_id, "timestamp") vehicle_id, meter_id, "timestamp" AS ended,
+               "timestamp" - interval '1 second' * least(coalesce(seconds, 60), CASE
+                   WHEN told_seconds IS NULL AND register_kwh IS NULL THEN 86400
+                   ELSE 60 END)::double precision AS valid_from
         FROM vehicle_telemetry_history
         {_VEHICLES_KEPT}
         ORDER BY vehicle_id, "timestamp", received_at DESC
     ), claim AS (
         SELECT vehicle_id, valid_from, meter_id, source, true AS given FROM links
         WHERE source = 'api'
-           OR valid_from + interval '60 seconds' <= {_ARCHIVED_TO.format(stream="vehicle")}
+           OR valid_from < {_ARCHIVED_TO.format(stream="vehicle")}
         UNION ALL
-        SELECT vehicle_id, valid_from, meter_id, 'reading', false
+        (SELECT DISTINCT ON (vehicle_id, valid_from)
+               vehicle_id, valid_from, meter_id, 'reading', false
         FROM counted
         WHERE meter_id IS NOT NULL
+          AND valid_from >= {_ARCHIVED_TO.format(stream="vehicle")}
           AND NOT EXISTS (
               SELECT FROM links
               WHERE (vehicle_id, valid_from, source)
                   = (counted.vehicle_id, counted.valid_from, 'api'))
+        ORDER BY vehicle_id, valid_from, ended DESC)
     ), placed AS (
         SELECT *,
                lag(meter_id) OVER (PARTITION BY vehicle_id ORDER BY valid_from) AS meter_before,

@@ -138,7 +138,6 @@ SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
-    cadence constant interval := '60 seconds';
     day_end constant timestamptz := of_day + interval '24 hours';
     until   timestamptz;
     asked   erasure;
@@ -157,15 +156,11 @@ BEGIN
     WHERE vehicle_id = vehicle AND meter_id = asked.device_id AND received_at <= asked.asked_at
       AND "timestamp" > of_day AND "timestamp" <= until;
     PERFORM claim_meters(array_agg(
-        ROW(vehicle_id, valid_from + cadence, meter_id, NULL)::link_claim))
+        ROW(vehicle_id, valid_from, meter_id, NULL)::link_claim))
     FROM links
     WHERE vehicle_id = vehicle AND meter_id = asked.device_id AND source = 'reading'
-      AND valid_from + cadence > of_day AND valid_from + cadence <= until
-      AND asked.device_id IS DISTINCT FROM (
-          SELECT h.meter_id FROM vehicle_telemetry_history h
-          WHERE h.vehicle_id = vehicle AND h."timestamp" = valid_from + cadence
-            AND h."timestamp" > of_day AND h."timestamp" <= until
-          ORDER BY h.received_at DESC LIMIT 1);
+      AND valid_from > of_day - longest_lead(vehicle) AND valid_from < until
+      AND claimed_at(vehicle, valid_from) IS DISTINCT FROM asked.device_id;
     RETURN CASE WHEN until = day_end THEN true END;
 END
 $$;
@@ -177,7 +172,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    cadence constant interval := '60 seconds';
     asked   erasure;
     claimed record;
     named   text;
@@ -271,15 +265,12 @@ BEGIN
         END IF;
         -- What a reading says of that instant stands now, unless it names the same meter.
         PERFORM lock_links(ARRAY[claimed.vehicle_id]);
-        named := (
-            SELECT h.meter_id FROM vehicle_telemetry_history h
-            WHERE h.vehicle_id = claimed.vehicle_id AND h."timestamp" = claimed.valid_from + cadence
-            ORDER BY h.received_at DESC LIMIT 1);
+        named := claimed_at(claimed.vehicle_id, claimed.valid_from);
         CONTINUE WHEN claimed.source = 'reading' AND named IS NOT DISTINCT FROM claimed.meter_id;
         PERFORM lock_links(ARRAY[claimed.meter_id, named]);
         DELETE FROM links WHERE vehicle_id = claimed.vehicle_id AND valid_from = claimed.valid_from;
         PERFORM claim_meters(ARRAY[ROW(
-            claimed.vehicle_id, claimed.valid_from + cadence, claimed.meter_id, named)::link_claim]);
+            claimed.vehicle_id, claimed.valid_from, claimed.meter_id, named)::link_claim]);
         settled := settled + 1;
     END LOOP;
     DELETE FROM link_locks

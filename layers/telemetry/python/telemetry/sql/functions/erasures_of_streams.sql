@@ -8,7 +8,6 @@ SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
-    cadence constant interval := '60 seconds';  -- of vehicles
     day_end constant timestamptz := of_day + interval '24 hours';
     until   timestamptz;
     horizon timestamptz;
@@ -102,14 +101,11 @@ BEGIN
     WHERE live.{device} = asked.device_id AND live.last_timestamp = '-infinity';
 
     PERFORM claim_meters(array_agg(                                                         -- of vehicles
-        ROW(vehicle_id, valid_from + cadence, meter_id, NULL)::link_claim))                 -- of vehicles
+        ROW(vehicle_id, valid_from, meter_id, NULL)::link_claim))                           -- of vehicles
     FROM links                                                                              -- of vehicles
     WHERE vehicle_id = asked.device_id AND source = 'reading'                               -- of vehicles
-      AND valid_from + cadence > of_day AND valid_from + cadence <= until                   -- of vehicles
-      AND NOT EXISTS (                                                                      -- of vehicles
-          SELECT FROM vehicle_telemetry_history h                                           -- of vehicles
-          WHERE h.vehicle_id = asked.device_id AND h."timestamp" = valid_from + cadence     -- of vehicles
-            AND h."timestamp" > of_day AND h."timestamp" <= until);                         -- of vehicles
+      AND valid_from > of_day - longest_lead(asked.device_id) AND valid_from < until       -- of vehicles
+      AND claimed_at(asked.device_id, valid_from) IS DISTINCT FROM meter_id;                -- of vehicles
     DELETE FROM register_events noted
     WHERE device_id = asked.device_id AND stream = '{stream}'
       AND noted."timestamp" > of_day AND noted."timestamp" <= until

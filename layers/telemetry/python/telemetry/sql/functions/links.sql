@@ -1,7 +1,7 @@
 -- Which claims stand in links. A claim is "from valid_from on, this meter feeds this vehicle":
 --   the API makes one with a meter, and one without where it ends a link;
---   a reading that names a meter makes one (the receipt that counts, as for its values), 60 s before
---   its timestamp, where the interval of its energy began: 60 s is the declared cadence.
+--   a reading that names a meter makes one (the receipt that counts, as for its values), where the
+--   interval of its energy began: claim_lead says how long before its timestamp.
 -- At one instant the API's claim for a vehicle stands instead of the reading's.
 --
 -- Kept are all claims of the API, and of the readings' those that change something: one is left out
@@ -98,8 +98,75 @@ BEGIN
 END
 $$;
 
--- Settles claims that readings make, change and give up, each with the meter that was named before: the
--- readings are in history already, and their vehicles' live rows locked. With by_api the claims are the
+-- How long before its timestamp a reading claims its meter: as long as its device is declared to report, or else
+-- a minute, but never before its interval began. One that tells a length of its own, and a register's, may be of a
+-- long silence: they claim a minute.
+CREATE OR REPLACE FUNCTION claim_lead(seconds numeric, told_seconds numeric, register_kwh numeric)
+RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN interval '1 second' * least(
+    coalesce(seconds, 60),
+    CASE WHEN coalesce(told_seconds, register_kwh) IS NULL THEN 86400 ELSE 60 END)::double precision;
+
+-- No reading of a vehicle claims longer before its timestamp.
+CREATE OR REPLACE FUNCTION longest_lead(id text) RETURNS interval LANGUAGE sql STABLE AS $$
+    SELECT interval '1 second' * least(max(coalesce(longest_seconds, 60)), 86400)::double precision
+    FROM vehicle_live_status WHERE vehicle_id = id
+$$;
+
+-- The meter that readings in history claim for a vehicle from an instant on: the last of them. No row where none
+-- does.
+CREATE OR REPLACE FUNCTION claimed_at(id text, since timestamptz) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT named.meter_id FROM vehicle_telemetry_history named
+    WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
+      AND named."timestamp" > since AND named."timestamp" <= since + (SELECT longest_lead(id))
+      AND named."timestamp" - claim_lead(named.seconds, named.told_seconds, named.register_kwh) = since
+      AND named.received_at = (
+          SELECT counted.received_at FROM vehicle_telemetry_history counted
+          WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
+            AND counted."timestamp" > since AND counted."timestamp" <= since + (SELECT longest_lead(id))
+          ORDER BY counted.received_at DESC LIMIT 1)
+    ORDER BY named."timestamp" DESC LIMIT 1
+$$;
+
+-- The first claim that a reading of a vehicle makes beyond an instant and before another (null: whenever), of
+-- readings up to `until`. By time first, which an index has; another that begins earlier ends within the longest
+-- lead of it.
+CREATE OR REPLACE FUNCTION next_claimed(
+    id text, beyond timestamptz, before timestamptz, until timestamptz
+) RETURNS TABLE (begins timestamptz, meter_id text) LANGUAGE sql STABLE AS $$
+    WITH first AS MATERIALIZED (
+        SELECT named."timestamp" AS ts FROM vehicle_telemetry_history named
+        WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
+          AND named."timestamp" > beyond AND named."timestamp" <= until
+          AND named."timestamp" - claim_lead(named.seconds, named.told_seconds, named.register_kwh) > beyond
+          AND named.received_at = (
+              SELECT counted.received_at FROM vehicle_telemetry_history counted
+              WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
+                AND counted."timestamp" > beyond AND counted."timestamp" <= until
+              ORDER BY counted.received_at DESC LIMIT 1)
+        ORDER BY named."timestamp" LIMIT 1
+    )
+    SELECT claim.begins, claim.meter_id
+    FROM (
+        SELECT named."timestamp" AS ts, named.meter_id,
+               named."timestamp" - claim_lead(named.seconds, named.told_seconds, named.register_kwh) AS begins
+        FROM vehicle_telemetry_history named
+        WHERE named.vehicle_id = id AND named.meter_id IS NOT NULL
+          AND named."timestamp" >= (SELECT ts FROM first) AND named."timestamp" <= until
+          AND named."timestamp" <= (SELECT ts + longest_lead(id) FROM first)
+          AND named.received_at = (
+              SELECT counted.received_at FROM vehicle_telemetry_history counted
+              WHERE counted.vehicle_id = id AND counted."timestamp" = named."timestamp"
+                AND counted."timestamp" > beyond AND counted."timestamp" <= until
+              ORDER BY counted.received_at DESC LIMIT 1)
+    ) AS claim
+    WHERE claim.begins > beyond AND (before IS NULL OR claim.begins < before)
+    ORDER BY claim.begins, ts DESC LIMIT 1
+$$;
+
+-- Settles claims that readings make, change and give up, each with when it begins and the meter that was named
+-- before: the readings are in history already, and their vehicles' live rows locked. With by_api the claims are the
 -- API's, which is in links already: what they concern beside that is settled.
 CREATE OR REPLACE FUNCTION claim_meters(claims link_claim[], by_api boolean DEFAULT false)
 RETURNS void LANGUAGE plpgsql STRICT
@@ -107,7 +174,6 @@ SET search_path = public, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 DECLARE
-    cadence constant interval := '60 seconds';
     claim   link_claim;   -- whose turn it is, and
     since   timestamptz;  -- from when on it would hold
     next    link_claim;   -- the same vehicle's next claim
@@ -129,7 +195,7 @@ BEGIN
     ORDER BY device_id FOR UPDATE;
 
     FOR claim IN SELECT * FROM unnest(claims) ORDER BY vehicle_id, "timestamp" LOOP
-        since := claim."timestamp" - cadence;
+        since := claim."timestamp";
         -- One of a later turn may be found here as the next already: its own turn settles what follows.
         CONTINUE WHEN NOT by_api AND EXISTS (
             SELECT FROM links
@@ -138,7 +204,8 @@ BEGIN
             place := NULL;
             holder := NULL;
             IF step = 0 AND NOT by_api THEN  -- the claim itself
-                place := ROW(claim.vehicle_id, since, NULL, claim.meter_id);
+                place := ROW(claim.vehicle_id, since, NULL,
+                             coalesce(claimed_at(claim.vehicle_id, since), claim.meter_id));
             ELSIF step = 2 THEN  -- the vehicle's next claim
                 holder := claim.vehicle_id;
                 beyond := since;
@@ -146,7 +213,8 @@ BEGIN
                 -- Who held the meter before has it again by its next claim on it, if that is its next at
                 -- all: of the claim's meter, and of the next one's, if an earlier turn took that for gone.
                 IF step = 1 THEN
-                    next := ROW(claim.vehicle_id, since, NULL, claim.meter_id);
+                    next := ROW(claim.vehicle_id, since, NULL, CASE WHEN by_api THEN claim.meter_id
+                                ELSE coalesce(claimed_at(claim.vehicle_id, since), claim.meter_id) END);
                 END IF;
                 holder := (SELECT nullif(vehicle_id, claim.vehicle_id)
                            FROM holder_of(next.meter_id, next."timestamp", claim.vehicle_id));
@@ -167,20 +235,11 @@ BEGIN
                 SELECT valid_from, meter_id, source INTO kept FROM links
                 WHERE vehicle_id = holder AND valid_from > beyond ORDER BY valid_from LIMIT 1;
                 until := (
-                    SELECT least(last_timestamp, kept.valid_from + cadence - interval '1 microsecond')
+                    SELECT least(last_timestamp, kept.valid_from + longest_lead(holder) - interval '1 microsecond')
                     FROM vehicle_live_status WHERE vehicle_id = holder);
-                IF until > beyond + cadence THEN  -- mostly there is no later reading
-                    -- The bounds are repeated as plain values, so that partitions are pruned once.
-                    SELECT holder, named."timestamp" - cadence, NULL, named.meter_id INTO place
-                    FROM vehicle_telemetry_history named
-                    WHERE named.vehicle_id = holder AND named.meter_id IS NOT NULL
-                      AND named."timestamp" > beyond + cadence AND named."timestamp" <= until
-                      AND named.received_at = (
-                          SELECT counted.received_at FROM vehicle_telemetry_history counted
-                          WHERE counted.vehicle_id = holder AND counted."timestamp" = named."timestamp"
-                            AND counted."timestamp" > beyond + cadence AND counted."timestamp" <= until
-                          ORDER BY counted.received_at DESC LIMIT 1)
-                    ORDER BY named."timestamp" LIMIT 1;
+                IF until > beyond THEN  -- mostly there is no later reading
+                    SELECT holder, found.begins, NULL, found.meter_id INTO place
+                    FROM next_claimed(holder, beyond, kept.valid_from, until) AS found;
                 END IF;
                 IF place.vehicle_id IS NULL AND kept.source = 'reading' THEN
                     place := ROW(holder, kept.valid_from, NULL, kept.meter_id);
@@ -232,7 +291,7 @@ BEGIN
     SET meter_id = excluded.meter_id, source = excluded.source, created_at = excluded.created_at
     WHERE (link.meter_id, link.source) IS DISTINCT FROM (excluded.meter_id, excluded.source);
     PERFORM claim_meters(
-        array_agg(DISTINCT ROW(id, since + interval '60 seconds', old, meter)::link_claim), true)
+        array_agg(DISTINCT ROW(id, since, old, meter)::link_claim), true)
     FROM unnest(concerned) AS old;
 END
 $$;
@@ -321,7 +380,8 @@ END
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    links_of, most_links, judged_links_of, holder_of, continues_link, claim_meters
+    links_of, most_links, judged_links_of, holder_of, continues_link, claim_lead, longest_lead, claimed_at,
+    next_claimed, claim_meters
 TO telemetry_maintain;
 GRANT EXECUTE ON FUNCTION links_of, most_links, judged_links_of TO telemetry_read;
 GRANT EXECUTE ON FUNCTION link_vehicle, unlink_vehicle, list_links TO telemetry_ingest;

@@ -143,7 +143,6 @@ $$;
 CREATE OR REPLACE FUNCTION changed_claims(events vehicle_event[], old vehicle_event[])
 RETURNS link_claim[] LANGUAGE plpgsql AS $$
 DECLARE
-    cadence constant interval := '60 seconds';
     claims  link_claim[];
     relied  text[];
 BEGIN
@@ -152,27 +151,36 @@ BEGIN
         RETURN NULL;
     END IF;
     claims := ARRAY(
-        SELECT ROW(vehicle_id, "timestamp", old_meter_id, meter_id)::link_claim
+        SELECT ROW(vehicle_id, place, was_named, named)::link_claim
         FROM (
             SELECT DISTINCT ON (event.vehicle_id, event."timestamp")
-                   event.vehicle_id, event."timestamp", old.meter_id AS old_meter_id, event.meter_id
+                   event.vehicle_id, old.meter_id AS old_meter_id, event.meter_id,
+                   event."timestamp" - claim_lead(event.seconds, event.told_seconds, event.register_kwh)
+                       AS begins,
+                   event."timestamp" - claim_lead(old.seconds, old.told_seconds, old.register_kwh)
+                       AS old_begins
             FROM unnest(events) AS event
             LEFT JOIN unnest(old) AS old
                 ON old.vehicle_id = event.vehicle_id AND old."timestamp" = event."timestamp"
             WHERE old.vehicle_id IS NULL OR event.received_at > old.received_at
             ORDER BY event.vehicle_id, event."timestamp", event.received_at DESC
         ) AS counted
-        WHERE meter_id IS DISTINCT FROM old_meter_id);
+        CROSS JOIN LATERAL (
+            SELECT begins, CASE WHEN begins = old_begins THEN old_meter_id END, meter_id
+            UNION ALL
+            SELECT old_begins, old_meter_id, NULL WHERE begins != old_begins
+        ) AS changed (place, was_named, named)
+        WHERE named IS DISTINCT FROM was_named);
     relied := ARRAY(
         SELECT DISTINCT meter_id
-        FROM unnest(claims) CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp" - cadence, meter_id)
+        FROM unnest(claims) CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp", meter_id)
         WHERE old_meter_id IS NULL AND continues);
     IF relied != '{}' THEN
         PERFORM FROM link_locks WHERE device_id = ANY (relied) ORDER BY device_id FOR SHARE;
     END IF;
     RETURN (
         SELECT array_agg(ROW(vehicle_id, "timestamp", old_meter_id, meter_id)::link_claim)
-        FROM unnest(claims) CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp" - cadence, meter_id)
+        FROM unnest(claims) CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp", meter_id)
         WHERE old_meter_id IS NOT NULL OR NOT continues);
 END
 $$;
@@ -268,7 +276,7 @@ BEGIN
     WHERE lock.device_id = meter AND continues
     FOR SHARE OF lock;
     IF NOT FOUND OR NOT (SELECT continues FROM public.continues_link(id, since, meter)) THEN
-        PERFORM public.claim_meters(ARRAY[ROW(id, ts, NULL, meter)::public.link_claim]);
+        PERFORM public.claim_meters(ARRAY[ROW(id, since, NULL, meter)::public.link_claim]);
     END IF;
 END
 $$;

@@ -83,7 +83,9 @@ BEGIN
     END IF;
     PERFORM show_charge(id, archived) FROM vehicle_live_status           -- of vehicles
     WHERE vehicle_id = id AND soc_timestamp = ts;                        -- of vehicles
-    PERFORM claim_meters(ARRAY[ROW(id, ts, counted.meter_id, NULL)::link_claim]) -- of vehicles
+    PERFORM claim_meters(ARRAY[ROW(                                      -- of vehicles
+        id, ts - claim_lead(counted.seconds, counted.told_seconds, counted.register_kwh), -- of vehicles
+        counted.meter_id, NULL)::link_claim])                            -- of vehicles
     WHERE counted.meter_id IS NOT NULL;                                  -- of vehicles
 
     -- The first register in history follows the last one in the archive.
