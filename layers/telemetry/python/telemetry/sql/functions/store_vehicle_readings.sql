@@ -179,9 +179,12 @@ BEGIN
         PERFORM FROM link_locks WHERE device_id = ANY (relied) ORDER BY device_id FOR SHARE;
     END IF;
     RETURN (
-        SELECT array_agg(ROW(vehicle_id, "timestamp", old_meter_id, meter_id)::link_claim)
-        FROM unnest(claims) CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp", meter_id)
-        WHERE old_meter_id IS NOT NULL OR NOT continues);
+        SELECT array_agg(claim)
+        FROM unnest(claims) AS claim CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp", meter_id)
+        WHERE old_meter_id IS NOT NULL OR NOT continues
+           OR EXISTS (SELECT FROM links
+                      WHERE links.vehicle_id = claim.vehicle_id AND valid_from = "timestamp"
+                        AND links.meter_id IS DISTINCT FROM claim.meter_id));
 END
 $$;
 
@@ -275,7 +278,9 @@ BEGIN
     FROM public.link_locks lock CROSS JOIN public.continues_link(id, since, meter)
     WHERE lock.device_id = meter AND continues
     FOR SHARE OF lock;
-    IF NOT FOUND OR NOT (SELECT continues FROM public.continues_link(id, since, meter)) THEN
+    IF NOT FOUND OR NOT (SELECT continues FROM public.continues_link(id, since, meter))
+       OR EXISTS (SELECT FROM public.links
+                  WHERE vehicle_id = id AND valid_from = since AND meter_id IS DISTINCT FROM meter) THEN
         PERFORM public.claim_meters(ARRAY[ROW(id, since, NULL, meter)::public.link_claim]);
     END IF;
 END
