@@ -166,7 +166,10 @@ def _last_on(claims: list[Claim], meter: str) -> Claim:
 vehicles = st.sampled_from(["VEH-1", "VEH-2", "VEH-3"])
 meters = st.sampled_from(["METER-1", "METER-2", "METER-3"])
 # Few, so that claims meet in one instant; now and then a microsecond beside.
-offsets = st.integers(0, 12).map(float) | st.sampled_from([3.0, 3.0 + 1 / 60e6, 6.0 - 1 / 60e6])
+# At 2:05 a reading of five seconds claims from where one of a minute at 3:00 does.
+offsets = st.integers(0, 12).map(float) | st.sampled_from(
+    [3.0, 3.0 + 1 / 60e6, 6.0 - 1 / 60e6, 2 + 5 / 60]
+)
 lengths = st.sampled_from([None, None, None, 5, 60, 600])
 readings = st.builds(Named, vehicles, offsets, st.none() | meters, lengths)
 batches = st.lists(readings, min_size=1, max_size=8)

@@ -139,7 +139,8 @@ $$;
 
 -- The claims that events make, change and give up, beside the receipts that counted before: the meters that
 -- readings name now and did not, or no longer. Left out are those that change nothing, for the vehicle has
--- its meter already; that stays so until commit. Null where there is none.
+-- its meter already, by what was claimed up to that instant and at it; that stays so until commit. Null where
+-- there is none.
 CREATE OR REPLACE FUNCTION changed_claims(events vehicle_event[], old vehicle_event[])
 RETURNS link_claim[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -173,18 +174,17 @@ BEGIN
         WHERE named IS DISTINCT FROM was_named);
     relied := ARRAY(
         SELECT DISTINCT meter_id
-        FROM unnest(claims) CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp", meter_id)
+        FROM unnest(claims)
+        CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp" + interval '1 microsecond', meter_id)
         WHERE old_meter_id IS NULL AND continues);
     IF relied != '{}' THEN
         PERFORM FROM link_locks WHERE device_id = ANY (relied) ORDER BY device_id FOR SHARE;
     END IF;
     RETURN (
         SELECT array_agg(claim)
-        FROM unnest(claims) AS claim CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp", meter_id)
-        WHERE old_meter_id IS NOT NULL OR NOT continues
-           OR EXISTS (SELECT FROM links
-                      WHERE links.vehicle_id = claim.vehicle_id AND valid_from = "timestamp"
-                        AND links.meter_id IS DISTINCT FROM claim.meter_id));
+        FROM unnest(claims) AS claim
+        CROSS JOIN LATERAL continues_link(vehicle_id, "timestamp" + interval '1 microsecond', meter_id)
+        WHERE old_meter_id IS NOT NULL OR NOT continues);
 END
 $$;
 
@@ -236,6 +236,7 @@ CREATE OR REPLACE FUNCTION store_vehicle_reading(
 #variable_conflict use_variable
 DECLARE
     since    constant timestamptz := ts - interval '60 seconds';
+    after    constant timestamptz := since + interval '1 microsecond';
     is_plain constant boolean := meter IS NULL OR (
         SELECT asked_at FROM public.erasure WHERE asked_at >= received_at
         ORDER BY asked_at DESC LIMIT 1) IS NULL;
@@ -275,12 +276,10 @@ BEGIN
     END IF;
     -- Mostly it has the meter already, and nobody may change that before this commits.
     PERFORM
-    FROM public.link_locks lock CROSS JOIN public.continues_link(id, since, meter)
+    FROM public.link_locks lock CROSS JOIN public.continues_link(id, after, meter)
     WHERE lock.device_id = meter AND continues
     FOR SHARE OF lock;
-    IF NOT FOUND OR NOT (SELECT continues FROM public.continues_link(id, since, meter))
-       OR EXISTS (SELECT FROM public.links
-                  WHERE vehicle_id = id AND valid_from = since AND meter_id IS DISTINCT FROM meter) THEN
+    IF NOT FOUND OR NOT (SELECT continues FROM public.continues_link(id, after, meter)) THEN
         PERFORM public.claim_meters(ARRAY[ROW(id, since, NULL, meter)::public.link_claim]);
     END IF;
 END
