@@ -87,10 +87,9 @@ def test_functions_that_the_code_before_calls_stay(
     owner: psycopg.Connection[Row], release: str
 ) -> None:
     bring_to_release(owner, release)
+    by_code = called_by_code(release)
     called = [
-        found
-        for found in owner.execute(CALLED).fetchall()
-        if found[1].partition("(")[0] in called_by_code(release)
+        found for found in owner.execute(CALLED).fetchall() if found[1].partition("(")[0] in by_code
     ]
     assert ("telemetry_ingest", "store_meter_reading") in {
         (role, signature.partition("(")[0]) for role, signature, _ in called

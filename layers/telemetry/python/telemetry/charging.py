@@ -1,12 +1,30 @@
 """How a vehicle charged, as it is answered."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.alias_generators import to_camel
 
 from telemetry.answers import Answer
+
+EstimatedKwhAc = Annotated[
+    float | None,
+    Field(
+        description="Of the AC energy, that of intervals of more than an hour, spread evenly over "
+        "them: they say how much flowed, and not when (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    ),
+]
+EstimatedKwhDc = Annotated[
+    float | None,
+    Field(
+        description="The same of the DC energy (kWh)",
+        examples=[0.0],
+        json_schema_extra={"unit": "kWh"},
+    ),
+]
 
 
 class Heard(Answer):
@@ -122,17 +140,8 @@ class Vehicle(Answer):
         examples=[2.796],
         json_schema_extra={"unit": "kWh"},
     )
-    estimated_kwh_ac: float | None = Field(
-        description="Of the AC energy, that of intervals of more than an hour, spread evenly over "
-        "them: they say how much flowed, and not when (kWh)",
-        examples=[0.0],
-        json_schema_extra={"unit": "kWh"},
-    )
-    estimated_kwh_dc: float | None = Field(
-        description="The same of the DC energy (kWh)",
-        examples=[0.0],
-        json_schema_extra={"unit": "kWh"},
-    )
+    estimated_kwh_ac: EstimatedKwhAc
+    estimated_kwh_dc: EstimatedKwhDc
     loss_cost: float | None = Field(
         default=None,
         description="What that energy cost, by the tariff of each hour; left out where there is no "

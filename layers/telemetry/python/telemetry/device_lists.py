@@ -1,10 +1,11 @@
 """Lists of devices: those that are declared, and those that should be."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pydantic import Field
 
-from telemetry.database import Database
+from telemetry.database import Database, Row
 from telemetry.devices import NOTHING_DECLARED, Declared, declared_fields
 from telemetry.pages import ITEMS, LastDevice, Page, encode_cursor
 
@@ -59,9 +60,7 @@ def list_devices(
             )
             for row in page
         ],
-        next_cursor=(
-            encode_cursor(LastDevice(device_id=page[-1][0])) if len(rows) > limit else None
-        ),
+        next_cursor=_next_cursor(rows, limit),
     )
 
 
@@ -86,7 +85,10 @@ def list_undeclared(
             )
             for device_id, seen in page
         ],
-        next_cursor=(
-            encode_cursor(LastDevice(device_id=page[-1][0])) if len(rows) > limit else None
-        ),
+        next_cursor=_next_cursor(rows, limit),
     )
+
+
+def _next_cursor(rows: Sequence[Row], limit: int) -> str | None:
+    """Return where the next page begins, if there are more rows; each begins with an id."""
+    return encode_cursor(LastDevice(device_id=rows[limit - 1][0])) if len(rows) > limit else None

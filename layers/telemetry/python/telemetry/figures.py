@@ -19,6 +19,11 @@ def rounded_energy(kwh: Decimal | int | None) -> float | None:
     return None if kwh is None else float(round(Decimal(kwh), ENERGY_DECIMALS))
 
 
+def rounded_part(kwh: Decimal | int | None, whole: Decimal | int | None) -> float | None:
+    """Return a part of an energy as it is answered: nothing is 0, of what is not known None."""
+    return None if whole is None else rounded_energy(kwh or 0)
+
+
 def rounded_cost(cost: Decimal | int | None) -> float | None:
     """Return an amount of money as it is answered: four decimals of its currency."""
     return None if cost is None else float(round(Decimal(cost), COST_DECIMALS))

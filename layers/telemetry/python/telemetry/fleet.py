@@ -21,7 +21,7 @@ from telemetry.binary import (
     encode_interval,
     encode_time,
 )
-from telemetry.charging import ChargingStatus
+from telemetry.charging import ChargingStatus, EstimatedKwhAc, EstimatedKwhDc
 from telemetry.database import Database
 from telemetry.figures import (
     coverage_ratio,
@@ -29,6 +29,7 @@ from telemetry.figures import (
     efficiency_ratio,
     rounded_cost,
     rounded_energy,
+    rounded_part,
     rounded_ratio,
 )
 from telemetry.pages import ITEMS, Page, Position, StoredId, encode_cursor
@@ -79,16 +80,8 @@ class FleetVehicle(Answer):
     total_energy_delivered_dc: float | None = Field(
         examples=[28.8], json_schema_extra={"unit": "kWh"}
     )
-    estimated_kwh_ac: float | None = Field(
-        description="Of the AC energy, that of intervals of more than an hour (kWh)",
-        examples=[0.0],
-        json_schema_extra={"unit": "kWh"},
-    )
-    estimated_kwh_dc: float | None = Field(
-        description="The same of the DC energy (kWh)",
-        examples=[0.0],
-        json_schema_extra={"unit": "kWh"},
-    )
+    estimated_kwh_ac: EstimatedKwhAc
+    estimated_kwh_dc: EstimatedKwhDc
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
     vehicle_coverage: float | None = Field(
         description="Minutes heard from / expected", examples=[0.99]
@@ -263,8 +256,8 @@ def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVe
         efficiency_ratio=efficiency_ratio(ac, dc),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        estimated_kwh_ac=None if ac is None else rounded_energy(row["kwh_ac_estimated"] or 0),
-        estimated_kwh_dc=None if dc is None else rounded_energy(row["kwh_dc_estimated"] or 0),
+        estimated_kwh_ac=rounded_part(row["kwh_ac_estimated"], ac),
+        estimated_kwh_dc=rounded_part(row["kwh_dc_estimated"], dc),
         average_battery_temp=rounded_ratio(divide(row["battery_temp_sum"], row["battery_temps"])),
         vehicle_coverage=coverage_ratio(row["minutes_heard"], minutes),
         meter_coverage=coverage_ratio(row["meter_minutes"], row["linked_minutes"]),

@@ -34,9 +34,7 @@ _SEEN = """
         SELECT CASE stream WHEN 'meter' THEN meter_cadence_seen(device_id, since, closed)
                            ELSE vehicle_cadence_seen(device_id, since, closed) END
     ) AS reporting (seen)
-    WHERE seen IS NOT NULL AND NOT EXISTS (
-        SELECT FROM declaration_of(device_id, now())
-        WHERE is_register OR cadence_seconds IS NOT NULL)
+    WHERE seen IS NOT NULL AND NOT is_declared_now(device_id)
     ORDER BY place, stream DESC
 """
 

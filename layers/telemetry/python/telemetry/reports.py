@@ -28,6 +28,7 @@ from telemetry.figures import (
     efficiency_ratio,
     rounded_cost,
     rounded_energy,
+    rounded_part,
     rounded_ratio,
 )
 from telemetry.gaps import find_gaps
@@ -208,8 +209,8 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         data_points=readings,
         meter_id=meters[0] if len(meters) == 1 else None,
         loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
-        estimated_kwh_ac=None if ac is None else rounded_energy(charging["kwh_ac_estimated"] or 0),
-        estimated_kwh_dc=None if dc is None else rounded_energy(charging["kwh_dc_estimated"] or 0),
+        estimated_kwh_ac=rounded_part(charging["kwh_ac_estimated"], ac),
+        estimated_kwh_dc=rounded_part(charging["kwh_dc_estimated"], dc),
         loss_cost=rounded_cost(charging.get("loss_cost")),
         loss_co2_kg=rounded_energy(charging.get("loss_co2_kg")),
         currency=charging.get("currency"),

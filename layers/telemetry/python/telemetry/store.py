@@ -112,7 +112,6 @@ def store_meter_readings(
     Readings that were accepted at one time get receipt times a microsecond apart: of two receipts
     of one reading in one request the later counts.
     """
-    lengths = [reading.interval_seconds for reading in readings]
     columns = (
         encode_ids([reading.meter_id for reading in readings]),
         encode_times([reading.timestamp for reading in readings]),
@@ -120,17 +119,9 @@ def store_meter_readings(
         encode_floats([reading.kwh for reading in readings]),
         encode_optional_floats([reading.voltage for reading in readings]),
     )
-    patience = (len(readings) + count_hours(readings)) * SECONDS_A_READING
-    if any(lengths):
-        row = database.call(
-            _STORE_METER_INTERVALS,
-            (*_METER_ARRAYS, FLOAT8_ARRAY),
-            (*columns, encode_optional_floats(lengths)),
-            patience,
-        )
-    else:
-        row = database.call(_STORE_METER_READINGS, _METER_ARRAYS, columns, patience)
-    return Resent(*(int(count or 0) for count in row))
+    return _store_many(
+        database, (_STORE_METER_READINGS, _STORE_METER_INTERVALS), _METER_ARRAYS, columns, readings
+    )
 
 
 def store_vehicle_readings(
@@ -138,7 +129,6 @@ def store_vehicle_readings(
 ) -> Resent:
     """Store readings in one transaction, as store_meter_readings does."""
     meters = [reading.meter_id for reading in readings]
-    lengths = [reading.interval_seconds for reading in readings]
     columns = (
         encode_ids([reading.vehicle_id for reading in readings]),
         encode_times([reading.timestamp for reading in readings]),
@@ -148,16 +138,29 @@ def store_vehicle_readings(
         encode_optional_floats([reading.soc for reading in readings]),
         encode_optional_ids(meters) if any(meters) else None,
     )
+    return _store_many(
+        database,
+        (_STORE_VEHICLE_READINGS, _STORE_VEHICLE_INTERVALS),
+        _VEHICLE_ARRAYS,
+        columns,
+        readings,
+    )
+
+
+def _store_many(
+    database: Database,
+    statements: tuple[bytes, bytes],
+    types: tuple[int, ...],
+    columns: tuple[bytes | None, ...],
+    readings: Sequence[MeterReading] | Sequence[VehicleReading],
+) -> Resent:
+    """Call the first statement, or the second where readings tell how long they are."""
+    plain, with_lengths = statements
+    lengths = [reading.interval_seconds for reading in readings]
     patience = (len(readings) + count_hours(readings)) * SECONDS_A_READING
     if any(lengths):
-        row = database.call(
-            _STORE_VEHICLE_INTERVALS,
-            (*_VEHICLE_ARRAYS, FLOAT8_ARRAY),
-            (*columns, encode_optional_floats(lengths)),
-            patience,
-        )
-    else:
-        row = database.call(_STORE_VEHICLE_READINGS, _VEHICLE_ARRAYS, columns, patience)
+        columns, types = (*columns, encode_optional_floats(lengths)), (*types, FLOAT8_ARRAY)
+    row = database.call(with_lengths if any(lengths) else plain, types, columns, patience)
     return Resent(*(int(count or 0) for count in row))
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from telemetry.answers import Answer
-from telemetry.charging import ChargingStatus
+from telemetry.charging import ChargingStatus, EstimatedKwhAc, EstimatedKwhDc
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.reports import describe_vehicle, fetch_charging
@@ -50,16 +50,8 @@ class TrendBucket(Answer):
         description="Of lossCost; null where there is no tariff", examples=["EUR"]
     )
     efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
-    estimated_kwh_ac: float | None = Field(
-        description="Of the AC energy, that of intervals of more than an hour (kWh)",
-        examples=[0.0],
-        json_schema_extra={"unit": "kWh"},
-    )
-    estimated_kwh_dc: float | None = Field(
-        description="The same of the DC energy (kWh)",
-        examples=[0.0],
-        json_schema_extra={"unit": "kWh"},
-    )
+    estimated_kwh_ac: EstimatedKwhAc
+    estimated_kwh_dc: EstimatedKwhDc
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
     data_points: int = Field(description="Vehicle readings counted", examples=[1440])
     vehicle_coverage: float | None = Field(

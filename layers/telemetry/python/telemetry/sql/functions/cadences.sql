@@ -40,9 +40,7 @@ RETURNS TABLE (device_id text, cadence_seen integer) LANGUAGE sql STABLE AS $$
     SELECT {device}, seen
     FROM {stream}_live_status live
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN NOT reports_register OR NOT EXISTS (
-                        SELECT FROM declaration_of({device}, now())
-                        WHERE is_register OR cadence_seconds IS NOT NULL)
+        SELECT CASE WHEN NOT reports_register OR NOT is_declared_now({device})
                     THEN {stream}_cadence_seen({device}, last_timestamp - interval '24 hours', last_timestamp) END
     ) AS reporting (seen)
     WHERE {device} > after_id AND last_seconds IS NULL AND seen IS NOT NULL

@@ -64,6 +64,17 @@ RETURNS TABLE (
     ORDER BY valid_from DESC LIMIT 1
 $$;
 
+-- Whether a device ever was declared to report anything but the energy of a minute: its readings take the long way.
+CREATE OR REPLACE FUNCTION is_declared(id text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM device_declarations
+                   WHERE device_id = id AND (is_register OR cadence_seconds IS NOT NULL))
+$$;
+
+-- Whether it is now.
+CREATE OR REPLACE FUNCTION is_declared_now(id text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM declaration_of(id, now()) WHERE is_register OR cadence_seconds IS NOT NULL)
+$$;
+
 -- How often a device reports (s): as it is declared, or else as long as its newest interval is, if that is an hour
 -- at most; or else 60. A declaration is looked for only if it ever had one.
 CREATE OR REPLACE FUNCTION cadence_now(id text, is_declared boolean, last_seconds numeric) RETURNS numeric
@@ -220,5 +231,5 @@ $$;
 GRANT EXECUTE ON FUNCTION list_undeclared TO telemetry_ingest;
 GRANT EXECUTE ON FUNCTION find_device, declare_cadence, declare_device, take_declaration_back
 TO telemetry_ingest;
-GRANT EXECUTE ON FUNCTION declaration_of, cadence_now, finish_declaration TO telemetry_maintain;
-GRANT EXECUTE ON FUNCTION declaration_of, cadence_now, device_status TO telemetry_read;
+GRANT EXECUTE ON FUNCTION declaration_of, is_declared, cadence_now, finish_declaration TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION declaration_of, is_declared_now, cadence_now, device_status TO telemetry_read;

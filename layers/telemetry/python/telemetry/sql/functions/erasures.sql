@@ -76,17 +76,15 @@ CREATE OR REPLACE FUNCTION hold_erased(of_stream text, id text) RETURNS void LAN
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    guard       constant timestamptz := clock_timestamp() + interval '1 hour';
-    is_declared boolean;
+    guard    constant timestamptz := clock_timestamp() + interval '1 hour';
+    declared boolean;
 BEGIN
     PERFORM FROM devices WHERE device_id = id FOR UPDATE;
-    is_declared := EXISTS (SELECT FROM device_declarations declared
-                           WHERE declared.device_id = id
-                             AND (declared.is_register OR declared.cadence_seconds IS NOT NULL));
+    declared := is_declared(id);
     IF of_stream = 'meter' THEN
-        PERFORM hold_meter(id, guard, is_declared);
+        PERFORM hold_meter(id, guard, declared);
     ELSE
-        PERFORM hold_vehicle(id, guard, is_declared);
+        PERFORM hold_vehicle(id, guard, declared);
     END IF;
 END
 $$;

@@ -44,6 +44,11 @@ RETURN CASE
     ELSE 0
 END;
 
+-- How far beyond an instant a device's readings may end that began before it; null: 60 s, which reach nowhere.
+CREATE OR REPLACE FUNCTION reach_of(longest_seconds numeric) RETURNS interval
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN coalesce(interval '1 second' * $1::double precision, '0');
+
 -- Where a reading begins to count: one of up to a minute just before it ends.
 CREATE OR REPLACE FUNCTION begin_of(seconds numeric, "timestamp" timestamptz) RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -89,5 +94,5 @@ CREATE OR REPLACE FUNCTION heard_seconds(minutes bigint, covered bigint, seconds
 
 GRANT EXECUTE ON FUNCTION
     rollup_hour, minute_bit, day_of, ceil_hour, countable_from,
-    energy_by, begin_of, covered_minutes, hours_of, heard_seconds
+    energy_by, reach_of, begin_of, covered_minutes, hours_of, heard_seconds
 TO telemetry_read, telemetry_maintain;

@@ -92,8 +92,7 @@ BEGIN
         AS w (id, window_start, window_end, position)
     -- LIMIT: whatever the plan was made for, one look-up each.
     CROSS JOIN LATERAL (
-        SELECT last_timestamp, summed_to, coalesce(
-                   interval '1 second' * longest_seconds::double precision, '0') AS longest
+        SELECT last_timestamp, summed_to, reach_of(longest_seconds) AS longest
         FROM vehicle_live_status
         WHERE vehicle_id = w.id LIMIT 1
     ) AS live
@@ -138,8 +137,7 @@ BEGIN
                countable_from(least(valid_to, window_end), archived_to)
     ) AS bounds (opened, closed)
     LEFT JOIN LATERAL (
-        SELECT last_timestamp, summed_to, coalesce(
-                   interval '1 second' * longest_seconds::double precision, '0') AS longest
+        SELECT last_timestamp, summed_to, reach_of(longest_seconds) AS longest
         FROM meter_live_status
         WHERE meter_id = period.meter_id LIMIT 1
     ) AS live ON true

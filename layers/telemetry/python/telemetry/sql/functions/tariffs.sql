@@ -63,10 +63,9 @@ BEGIN
                          date_bin('1 hour', part_end, timestamptz '2000-01-01 00:00:00+00')
                         )::priced_part),
            -- As plain values, so that partitions are pruned before the plan starts.
-           min(part_start), max(part_end + coalesce(interval '1 second' * CASE sign
+           min(part_start), max(part_end + reach_of(CASE sign
                WHEN 1 THEN (SELECT longest_seconds FROM meter_live_status WHERE meter_id = id)
-               ELSE (SELECT longest_seconds FROM vehicle_live_status WHERE vehicle_id = id)
-           END::double precision, '0'))
+               ELSE (SELECT longest_seconds FROM vehicle_live_status WHERE vehicle_id = id) END))
     INTO parts, edges_after, edges_until
     FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
