@@ -217,6 +217,19 @@ def test_energy_is_not_lost_for_a_broken_sensor(api: Api) -> None:
         )
 
 
+def test_an_hour_that_a_corrected_reading_is_no_longer_in_has_nothing(
+    api: Api, connection: psycopg.Connection[Row]
+) -> None:
+    later = NOON + 4 * MINUTE
+    for seconds in (7200, 30):
+        send(api, "vehicle", [vehicle(later, 0, intervalSeconds=seconds)])
+    found = api.get(PERFORMANCE).body
+    assert found["totalEnergyDeliveredDc"] is None
+    assert found["reasons"]["totalEnergyDeliveredDc"] == "VEH-1 has no readings in the window"
+    hours = connection.execute("SELECT count(*) FROM vehicle_hourly_rollup").fetchone()
+    assert hours == (1,)
+
+
 @pytest.mark.parametrize("seconds", [0, 0.999, 2_678_401, -60, "900", True])
 def test_a_length_is_a_number_of_seconds_up_to_31_days(api: Api, seconds: Any) -> None:
     answer = api.post("/ingest/meter", meter(NOON, 5, intervalSeconds=seconds))

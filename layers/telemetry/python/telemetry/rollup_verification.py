@@ -56,7 +56,6 @@ _HOURS = f"""
         FROM hourly LEFT JOIN covered USING (device, opened)
     )
 """
-# A row of nothing is as good as none.
 ROLLUPS = (
     _HOURS
     + """, expected AS (
@@ -64,7 +63,6 @@ ROLLUPS = (
                ROW(readings, minutes, covered, trim_scale(seconds), trim_scale(kwh),
                    trim_scale(estimated), {expected_temperature})::text AS state
         FROM heard
-        WHERE readings > 0 OR kwh + seconds > 0
     ), stored AS (
         SELECT {device} AS device, hour,
                ROW(readings, minutes, coalesce(covered, minutes),
@@ -72,7 +70,6 @@ ROLLUPS = (
                    trim_scale(coalesce(kwh_estimated, 0)), {stored_temperature})::text AS state
         FROM {rollup}
         WHERE hour >= {archived_to}
-          AND (readings > 0 OR minutes != 0 OR {energy} + coalesce(seconds, 0) != 0)
     )
 """
 )
@@ -90,7 +87,6 @@ DAYS = (
                ROW(readings, floor(seconds_heard / 60), trim_scale(seconds_heard), trim_scale(kwh),
                    trim_scale(estimated), {expected_temperature})::text AS state
         FROM daily
-        WHERE readings > 0 OR kwh + seconds_heard > 0
     ), stored AS (
         SELECT {device} AS device, day AS hour,
                ROW(readings, minutes_heard, trim_scale(coalesce(seconds_heard, 60 * minutes_heard)),
@@ -98,7 +94,6 @@ DAYS = (
                    {stored_temperature})::text AS state
         FROM {days}
         WHERE day >= {archived_to}
-          AND (readings > 0 OR {energy} + coalesce(seconds_heard, minutes_heard) != 0)
     )
 """
 )

@@ -3,8 +3,8 @@
 -- holds the lock of the live row: the store locks it before it writes, and readings up to summed_to come
 -- here.
 
--- Sums the days anew that these readings are of, each day's row from its hours; days that are not summed
--- yet, and those without hours, are left out. Returns the readings up to summed_to: summaries may have
+-- Sums the days anew that these readings are of, each day's row from its hours, and takes those away that have
+-- none; days that are not summed yet are left out. Returns the readings up to summed_to: summaries may have
 -- them. Null where there is none.
 CREATE OR REPLACE FUNCTION sum_{stream}_days(changed reading_key[]) RETURNS reading_key[]
 LANGUAGE plpgsql
@@ -26,25 +26,35 @@ BEGIN
         LIMIT 1
     ) AS live;
     IF days IS NOT NULL THEN
-        INSERT INTO {stream}_daily_rollup AS daily
-            ({device}, day, readings, minutes_heard, seconds_heard, {sums},
-             battery_temps, -- of vehicles
-             kwh_estimated)
-        SELECT hourly.{device}, item.day, sum(hourly.readings), floor(sum(heard) / 60),
-               CASE WHEN count(hourly.seconds) > 0 THEN sum(heard) END, {resummed hourly},
-               CASE WHEN count(battery_temps) > 0 THEN sum(coalesce(battery_temps, hourly.readings)) END, -- of vehicles
-               sum(hourly.kwh_estimated)
-        FROM (SELECT DISTINCT device_id, "timestamp" AS day FROM unnest(days)) AS item
-        JOIN {stream}_hourly_rollup hourly ON hourly.{device} = item.device_id
-            AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
-        CROSS JOIN LATERAL heard_seconds(minutes, covered, seconds) AS heard
-        GROUP BY hourly.{device}, item.day
-        ORDER BY hourly.{device}, item.day
-        ON CONFLICT ({device}, day) DO UPDATE SET
-            readings = excluded.readings, minutes_heard = excluded.minutes_heard,
-            seconds_heard = excluded.seconds_heard, kwh_estimated = excluded.kwh_estimated,
-            battery_temps = excluded.battery_temps, -- of vehicles
-            {replaced};
+        WITH item AS (
+            SELECT DISTINCT device_id, "timestamp" AS day FROM unnest(days)
+        ), written AS (
+            INSERT INTO {stream}_daily_rollup AS daily
+                ({device}, day, readings, minutes_heard, seconds_heard, {sums},
+                 battery_temps, -- of vehicles
+                 kwh_estimated)
+            SELECT hourly.{device}, item.day, sum(hourly.readings), floor(sum(heard) / 60),
+                   CASE WHEN count(hourly.seconds) > 0 THEN sum(heard) END, {resummed hourly},
+                   CASE WHEN count(battery_temps) > 0 THEN sum(coalesce(battery_temps, hourly.readings)) END, -- of vehicles
+                   sum(hourly.kwh_estimated)
+            FROM item
+            JOIN {stream}_hourly_rollup hourly ON hourly.{device} = item.device_id
+                AND hourly.hour >= item.day AND hourly.hour < item.day + interval '24 hours'
+            CROSS JOIN LATERAL heard_seconds(minutes, covered, seconds) AS heard
+            GROUP BY hourly.{device}, item.day
+            ORDER BY hourly.{device}, item.day
+            ON CONFLICT ({device}, day) DO UPDATE SET
+                readings = excluded.readings, minutes_heard = excluded.minutes_heard,
+                seconds_heard = excluded.seconds_heard, kwh_estimated = excluded.kwh_estimated,
+                battery_temps = excluded.battery_temps, -- of vehicles
+                {replaced}
+            RETURNING {device}, day
+        )
+        DELETE FROM {stream}_daily_rollup empty
+        USING item
+        WHERE empty.{device} = item.device_id AND empty.day = item.day
+          AND NOT EXISTS (SELECT FROM written
+                          WHERE written.{device} = item.device_id AND written.day = item.day);
     END IF;
     RETURN summed;
 END

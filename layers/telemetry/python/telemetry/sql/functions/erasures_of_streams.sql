@@ -52,9 +52,8 @@ BEGIN
     DELETE FROM {stream}_hourly_rollup
     WHERE {device} = asked.device_id AND hour >= begun AND hour < day_end;
     INSERT INTO {stream}_hourly_rollup
-    SELECT * FROM {stream}_hours(asked.device_id, begun, day_end, day_end + coalesce(
-        (SELECT interval '1 second' * longest_seconds::double precision FROM {stream}_live_status
-         WHERE {device} = asked.device_id), '0'), survivors);
+    SELECT * FROM {stream}_hours(asked.device_id, begun, day_end, day_end + reach_of(
+        (SELECT longest_seconds FROM {stream}_live_status WHERE {device} = asked.device_id)), survivors);
     INSERT INTO {stream}_hourly_rollup AS rollup ({device}, hour, readings, minutes, {sums})
     SELECT asked.device_id, hour, 0, bit_or(minute_bit("timestamp", hour)), {zeros}
     FROM {stream}_pending CROSS JOIN LATERAL rollup_hour("timestamp") AS hour
@@ -71,11 +70,6 @@ BEGIN
               WHERE links.meter_id = asked.device_id                                -- of meters
                 AND valid_from > begun AND valid_from < day_end                     -- of meters
              ) AS changed (ts))));
-    DELETE FROM {stream}_daily_rollup daily
-    WHERE {device} = asked.device_id AND day >= day_of(begun) AND day < day_end AND NOT EXISTS (
-        SELECT FROM {stream}_hourly_rollup hourly
-        WHERE hourly.{device} = asked.device_id
-          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
     PERFORM show_charge(asked.device_id, '[]') FROM vehicle_live_status                     -- of vehicles
     WHERE vehicle_id = asked.device_id AND soc_received_at <= asked.asked_at                -- of vehicles
       AND soc_timestamp > of_day AND soc_timestamp <= until;                                -- of vehicles

@@ -112,26 +112,30 @@ CREATE OR REPLACE FUNCTION {stream}_hours(
     GROUP BY there.hour
 $$;
 
--- Sets anew which minutes are covered of hours in which a reading of another length was changed. Archived hours
--- keep what they have: their readings are not here, and the seconds of them are right all the same.
-CREATE OR REPLACE FUNCTION cover_{stream}_hours(id text, after timestamptz, until timestamptz)
+-- After a change of readings of another length than a minute: sets anew which minutes are covered of the hours that
+-- they are in, and takes hours away of which nothing is left. Archived hours keep what they have: their readings are
+-- not here, and the seconds of them are right all the same.
+CREATE OR REPLACE FUNCTION mend_{stream}_hours(id text, after timestamptz, until timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     first_hour constant timestamptz := greatest(
         rollup_hour(after + interval '1 microsecond'),
         (SELECT archived_to FROM archive_horizon WHERE stream = '{stream}'));
     last_hour  constant timestamptz := ceil_hour(until);
-    reaching   constant timestamptz := last_hour + coalesce(
-        (SELECT interval '1 second' * longest_seconds::double precision FROM {stream}_live_status
-         WHERE {device} = id), '0');
+    reaching   constant timestamptz := last_hour + reach_of(
+        (SELECT longest_seconds FROM {stream}_live_status WHERE {device} = id));
 BEGIN
-    UPDATE {stream}_hourly_rollup rollup
-    SET covered = coalesce(hourly.covered, hourly.minutes, 0)
-    FROM (SELECT hour AS place FROM {stream}_hourly_rollup
-          WHERE {device} = id AND hour >= first_hour AND hour < last_hour) AS changed
-    LEFT JOIN {stream}_hours(id, first_hour, last_hour, reaching, '[]') AS hourly ON hourly.hour = place
-    WHERE rollup.{device} = id AND rollup.hour = place AND rollup.covered IS NOT NULL;
+    WITH found AS MATERIALIZED (
+        SELECT hour, minutes, covered FROM {stream}_hours(id, first_hour, last_hour, reaching, '[]')
+    ), gone AS (
+        DELETE FROM {stream}_hourly_rollup rollup
+        WHERE {device} = id AND hour >= first_hour AND hour < last_hour AND minutes = 0
+          AND NOT EXISTS (SELECT FROM found WHERE found.hour = rollup.hour)
+    )
+    UPDATE {stream}_hourly_rollup rollup SET covered = coalesce(found.covered, found.minutes)
+    FROM found
+    WHERE rollup.{device} = id AND rollup.hour = found.hour AND rollup.covered IS NOT NULL;
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION count_{stream}_events, {stream}_hours, cover_{stream}_hours TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION count_{stream}_events, {stream}_hours, mend_{stream}_hours TO telemetry_maintain;

@@ -56,8 +56,8 @@ BEGIN
             PERFORM show_{stream}s(late);
         END IF;
         fresh := count_{stream}_events(events, old);
-        IF old IS NOT NULL THEN  -- of another length, one covers other minutes
-            PERFORM cover_{stream}_hours(event.{device},
+        IF old IS NOT NULL THEN  -- of another length, one is in other hours and covers other minutes
+            PERFORM mend_{stream}_hours(event.{device},
                 min(begin_of(greatest(event.seconds, was.seconds), event."timestamp")), max(event."timestamp"))
             FROM unnest(events) AS event
             JOIN unnest(old) AS was
@@ -125,9 +125,7 @@ BEGIN
     UPDATE {stream}_live_status SET reports_register = true
     FROM devices
     WHERE {device} = ANY (ids) AND NOT reports_register
-      AND device_id = {device}
-      AND EXISTS (SELECT FROM device_declarations declared
-                  WHERE declared.device_id = {device} AND (is_register OR cadence_seconds IS NOT NULL));
+      AND device_id = {device} AND is_declared(device_id);
     UPDATE {stream}_live_status live
     SET voided_to = guarded."to", last_timestamp = '-infinity', updated_at = '-infinity'
         , soc = NULL, soc_timestamp = '-infinity', soc_received_at = '-infinity'  -- of vehicles

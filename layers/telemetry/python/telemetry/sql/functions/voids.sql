@@ -49,17 +49,13 @@ BEGIN
       AND NOT EXISTS (
         SELECT FROM jsonb_populate_recordset(NULL::{history}, archived) AS other
         WHERE other."timestamp" > minute AND other."timestamp" <= minute + interval '1 minute');
-    PERFORM cover_{stream}_hours(id, begun, ts);
+    PERFORM mend_{stream}_hours(id, begun, ts);
     DELETE FROM {stream}_hourly_rollup
-    WHERE {device} = id AND hour >= rollup_hour(begun) AND hour <= in_hour
+    WHERE {device} = id AND hour >= rollup_hour(begun) AND hour <= in_hour AND hour < (
+          SELECT archived_to FROM archive_horizon WHERE archive_horizon.stream = '{stream}')
       AND (readings, minutes, {energy_sum}) = (0, 0, 0) AND coalesce(seconds, 0) = 0;
     PERFORM mark_{stream}_summaries(sum_{stream}_days(
         reach_of_{stream}s(ARRAY[ROW({columns counted})::{stream}_event])));
-    DELETE FROM {stream}_daily_rollup daily
-    WHERE {device} = id AND day >= day_of(rollup_hour(begun)) AND day <= day_of(in_hour) AND NOT EXISTS (
-        SELECT FROM {stream}_hourly_rollup hourly
-        WHERE hourly.{device} = id
-          AND hourly.hour >= daily.day AND hourly.hour < daily.day + interval '24 hours');
 
     SELECT * INTO newest
     FROM (
