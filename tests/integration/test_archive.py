@@ -299,6 +299,22 @@ def test_a_register_goes_on_from_the_archive_and_no_late_one_counts_there(
     assert find_differences(maintainer) == []
 
 
+def test_a_corrected_register_that_is_the_newest_and_archived_moves_no_energy(
+    maintainer: psycopg.Connection[Row], archive: Archive, store: Database
+) -> None:
+    declare_device(store, "METER-1", DeviceDeclaration(energy="register"), NOW)
+    last = TENTH + DAY - timedelta(minutes=1)
+    for minutes, register in ((-60, 500.0), (0, 503.0)):
+        store_meter_reading(store, meter(last + timedelta(minutes=minutes), register), last)
+    archive.close_partitions(TENTH + DAY)
+    archive.move_closed(always)
+
+    store_meter_reading(store, meter(last, 503.5), last + DAY)
+    store_meter_reading(store, meter(last + timedelta(minutes=3), 504.5), last + DAY)
+    LateReceipts(maintainer, archive).settle(always)
+    assert sum(kwh for _, _, kwh in rollup(maintainer)) == Decimal("4.5")
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_registers_told_after_a_long_silence_go_on_across_the_horizon(
     maintainer: psycopg.Connection[Row], archive: Archive, store: Database, at_once: bool

@@ -44,7 +44,8 @@ BEGIN
                    event.ordinality AS place,
                    device_id IS NOT NULL AS declared, register_modulus, max_power_kw,
                    event.told_seconds, cadence_seconds,
-                   live.last_timestamp >= event."timestamp" IS TRUE AS late
+                   live.last_timestamp >= event."timestamp" IS TRUE AS late,
+                   live.last_timestamp < horizon IS TRUE AS was_silent
             FROM unnest(events) WITH ORDINALITY AS event
             LEFT JOIN devices ON device_id = event.{device}
             LEFT JOIN LATERAL declaration_of(device_id, event.received_at) AS declared ON true
@@ -72,12 +73,13 @@ BEGIN
             FROM (
                 SELECT id, ts, register, 1 AS choice FROM reading
                 UNION ALL
-                SELECT live.{device}, live.last_timestamp, live.last_register_kwh, 2
+                SELECT live.{device}, live.last_timestamp, live.last_register_kwh, 3
                 FROM (SELECT DISTINCT id FROM reading) AS device
                 JOIN {stream}_live_status live ON live.{device} = device.id
                 UNION ALL
+                -- A correction that came after the day was archived shows in the live row, and counts nothing.
                 SELECT baseline.device_id, baseline."timestamp", baseline.register_kwh, 2
-                FROM (SELECT DISTINCT id FROM reading WHERE late) AS device
+                FROM (SELECT DISTINCT id FROM reading WHERE late OR was_silent) AS device
                 JOIN register_baselines baseline
                     ON baseline.device_id = device.id AND baseline.stream = '{stream}'
                 UNION ALL
