@@ -18,6 +18,7 @@ from telemetry.analytics_parameters import (
     Hours,
     OfBucket,
     OfChargingStatus,
+    OfFaultKind,
     OfFaultState,
     OfSort,
     OfStatus,
@@ -158,12 +159,15 @@ def fleet(
 def faults(
     *,
     state: OfFaultState = None,
+    kind: OfFaultKind = None,
     vehicle_id: OfVehicle = None,
     limit: Limit = 100,
     after: AfterFault = None,
 ) -> Response[str]:
     """List faults of chargers with their history, those opened last first. JSON or CSV."""
-    page = list_faults(database, FaultSelection(state, vehicle_id, limit, after))
+    page = list_faults(
+        database, FaultSelection(state, vehicle_id, limit, after, kind or "efficiency")
+    )
     return answer_table(app, page, Fault, page.items, page.next_cursor)
 
 

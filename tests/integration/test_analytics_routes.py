@@ -114,6 +114,9 @@ def test_a_late_reading_shows_in_the_fleet_at_once(fleet: Api, urls: DatabaseUrl
     late = {"meterId": "METER-A", "kwhConsumedAc": 90, "voltage": 230}
     late["timestamp"] = (END - timedelta(minutes=1)).isoformat()
     assert fleet.post("/v1/ingestion/meter", late).status == 201
+    heard = {"vehicleId": "VEH-A", "kwhDeliveredDc": 0, "batteryTemp": 25}
+    heard["timestamp"] = late["timestamp"]
+    assert fleet.post("/v1/ingestion/vehicle", heard).status == 201
     first = fleet.get("/v1/analytics/fleet?limit=1").body["items"][0]
     assert (first["vehicleId"], first["lossKwh"]) == ("VEH-A", 90.8)
 

@@ -232,7 +232,9 @@ def test_nothing_of_an_erased_device_is_left(
            VALUES (gen_random_uuid(), %s, 'VEH-1', 'METER-1')""",
         (NOON,),
     )
-    owner.execute("INSERT INTO charger_window VALUES (%s, true, 'VEH-1', 'METER-1', '{}')", (NOON,))
+    owner.execute(
+        "INSERT INTO charger_window VALUES (%s, 'VEH-1', 'METER-1', '{}', 'fault')", (NOON,)
+    )
     refresh_summaries(maintainer, NOON + timedelta(hours=13), Rules())
     before = mentions(owner, name)
     assert {f"{stream}_telemetry_history", "links", "vehicle_summary", "fault"} <= set(before)

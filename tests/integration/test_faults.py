@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import psycopg
 import pytest
@@ -23,7 +23,7 @@ from telemetry.acknowledgements import acknowledge_fault
 from telemetry.alerts import Watch, count_unpublished, evaluate_fleet, publish_changes
 from telemetry.database import Connection, Database, connect
 from telemetry.errors import FaultCleared
-from telemetry.faults import Fault, FaultSelection, Notice, list_faults
+from telemetry.faults import Fault, FaultKind, FaultSelection, Notice, list_faults
 from telemetry.rules import Rules
 from tests.conftest import unpooled
 from tests.integration.conftest import delete_all
@@ -43,25 +43,15 @@ class Crashed(Exception):
 
 
 @dataclass
-class Charger:
-    """What the oracle knows of a charger."""
+class Alert:
+    """What the oracle knows of faults of one kind."""
 
-    hours: dict[int, tuple[int, int]] = field(default_factory=dict)  # hour → Wh AC, DC
-    judged: dict[int, bool] = field(default_factory=dict)  # hour of the window's end → in fault
+    judged: dict[int, bool] = field(default_factory=dict)  # hour of the window's end → it is bad
     # Window end of each opening and clearing in turn, with who acknowledged it in between.
     changes: list[tuple[str, int]] = field(default_factory=list)
 
-    def judge(self, now: int) -> None:
-        for end in (now - 1, now):
-            ac, dc = (
-                sum(self.hours.get(hour, (0, 0))[side] for hour in (end - 1, end))
-                for side in (0, 1)
-            )
-            self.judged.pop(end, None)
-            if ac >= 1000 and 0 < dc <= ac:
-                self.judged[end] = Decimal(dc) / ac < Decimal("0.85")
-        while len(self.judged) > 4:
-            del self.judged[min(self.judged)]
+    def look(self) -> None:
+        """Open or clear after the last two windows."""
         if len(self.judged) < 2:
             return
         newest, before = sorted(self.judged)[:-3:-1]
@@ -73,6 +63,47 @@ class Charger:
             and newest > last[1]
         ):
             self.changes.append(("opened" if verdict else "cleared", newest))
+
+
+@dataclass
+class Charger:
+    """What the oracle knows of a charger."""
+
+    hours: dict[int, tuple[int, int]] = field(default_factory=dict)  # hour → Wh AC, DC
+    statuses: dict[int, str] = field(default_factory=dict)  # hour of the window's end → as judged
+    alerts: dict[FaultKind, Alert] = field(
+        default_factory=lambda: {kind: Alert() for kind in get_args(FaultKind)}
+    )
+
+    def judge(self, now: int) -> None:
+        for end in (now - 1, now):
+            ac, dc = (
+                sum(self.hours.get(hour, (0, 0))[side] for hour in (end - 1, end))
+                for side in (0, 1)
+            )
+            self.statuses.pop(end, None)
+            if ac >= 1000 and dc > 0:
+                ratio = Decimal(dc) / ac
+                self.statuses[end] = (
+                    "implausible" if ratio > 1 else "fault" if ratio < Decimal("0.85") else "fine"
+                )
+        for is_implausible in (True, False):
+            alike = [
+                end
+                for end, status in self.statuses.items()
+                if (status == "implausible") == is_implausible
+            ]
+            for end in sorted(alike)[:-4]:
+                del self.statuses[end]
+        efficiency, implausible = self.alerts["efficiency"], self.alerts["implausible"]
+        efficiency.judged = {
+            end: status == "fault"
+            for end, status in self.statuses.items()
+            if status != "implausible"
+        }
+        implausible.judged = {end: status == "implausible" for end, status in self.statuses.items()}
+        efficiency.look()
+        implausible.look()
 
 
 class Receiver:
@@ -201,25 +232,34 @@ class Faults(RuleBasedStateMachine):
                 acknowledge_fault(self.alerts, faults[0].id, "Ada", "seen")
             return
         acknowledge_fault(self.alerts, faults[0].id, "Ada", "seen")
-        known = self.chargers[charger].changes
+        known = self.chargers[charger].alerts[faults[0].kind].changes
         if known[-1][0] == "opened":
             known.append(("acknowledged", known[-1][1]))
 
     @invariant()
     def faults_are_what_the_oracle_says(self) -> None:
-        found: dict[int, list[tuple[str, int]]] = {number: [] for number in CHARGERS}
+        found: dict[tuple[int, FaultKind], list[tuple[str, int]]] = {
+            (number, kind): [] for number in CHARGERS for kind in get_args(FaultKind)
+        }
         for fault in reversed(self.listed()):
             charger = int(fault.vehicle_id[-1])
             assert fault.meter_id == f"MTR_{charger}"
             for change in fault.history:
                 evidence = change.evidence
                 when = evidence.time_window_end if evidence else fault.opened_at
-                found[charger].append((change.change, (when - START) // HOUR))
+                found[charger, fault.kind].append((change.change, (when - START) // HOUR))
                 if evidence and evidence.status == "fault":
                     assert evidence.efficiency_ratio < 85
+                if fault.kind == "implausible" and change.change == "opened":
+                    assert evidence is not None
+                    assert evidence.efficiency_ratio > 100
             last = fault.history[-1].change
             assert fault.state == {"opened": "open"}.get(last, last)
-        assert found == {number: charger.changes for number, charger in self.chargers.items()}
+        assert found == {
+            (number, kind): alert.changes
+            for number, charger in self.chargers.items()
+            for kind, alert in charger.alerts.items()
+        }
         for changes in found.values():
             turns = [kind for kind, _ in changes if kind != "acknowledged"]
             assert turns == ["opened", "cleared"] * (len(turns) // 2) + ["opened"] * (
@@ -265,10 +305,16 @@ class Faults(RuleBasedStateMachine):
         return [number for number, charger in self.chargers.items() if charger.hours]
 
     def listed(self) -> list[Fault]:
-        """All faults, page by page."""
-        page = list_faults(self.reader, FaultSelection())
-        assert page.next_cursor is None
-        return page.items
+        """All faults, of both kinds, those opened last first."""
+        pages = [
+            list_faults(self.reader, FaultSelection(kind=kind)) for kind in get_args(FaultKind)
+        ]
+        assert all(page.next_cursor is None for page in pages)
+        return sorted(
+            (fault for page in pages for fault in page.items),
+            key=lambda fault: fault.opened_at,
+            reverse=True,
+        )
 
     def changes(self) -> list[str]:
         return [f"{fault.id}-{past.change}" for fault in self.listed() for past in fault.history]

@@ -24,6 +24,7 @@ from telemetry.fleet import (
     LastRank,
     report_fleet,
 )
+from telemetry.ground_verification import Reading
 from telemetry.pages import decode_cursor
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import fetch_charging, report_dashboard, report_performance
@@ -39,6 +40,7 @@ from telemetry.tariffs import FLEET, Tariff, delete_tariff, put_tariff
 from telemetry.verification import find_differences
 from tests.conftest import unpooled
 from tests.integration.conftest import delete_all
+from tests.integration.ground import Compared, compare_hours
 from tests.integration.oracle import flowed
 from tests.integration.prices import PriceBook, tariffs
 
@@ -61,6 +63,7 @@ class Oracle:
     """
 
     received: dict[tuple[str, datetime], tuple[Decimal, float | None]] = field(default_factory=dict)
+    longest: dict[str, float] = field(default_factory=dict)
     claims: dict[tuple[str, datetime], str | None] = field(default_factory=dict)
     prices: PriceBook = field(default_factory=PriceBook)
 
@@ -109,26 +112,73 @@ class Oracle:
             if self.meter_at(vehicle, piece[0]) == meter
         }
 
+    def parts(
+        self, vehicle: str, start: datetime, end: datetime
+    ) -> list[tuple[str, datetime, datetime]]:
+        """Return which meter fed a vehicle when, in (start, end]."""
+        own = sorted((at, meter) for (of, at), meter in self.claims.items() if of == vehicle)
+        found = []
+        for number, (since, meter) in enumerate(own):
+            ends = [end, *(at for at, _ in own[number + 1 : number + 2])]
+            ends += [
+                at
+                for (of, at), claimed in self.claims.items()
+                if of != vehicle and claimed == meter and (since, vehicle) < (at, of)
+            ]
+            opened, closed = max(since, start), min(ends)
+            if meter is not None and opened < closed:
+                found.append((meter, opened, closed))
+        return found
+
+    def compared(self, vehicle: str, start: datetime, end: datetime) -> list[tuple[str, Compared]]:
+        """Return what of the energies is compared, in each hour and link of (start, end]."""
+        of_vehicle, longest = self.side(vehicle)
+        found = []
+        for meter, opened, closed in self.parts(vehicle, start, end):
+            of_meter, its_longest = self.side(meter)
+            first, last = ((at - START) // MICROSECOND for at in (opened, closed))
+            ever = max(longest, its_longest)
+            found += [
+                (meter, hour) for hour in compare_hours(of_meter, of_vehicle, first, last, ever)
+            ]
+        return found
+
+    def side(self, device: str) -> tuple[list[Reading], int]:
+        """Return a device's readings, and how long the longest ever was."""
+        found = []
+        for (of, time), (kwh, length) in self.received.items():
+            if of == device:
+                ends = (time - START) // MICROSECOND
+                found.append(Reading(ends - round((length or 60) * 10**6), ends, kwh))
+        return found, round(self.longest.get(device, 60) * 10**6)
+
     def loss_costs(
         self, vehicle: str, start: datetime, end: datetime
     ) -> tuple[Decimal | None, Decimal | None]:
         """Return what the energy lost in (start, end] cost, and its CO2, where they are known."""
-        consumed = self.consumed(vehicle, start, end)
-        delivered = self.readings(vehicle, start, end)
-        if not consumed or not delivered:
+        if not self.prices.versions or self.lost(vehicle, start, end) is None:
             return None, None
         costs: list[Decimal | None] = [Decimal(), Decimal()]
-        for sign, readings in ((1, consumed), (-1, delivered)):
-            for (time, _), kwh in readings.items():
-                hour = (time - MICROSECOND).replace(minute=0, second=0, microsecond=0)
-                priced = self.prices.hour_price(self.meter_at(vehicle, time) or FLEET, hour)
-                for number, price in enumerate(priced):
-                    known = costs[number]
-                    if price is None and kwh:
-                        costs[number] = None
-                    elif known is not None:
-                        costs[number] = known + sign * kwh * (price or 0)
+        for meter, each in self.compared(vehicle, start, end):
+            hour = START + each.hour * MICROSECOND
+            for number, price in enumerate(self.prices.hour_price(meter, hour)):
+                known = costs[number]
+                if price is None and (each.compared_ac or each.compared_dc):
+                    costs[number] = None
+                elif known is not None:
+                    costs[number] = known + (each.compared_ac - each.compared_dc) * (price or 0)
         return costs[0], costs[1]
+
+    def lost(self, vehicle: str, start: datetime, end: datetime) -> Decimal | None:
+        """Return AC - DC of what was compared, where it is known."""
+        if not self.consumed(vehicle, start, end) or not self.readings(vehicle, start, end):
+            return None
+        hours = [each for _, each in self.compared(vehicle, start, end)]
+        ac, dc, of_ac, of_dc = (
+            sum((getattr(each, name) for each in hours), Decimal())
+            for name in ("ac", "dc", "compared_ac", "compared_dc")
+        )
+        return None if of_ac == of_dc == 0 and (ac or dc) else of_ac - of_dc
 
     def rank_by_cost(self, start: datetime, end: datetime) -> bool:
         """Tell whether the fleet has a tariff in the window."""
@@ -221,6 +271,9 @@ def test_every_number_is_what_history_says(
             if all(length is None for _, length in oracle.received.values()):
                 assert row["minutes_heard"] == minutes_of(delivered)
                 assert row["meter_minutes"] == minutes_of(consumed)
+            _check_compared(
+                row, [each for _, each in oracle.compared(row["vehicle_id"], start, end)]
+            )
             costs = oracle.loss_costs(row["vehicle_id"], start, end)
             assert (row.get("loss_cost"), row.get("loss_co2_kg")) == costs
             assert row.get("currency") == ("EUR" if oracle.prices.versions else None)
@@ -234,6 +287,17 @@ def test_every_number_is_what_history_says(
     found = report_fleet(reader, RULES, FleetSelection(), START)
     by_cost = oracle.rank_by_cost(found.time_window_start, found.time_window_end)
     assert found.sort == ("cost" if by_cost else "energy")
+
+
+def _check_compared(row: dict[str, Any], hours: Sequence[Compared]) -> None:
+    if row["kwh_dc"] is not None:
+        assert row["kwh_dc_linked"] == sum(each.dc for each in hours)
+        assert row["kwh_dc_compared"] == sum(each.compared_dc for each in hours)
+    if row["kwh_ac"] is not None:
+        assert row["kwh_ac_compared"] == sum(each.compared_ac for each in hours)
+    assert row["compared_minutes"] == sum(each.seconds for each in hours) // 60
+    unsure = sum(each.unsure for each in hours)
+    assert round(row["kwh_unsure"] or Decimal(), 9) == round(unsure, 9)
 
 
 def _check_fleet(
@@ -299,7 +363,7 @@ def _check_fleet_row(oracle: Oracle, vehicle: FleetVehicle, start: datetime, end
     ac = sum(consumed.values()) if consumed else None
     assert vehicle.total_energy_delivered_dc == rounded_energy(dc)
     assert vehicle.total_energy_consumed_ac == rounded_energy(ac)
-    assert vehicle.loss_kwh == (None if ac is None or dc is None else rounded_energy(ac - dc))
+    assert vehicle.loss_kwh == rounded_energy(oracle.lost(vehicle.vehicle_id, start, end))
     cost, co2 = oracle.loss_costs(vehicle.vehicle_id, start, end)
     assert (vehicle.loss_cost, vehicle.loss_co2_kg) == (rounded_cost(cost), rounded_energy(co2))
 
@@ -314,6 +378,7 @@ def _store(
     for device, offset, watt_hours, length in items:
         time, kwh = START + offset, watt_hours / 1000
         oracle.received[device, time] = Decimal(watt_hours) / 1000, length
+        oracle.longest[device] = max(oracle.longest.get(device, 60), length or 60)
         if device in METERS:
             meters.append(
                 MeterReading.model_construct(

@@ -24,7 +24,7 @@ CHUNK = 200
 
 _EVALUATE: LiteralString = "SELECT evaluate_faults(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _NEXT: LiteralString = "SELECT find_next_vehicle(%s)"
-_TAKE: LiteralString = "SELECT * FROM take_fault_changes(%s)"
+_TAKE: LiteralString = "SELECT * FROM take_notices(%s)"
 _MARK: LiteralString = "SELECT mark_fault_changes(%s, %s)"
 _COUNT: LiteralString = "SELECT count_fault_changes()"
 
@@ -118,7 +118,7 @@ def count_unpublished(connection: Connection) -> int:
 
 
 def _notice(row: Row) -> Notice:
-    fault_id, change, changed_at, vehicle_id, meter_id, details = row
+    fault_id, change, changed_at, vehicle_id, meter_id, kind, details = row
     return Notice(
         id=f"{fault_id}-{change}",
         change=change,
@@ -126,5 +126,6 @@ def _notice(row: Row) -> Notice:
         fault_id=fault_id,
         vehicle_id=vehicle_id,
         meter_id=meter_id,
+        kind=kind,
         **details,
     )

@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from telemetry.charging import ChargingStatus
-from telemetry.faults import FaultState, LastFault
+from telemetry.faults import FaultKind, FaultState, LastFault
 from telemetry.fleet import FleetSort, LastRank
 from telemetry.live import Status
 from telemetry.parameters import INSTANT, cursor_of, read_once
@@ -134,6 +134,14 @@ Zone = Annotated[
 ]
 OfFaultState = Annotated[
     FaultState | None, Query(alias="state", description="Only faults in this state")
+]
+OfFaultKind = Annotated[
+    FaultKind | None,
+    Query(
+        alias="kind",
+        description="Only faults of this kind. Left out, those of `efficiency`: too little of what "
+        "the meter measured reached the battery. `implausible`: more than it measured did.",
+    ),
 ]
 OfStatus = Annotated[
     Status | None, Query(alias="status", description="Only devices of this status")

@@ -139,6 +139,11 @@ class Archive:
                 found += len(rows)
         return found
 
+    def first_due(self, before: datetime) -> datetime | None:
+        """Return where the first partition begins that ends up to an instant."""
+        due = [rows[0][1] for each in LAYOUTS.values() if (rows := self._due(each, before, 1))]
+        return min(due, default=None)
+
     def move_closed(self, go: Go) -> int:
         """Copy detached partitions day by day and drop them; return the number of receipts moved.
 

@@ -7,6 +7,14 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.alias_generators import to_camel
 
 from telemetry.answers import Answer
+from telemetry.comparison import (
+    AcUnmatched,
+    ComparedKwhAc,
+    ComparedKwhDc,
+    ComparedMinutes,
+    DcElsewhere,
+    DcUnmatched,
+)
 
 EstimatedKwhAc = Annotated[
     float | None,
@@ -93,7 +101,9 @@ class Vehicle(Answer):
         examples=[32.15],
         json_schema_extra={"unit": "kWh"},
     )
-    efficiency: float | None = Field(description="DC / AC (ratio)", examples=[0.92])
+    efficiency: float | None = Field(
+        description="DC / AC of what was compared (ratio)", examples=[0.92]
+    )
     avg_battery_temp: float | None = Field(
         description="Mean battery temperature of the readings (°C)",
         examples=[28.3],
@@ -111,7 +121,10 @@ class Vehicle(Answer):
         json_schema_extra={"unit": "kWh"},
     )
     efficiency_ratio: float | None = Field(
-        description="DC / AC × 100 (%)", examples=[92.0], json_schema_extra={"unit": "%"}
+        description="DC / AC × 100 of what was compared (%); where nothing was, of the totals, and "
+        "the status is insufficient",
+        examples=[92.0],
+        json_schema_extra={"unit": "%"},
     )
     average_battery_temp: float | None = Field(
         description="The same as avgBatteryTemp (°C)",
@@ -136,10 +149,16 @@ class Vehicle(Answer):
         examples=["METER-001"],
     )
     loss_kwh: float | None = Field(
-        description="AC - DC: energy lost on the way (kWh)",
+        description="AC - DC of what was compared: energy lost on the way (kWh)",
         examples=[2.796],
         json_schema_extra={"unit": "kWh"},
     )
+    compared_kwh_ac: ComparedKwhAc
+    compared_kwh_dc: ComparedKwhDc
+    ac_unmatched: AcUnmatched
+    dc_unmatched: DcUnmatched
+    dc_elsewhere: DcElsewhere
+    compared_minutes: ComparedMinutes
     estimated_kwh_ac: EstimatedKwhAc
     estimated_kwh_dc: EstimatedKwhDc
     loss_cost: float | None = Field(
@@ -159,7 +178,7 @@ class Vehicle(Answer):
     )
     status: ChargingStatus = Field(
         description="By efficiencyRatio: healthy from 88 %, degraded from 85 %, fault below, "
-        "implausible above 100 %; insufficient where energy or coverage are too small to tell",
+        "implausible above 100 %; insufficient where too little was compared to tell",
         examples=["healthy"],
     )
     status_reason: str | None = Field(

@@ -2,7 +2,7 @@
 
 Each reading that counts has the mean price of the four quarters of its hour, by the periods of the
 tariff as they were sent; it shares nothing with the stored functions of tariffs.sql. Windows
-that reach into what is archived are left out.
+that reach into what is archived are left out, and those of which a part only was compared.
 """
 
 from datetime import UTC
@@ -19,7 +19,8 @@ COSTS = f"""
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
                loss_cost, loss_co2_kg, meter_ids
         FROM vehicle_summary
-        WHERE NOT stale AND kwh_ac - kwh_dc IS NOT NULL
+        WHERE NOT stale AND kwh_ac_compared = kwh_ac AND kwh_dc_compared = kwh_dc
+          AND rank < 'Infinity'
           AND EXISTS (SELECT FROM tariff)
           AND window_end - interval '24 hours' >= (
               SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
@@ -44,22 +45,11 @@ COSTS = f"""
         FROM vehicle_telemetry_history
         WHERE "timestamp" > (SELECT min(window_start) FROM fresh)
         ORDER BY vehicle_id, "timestamp", received_at DESC
-    ), stretch AS (  -- of a meter's link, and of the rest of a vehicle's window: an hour at most
+    ), stretch AS (  -- of a meter's link: an hour at most
         SELECT vehicle_id, window_end, meter_id, hour,
                greatest(extract(epoch FROM opened), hour) AS opened,
                least(extract(epoch FROM closed), hour + 3600) AS closed
-        FROM (
-            SELECT * FROM period
-            UNION ALL
-            SELECT vehicle_id, window_end, NULL, lower(rest), upper(rest)
-            FROM fresh
-            CROSS JOIN LATERAL unnest(
-                tstzmultirange(tstzrange(window_start, window_end, '(]'))
-                - coalesce((SELECT range_agg(tstzrange(opened, closed, '(]')) FROM period
-                            WHERE opened < closed AND (period.vehicle_id, period.window_end)
-                                  = (fresh.vehicle_id, fresh.window_end)), '{{}}')
-            ) AS rest
-        ) AS part
+        FROM period
         CROSS JOIN LATERAL generate_series(
             floor(extract(epoch FROM opened) / 3600) * 3600,
             extract(epoch FROM closed), 3600) AS hour

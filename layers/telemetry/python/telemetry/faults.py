@@ -13,18 +13,20 @@ from telemetry.answers import FAULT_ID, Answer
 from telemetry.database import Database, Row
 from telemetry.pages import ITEMS, Page, Position, encode_cursor
 
+FaultKind = Literal["efficiency", "implausible"]
 FaultState = Literal["open", "acknowledged", "cleared"]
 Change = Literal["opened", "acknowledged", "cleared"]
 
 _LIST = """
-    SELECT fault.fault_id, vehicle_id, meter_id, state, opened_window, cleared_window, history
+    SELECT fault.fault_id, vehicle_id, meter_id, kind, state, opened_window, cleared_window, history
     FROM fault CROSS JOIN LATERAL (
         SELECT json_agg(json_build_object('change', change, 'changedAt', changed_at,
                                           'publishedAt', published_at)::jsonb || details
                         ORDER BY changed_at, published_at)
         FROM fault_change WHERE fault_change.fault_id = fault.fault_id
     ) AS changes (history)
-    WHERE (%(state)s::text IS NULL OR state = %(state)s)
+    WHERE kind = %(kind)s
+      AND (%(state)s::text IS NULL OR state = %(state)s)
       AND (%(vehicle_id)s::text IS NULL OR vehicle_id = %(vehicle_id)s)
       AND (%(window)s::timestamptz IS NULL OR opened_window < %(window)s
            OR opened_window = %(window)s AND fault.fault_id > %(fault_id)s)
@@ -41,9 +43,30 @@ class Evidence(Answer):
     linked_minutes: int = Field(
         description="Minutes of the window in which the meter fed the vehicle", examples=[1440]
     )
-    status: Literal["healthy", "degraded", "fault"] = Field(examples=["fault"])
+    status: Literal["healthy", "degraded", "fault", "implausible"] = Field(examples=["fault"])
     efficiency_ratio: float = Field(
-        description="DC / AC × 100 (%)", examples=[80.2], json_schema_extra={"unit": "%"}
+        description="DC / AC × 100 of what was compared (%)",
+        examples=[80.2],
+        json_schema_extra={"unit": "%"},
+    )
+    compared_kwh_ac: float | None = Field(
+        default=None,
+        description="AC energy while the vehicle was heard, too (kWh); null in evidence of before "
+        "there was such",
+        examples=[34.946],
+        json_schema_extra={"unit": "kWh"},
+    )
+    compared_kwh_dc: float | None = Field(
+        default=None,
+        description="DC energy while the meter was heard, too (kWh)",
+        examples=[28.027],
+        json_schema_extra={"unit": "kWh"},
+    )
+    compared_minutes: int | None = Field(
+        default=None,
+        description="Minutes that were compared",
+        examples=[1426],
+        json_schema_extra={"unit": "min"},
     )
     total_energy_consumed_ac: float = Field(examples=[34.946], json_schema_extra={"unit": "kWh"})
     total_energy_delivered_dc: float = Field(examples=[28.027], json_schema_extra={"unit": "kWh"})
@@ -98,6 +121,7 @@ class Notice(FaultChange):
     fault_id: UUID
     vehicle_id: str
     meter_id: str
+    kind: FaultKind
 
 
 class Fault(Answer):
@@ -106,6 +130,11 @@ class Fault(Answer):
     id: UUID = Field(examples=[FAULT_ID])
     vehicle_id: str = Field(examples=["VEH-001"])
     meter_id: str = Field(examples=["METER-001"])
+    kind: FaultKind = Field(
+        description="efficiency: too little of what the meter measured reached the battery; "
+        "implausible: more than it measured did, so a meter or a link is wrong",
+        examples=["efficiency"],
+    )
     state: FaultState = Field(
         description="open: nobody has acknowledged it; acknowledged: it lasts, and somebody looks "
         "after it; cleared: it is over",
@@ -140,6 +169,7 @@ class FaultSelection(NamedTuple):
     vehicle_id: str | None = None
     limit: int = 100
     after: LastFault | None = None
+    kind: FaultKind = "efficiency"
 
 
 def list_faults(database: Database, selection: FaultSelection) -> Faults:
@@ -148,6 +178,7 @@ def list_faults(database: Database, selection: FaultSelection) -> Faults:
     rows = database.fetch(
         _LIST,
         {
+            "kind": selection.kind,
             "state": selection.state,
             "vehicle_id": selection.vehicle_id,
             "window": after and after.opened_at,
@@ -166,11 +197,12 @@ def list_faults(database: Database, selection: FaultSelection) -> Faults:
 
 
 def _fault(row: Row) -> Fault:
-    fault_id, vehicle_id, meter_id, state, opened_at, cleared_at, history = row
+    fault_id, vehicle_id, meter_id, kind, state, opened_at, cleared_at, history = row
     return Fault(
         id=fault_id,
         vehicle_id=vehicle_id,
         meter_id=meter_id,
+        kind=kind,
         state=state,
         opened_at=opened_at.astimezone(UTC),
         cleared_at=cleared_at and cleared_at.astimezone(UTC),

@@ -40,10 +40,9 @@ def divide_efficiency(ac: Decimal | int | None, dc: Decimal | int | None) -> Dec
     return None if efficiency is None or efficiency > MOST_EFFICIENCY else efficiency
 
 
-def efficiency_ratio(ac: Decimal | int | None, dc: Decimal | int | None) -> float | None:
-    """Return DC / AC in percent, None where divide_efficiency has none."""
-    efficiency = divide_efficiency(ac, dc)
-    return rounded_ratio(efficiency and efficiency * 100)
+def rounded_percentage(ratio: Decimal | None) -> float | None:
+    """Return a ratio in percent."""
+    return rounded_ratio(ratio and ratio * 100)
 
 
 def coverage_ratio(heard: int, expected: int) -> float | None:

@@ -22,14 +22,26 @@ from telemetry.binary import (
     encode_time,
 )
 from telemetry.charging import ChargingStatus, EstimatedKwhAc, EstimatedKwhDc
+from telemetry.comparison import (
+    AcUnmatched,
+    ComparedKwhAc,
+    ComparedKwhDc,
+    ComparedMinutes,
+    DcElsewhere,
+    DcUnmatched,
+    describe_comparison,
+    efficiency_of,
+    lost_energy,
+)
 from telemetry.database import Database
 from telemetry.figures import (
     coverage_ratio,
     divide,
-    efficiency_ratio,
+    divide_efficiency,
     rounded_cost,
     rounded_energy,
     rounded_part,
+    rounded_percentage,
     rounded_ratio,
 )
 from telemetry.pages import ITEMS, Page, Position, StoredId, encode_cursor
@@ -56,7 +68,7 @@ class FleetVehicle(Answer):
     vehicle_id: str = Field(examples=["VEH-001"])
     status: ChargingStatus = Field(examples=["fault"])
     loss_kwh: float | None = Field(
-        description="AC - DC: energy lost on the way (kWh)",
+        description="AC - DC of what was compared: energy lost on the way (kWh)",
         examples=[6.1],
         json_schema_extra={"unit": "kWh"},
     )
@@ -72,7 +84,9 @@ class FleetVehicle(Answer):
         description="Of lossCost; null where there is no tariff", examples=["EUR"]
     )
     efficiency_ratio: float | None = Field(
-        description="DC / AC × 100 (%)", examples=[82.4], json_schema_extra={"unit": "%"}
+        description="DC / AC × 100 of what was compared (%)",
+        examples=[82.4],
+        json_schema_extra={"unit": "%"},
     )
     total_energy_consumed_ac: float | None = Field(
         examples=[34.946], json_schema_extra={"unit": "kWh"}
@@ -80,6 +94,12 @@ class FleetVehicle(Answer):
     total_energy_delivered_dc: float | None = Field(
         examples=[28.8], json_schema_extra={"unit": "kWh"}
     )
+    compared_kwh_ac: ComparedKwhAc
+    compared_kwh_dc: ComparedKwhDc
+    ac_unmatched: AcUnmatched
+    dc_unmatched: DcUnmatched
+    dc_elsewhere: DcElsewhere
+    compared_minutes: ComparedMinutes
     estimated_kwh_ac: EstimatedKwhAc
     estimated_kwh_dc: EstimatedKwhDc
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
@@ -95,7 +115,8 @@ class FleetVehicle(Answer):
 class FleetTotals(Answer):
     """The whole fleet, whatever the page shows.
 
-    Energies are of vehicles whose AC and DC are known, cost and CO2 of those of which they are.
+    Energies are of vehicles whose loss is known, cost and CO2 of those of which they are. The loss
+    and the efficiency are of what was compared.
     """
 
     vehicles: int = Field(examples=[10000])
@@ -105,6 +126,8 @@ class FleetTotals(Answer):
     total_energy_delivered_dc: float | None = Field(
         examples=[321500.0], json_schema_extra={"unit": "kWh"}
     )
+    compared_kwh_ac: float | None = Field(examples=[349460.0], json_schema_extra={"unit": "kWh"})
+    compared_kwh_dc: float | None = Field(examples=[321500.0], json_schema_extra={"unit": "kWh"})
     loss_kwh: float | None = Field(examples=[27960.0], json_schema_extra={"unit": "kWh"})
     loss_cost: float | None = Field(examples=[8388.0])
     loss_co2_kg: float | None = Field(examples=[10624.8], json_schema_extra={"unit": "kg"})
@@ -222,12 +245,13 @@ def report_fleet(
 
 def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotals:
     counts = {row["status"]: row["vehicles"] for row in by_status}
-    ac, dc, cost, co2 = (
+    ac, dc, of_ac, of_dc, cost, co2 = (
         sum((row[name] for row in by_status if row[known]), start=Decimal())
         if any(row[known] for row in by_status)
         else None
         for name, known in (
             *(("kwh_ac", "known"), ("kwh_dc", "known")),
+            *(("kwh_ac_compared", "known"), ("kwh_dc_compared", "known")),
             *(("loss_cost", "cost_known"), ("loss_co2_kg", "co2_known")),
         )
     )
@@ -235,11 +259,13 @@ def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotal
         vehicles=sum(counts.values()),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        compared_kwh_ac=rounded_energy(of_ac),
+        compared_kwh_dc=rounded_energy(of_dc),
+        loss_kwh=rounded_energy(None if of_ac is None or of_dc is None else of_ac - of_dc),
         loss_cost=rounded_cost(cost),
         loss_co2_kg=rounded_energy(co2),
         currency=currency,
-        efficiency_ratio=efficiency_ratio(ac, dc),
+        efficiency_ratio=rounded_percentage(divide_efficiency(of_ac, of_dc)),
         **{status: counts.get(status, 0) for status in get_args(ChargingStatus)},
     )
 
@@ -247,13 +273,14 @@ def _totals(by_status: list[dict[str, Any]], currency: str | None) -> FleetTotal
 def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVehicle:
     ac, dc = row["kwh_ac"], row["kwh_dc"]
     return FleetVehicle(
+        **describe_comparison(row),
         vehicle_id=row["vehicle_id"],
         status=row["status"],
-        loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        loss_kwh=rounded_energy(lost_energy(row)),
         loss_cost=rounded_cost(row["loss_cost"]),
         loss_co2_kg=rounded_energy(row["loss_co2_kg"]),
         currency=currency,
-        efficiency_ratio=efficiency_ratio(ac, dc),
+        efficiency_ratio=rounded_percentage(efficiency_of(row)),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
         estimated_kwh_ac=rounded_part(row["kwh_ac_estimated"], ac),

@@ -18,7 +18,7 @@ from telemetry.late import LateReceipts
 from telemetry.partitions import HISTORIES, RANGES, count_strays, make_partitions
 from telemetry.redeclarations import count_changed, store_again
 from telemetry.rules import Rules
-from telemetry.summaries import refresh_summaries
+from telemetry.summaries import keep_ground, last_whole_hour, refresh_summaries
 
 _LOCK_KEY = 0x656E6572_6D61696E  # "enermain"
 # How often a step is begun that loses deadlocks: whoever writes is run again, too.
@@ -94,6 +94,8 @@ class Maintenance:
 
     def archive_history(self) -> Done:
         """Move the partitions that are past retention into the archive."""
+        if due := self._archive.first_due(self._retain_from):
+            keep_ground(self._connection, due, last_whole_hour(self._retain_from), self._rules)
         closed = self._archive.close_partitions(self._retain_from)
         moved = self._archive.move_closed(self._go)
         waiting = self._archive.count_waiting(self._retain_from)

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from telemetry.charging import Coverage, Vehicle
+from telemetry.comparison import lost_energy
 from telemetry.database import Database
-from telemetry.figures import MOST_EFFICIENCY
+from telemetry.figures import MOST_EFFICIENCY, rounded_energy
 from telemetry.rules import Rules
 
 # Both contracts name a vehicle VEH and its meter MTR or METER, with one separator and suffix.
@@ -57,11 +58,28 @@ def explain_silent_meters(meters: list[str]) -> str:
     return f"{' and '.join(meters)} has no readings in the window"
 
 
-def explain_efficiency(ac: Decimal | None, efficiency: Decimal | None) -> str | None:
+def explain_no_loss(charging: dict[str, Any]) -> str | None:
+    """Say why there is no loss where both energies are known."""
+    if lost_energy(charging) is not None:
+        return None
+    if charging["kwh_dc_linked"] == 0 == charging["kwh_ac"]:
+        return None
+    return (
+        f"nothing was compared: {charging['vehicle_id']} and its meter were not heard at the same "
+        "time while energy flowed"
+    )
+
+
+def explain_efficiency(charging: dict[str, Any], efficiency: Decimal | None) -> str | None:
     """Say why there is no efficiency where both energies are known."""
     if efficiency is not None:
         return None
-    return f"DC is more than {MOST_EFFICIENCY} times AC" if ac else "no AC energy was consumed"
+    compared = charging["kwh_ac_compared"] or (
+        charging["kwh_ac"] if lost_energy(charging) is None else 0
+    )
+    if compared:
+        return f"DC is more than {MOST_EFFICIENCY} times AC"
+    return "no AC energy was consumed"
 
 
 def explain_missing_prices(charging: dict[str, Any], unknown: str | None) -> dict[str, str | None]:
@@ -90,24 +108,45 @@ def explain_whole_hours(archived_to: str | None) -> str | None:
 
 
 def explain_status(
-    status: str, unknown: str | None, ac: Decimal | None, coverage: Coverage, rules: Rules
+    charging: dict[str, Any], unknown: str | None, coverage: Coverage, rules: Rules
 ) -> str | None:
-    """Say why a charger is not judged; unknown: why the energies are null."""
-    if status == "implausible":
+    """Say why a charger is not judged; unknown: why nothing can be said of its loss."""
+    if charging["status"] == "implausible":
         return "more energy reached the battery than the meter measured"
-    if status != "insufficient":
+    if charging["status"] != "insufficient":
         return None
-    if unknown:
-        return unknown
-    if not ac or ac < rules.least_kwh:
-        return f"less than {rules.least_kwh:g} kWh was consumed"
+    return unknown or _explain_evidence(charging, coverage, rules)
+
+
+def _explain_evidence(charging: dict[str, Any], coverage: Coverage, rules: Rules) -> str | None:
+    ac, of_ac = charging["kwh_ac"], charging["kwh_ac_compared"]
+    dc, of_dc = charging["kwh_dc_linked"], charging["kwh_dc_compared"]
+    least, least_part = f"less than {rules.least_coverage:.0%}", Decimal(str(rules.least_coverage))
+    missing = None
+    if ac < rules.least_kwh or not ac:
+        missing = f"less than {rules.least_kwh:g} kWh was consumed"
+    elif of_ac < rules.least_kwh:
+        missing = f"{_of(of_ac, ac)} AC could be compared, less than {rules.least_kwh:g} kWh"
+    elif of_ac < least_part * ac:
+        missing = f"{_of(of_ac, ac)} AC flowed while the vehicle was heard, too, {least}"
+    elif of_dc < least_part * dc:
+        missing = f"{_of(of_dc, dc)} DC flowed while the meter was heard, too, {least}"
+    if missing:
+        return missing
     for stream, heard in (("vehicle", coverage.vehicle), ("meter", coverage.meter)):
         if heard.minutes_heard < rules.least_coverage * heard.minutes_expected:
             return (
                 f"the {stream} was heard from in {heard.minutes_heard:,} of "
-                f"{heard.minutes_expected:,} minutes, less than {rules.least_coverage:.0%}"
+                f"{heard.minutes_expected:,} minutes, {least}"
             )
-    return None
+    return (
+        f"{rounded_energy(charging['kwh_unsure']):g} kWh are of intervals that the other side "
+        f"heard in part, more than 2% of the {rounded_energy(of_ac):g} kWh AC compared"
+    )
+
+
+def _of(part: Decimal, whole: Decimal) -> str:
+    return f"{rounded_energy(part):g} of {rounded_energy(whole):g} kWh"
 
 
 def explain_cadences(

@@ -19,16 +19,16 @@ from telemetry.binary import (
     encode_optional_times,
 )
 from telemetry.charging import Coverage, Dashboard, Heard, Pairing, Performance, Silence, Vehicle
+from telemetry.comparison import describe_comparison, efficiency_of, lost_energy
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.figures import (
     coverage_ratio,
     divide,
-    divide_efficiency,
-    efficiency_ratio,
     rounded_cost,
     rounded_energy,
     rounded_part,
+    rounded_percentage,
     rounded_ratio,
 )
 from telemetry.gaps import find_gaps
@@ -37,6 +37,7 @@ from telemetry.reasons import (
     explain_efficiency,
     explain_missing_meter,
     explain_missing_prices,
+    explain_no_loss,
     explain_no_meter,
     explain_silent_meters,
     explain_status,
@@ -162,12 +163,13 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         )
     ]
     meters = list(dict.fromkeys(link.meter_id for link in pairing))
-    efficiency = divide_efficiency(ac, dc)
+    efficiency = efficiency_of(charging)
     temperature = divide(charging["battery_temp_sum"], charging["battery_temps"])
     no_meter = None if meters else explain_no_meter(charging)
     no_ac = no_meter or (explain_silent_meters(meters) if ac is None else None)
     no_dc = f"{vehicle_id} has no readings in the window" if dc is None else None
-    no_efficiency = no_ac or no_dc or explain_efficiency(ac, efficiency)
+    no_efficiency = no_ac or no_dc or explain_efficiency(charging, efficiency)
+    no_loss = no_ac or no_dc or explain_no_loss(charging)
     no_temperature = (
         f"no reading of {vehicle_id} in the window has a temperature"
         if temperature is None
@@ -183,11 +185,16 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         "totalEnergyDeliveredDc": no_dc,
         "efficiencyRatio": no_efficiency,
         "averageBatteryTemp": no_temperature,
-        "lossKwh": no_ac or no_dc,
+        "lossKwh": no_loss,
+        "comparedKwhAc": no_ac,
+        "comparedKwhDc": no_dc,
+        "acUnmatched": no_ac,
+        "dcUnmatched": no_dc,
+        "dcElsewhere": no_dc,
         "estimatedKwhAc": no_ac,
         "estimatedKwhDc": no_dc,
         "meterId": no_meter or several,
-        **explain_missing_prices(charging, no_ac or no_dc),
+        **explain_missing_prices(charging, no_loss),
         "timeWindowStart": explain_whole_hours(charging["archived_to"]),
     }
     coverage = Coverage(
@@ -202,20 +209,21 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         avg_battery_temp=rounded_ratio(temperature),
         total_energy_consumed_ac=rounded_energy(ac),
         total_energy_delivered_dc=rounded_energy(dc),
-        efficiency_ratio=efficiency_ratio(ac, dc),
+        efficiency_ratio=rounded_percentage(efficiency),
         average_battery_temp=rounded_ratio(temperature),
         time_window_start=start.astimezone(UTC),
         time_window_end=end.astimezone(UTC),
         data_points=readings,
         meter_id=meters[0] if len(meters) == 1 else None,
-        loss_kwh=rounded_energy(None if ac is None or dc is None else ac - dc),
+        **describe_comparison(charging),
+        loss_kwh=rounded_energy(lost_energy(charging)),
         estimated_kwh_ac=rounded_part(charging["kwh_ac_estimated"], ac),
         estimated_kwh_dc=rounded_part(charging["kwh_dc_estimated"], dc),
         loss_cost=rounded_cost(charging.get("loss_cost")),
         loss_co2_kg=rounded_energy(charging.get("loss_co2_kg")),
         currency=charging.get("currency"),
         status=charging["status"],
-        status_reason=explain_status(charging["status"], no_ac or no_dc, ac, coverage, rules),
+        status_reason=explain_status(charging, no_loss, coverage, rules),
         coverage=coverage,
         pairing=pairing[:MOST_PAIRINGS],
         pairing_omitted=max(0, len(pairing) - MOST_PAIRINGS),

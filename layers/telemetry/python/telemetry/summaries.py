@@ -5,7 +5,7 @@ Every hour the maintenance calls this; readings and links that come later mark w
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import LiteralString
 
 import psycopg
@@ -13,6 +13,7 @@ import psycopg
 from telemetry.database import Row
 from telemetry.rules import Rules
 
+HOUR = timedelta(hours=1)
 # Live rows that are locked at once: their writers wait while these are summed.
 CHUNK = 200
 
@@ -52,6 +53,21 @@ def refresh_summaries(connection: psycopg.Connection[Row], now: datetime, rules:
         vehicles += len(vehicle_ids)
     connection.execute("SELECT finish_fleet_window(%s, %s, %s, %s)", window)
     return vehicles
+
+
+def keep_ground(
+    connection: psycopg.Connection[Row], opened: datetime, closed: datetime, rules: Rules
+) -> None:
+    """Keep what vehicles and meters have in common in (opened, closed], before it is archived.
+
+    Both are whole hours. Needs the owner's rights and autocommit. Safe to repeat, and to be ended
+    anywhere. Raises psycopg.Error.
+    """
+    until = closed + 2 * HOUR  # an hour is kept when the one after it is over
+    for vehicle_ids in _chunks(connection, _VEHICLES):
+        connection.execute(
+            "SELECT keep_ground(%s, %s, %s, %s)", (vehicle_ids, opened, until, rules.by_name)
+        )
 
 
 def last_whole_hour(now: datetime) -> datetime:

@@ -9,6 +9,14 @@ from pydantic import Field
 
 from telemetry.answers import Answer
 from telemetry.charging import ChargingStatus, EstimatedKwhAc, EstimatedKwhDc
+from telemetry.comparison import (
+    AcUnmatched,
+    ComparedKwhAc,
+    ComparedKwhDc,
+    ComparedMinutes,
+    DcElsewhere,
+    DcUnmatched,
+)
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.reports import describe_vehicle, fetch_charging
@@ -50,6 +58,12 @@ class TrendBucket(Answer):
         description="Of lossCost; null where there is no tariff", examples=["EUR"]
     )
     efficiency_ratio: float | None = Field(examples=[92.0], json_schema_extra={"unit": "%"})
+    compared_kwh_ac: ComparedKwhAc
+    compared_kwh_dc: ComparedKwhDc
+    ac_unmatched: AcUnmatched
+    dc_unmatched: DcUnmatched
+    dc_elsewhere: DcElsewhere
+    compared_minutes: ComparedMinutes
     estimated_kwh_ac: EstimatedKwhAc
     estimated_kwh_dc: EstimatedKwhDc
     average_battery_temp: float | None = Field(examples=[28.3], json_schema_extra={"unit": "°C"})
@@ -103,6 +117,12 @@ def report_trend(
             total_energy_consumed_ac=vehicle.total_energy_consumed_ac,
             total_energy_delivered_dc=vehicle.total_energy_delivered_dc,
             loss_kwh=vehicle.loss_kwh,
+            compared_kwh_ac=vehicle.compared_kwh_ac,
+            compared_kwh_dc=vehicle.compared_kwh_dc,
+            ac_unmatched=vehicle.ac_unmatched,
+            dc_unmatched=vehicle.dc_unmatched,
+            dc_elsewhere=vehicle.dc_elsewhere,
+            compared_minutes=vehicle.compared_minutes,
             estimated_kwh_ac=vehicle.estimated_kwh_ac,
             estimated_kwh_dc=vehicle.estimated_kwh_dc,
             loss_cost=vehicle.loss_cost,

@@ -10,11 +10,13 @@ history no longer has. Each was compared with its copy in the archive before it 
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 import psycopg
 
 from telemetry.cost_verification import COSTS, find_wrong_zones
 from telemetry.database import Row
+from telemetry.ground_verification import find_wrong_hours
 from telemetry.rollup_verification import BETWEEN, DAYS, ROLLUPS, THERE, TIMES
 from telemetry.streams import METERS, STREAMS, VEHICLES, Stream
 from telemetry.zones import RELEASE
@@ -68,7 +70,8 @@ _SUMMARIES = f"""
         ORDER BY vehicle_id, "timestamp", received_at DESC
     ), fresh AS (
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
-               kwh_dc, kwh_ac, rank, meter_ids
+               kwh_dc, kwh_ac, kwh_dc_linked, rank, meter_ids,
+               kwh_ac_compared AS of_ac, kwh_dc_compared AS of_dc
         FROM vehicle_summary
         WHERE NOT stale
           AND window_end - interval '24 hours' >= (
@@ -78,6 +81,7 @@ _SUMMARIES = f"""
                extract(epoch FROM greatest(valid_from, window_start)) AS opened,
                extract(epoch FROM least(valid_to, window_end)) AS closed
         FROM fresh JOIN link_periods link ON link.vehicle_id = fresh.vehicle_id
+        WHERE meter_ids IS NOT NULL  -- of too many none counts
         UNION ALL
         SELECT fresh.vehicle_id, window_end, named,
                extract(epoch FROM window_start), extract(epoch FROM window_end)
@@ -95,16 +99,29 @@ _SUMMARIES = f"""
         FROM period JOIN meter USING (meter_id)
         WHERE opened < closed AND {THERE}
         GROUP BY 1, 2
+    ), linked AS (
+        SELECT vehicle_id, window_end, trim_scale(sum({BETWEEN})) AS kwh
+        FROM period JOIN vehicle USING (vehicle_id)
+        WHERE opened < closed AND {THERE}
+        GROUP BY 1, 2
     ), expected AS (
         SELECT vehicle_id AS device, window_end AS hour,
                ROW(delivered.kwh, consumed.kwh,
-                   trim_scale(coalesce(delivered.kwh - consumed.kwh, 'Infinity')))::text AS state
+                   CASE WHEN delivered.kwh IS NOT NULL THEN coalesce(linked.kwh, 0) END,
+                   trim_scale(coalesce(CASE
+                       WHEN of_ac != 0 OR of_dc != 0 OR consumed.kwh + linked.kwh = 0
+                       THEN of_dc - of_ac END, 'Infinity')),
+                   (of_ac BETWEEN 0 AND consumed.kwh
+                    AND of_dc BETWEEN 0 AND coalesce(linked.kwh, 0)) IS NOT FALSE
+               )::text AS state
         FROM fresh
         LEFT JOIN delivered USING (vehicle_id, window_end)
         LEFT JOIN consumed USING (vehicle_id, window_end)
+        LEFT JOIN linked USING (vehicle_id, window_end)
     ), stored AS (
         SELECT vehicle_id AS device, window_end AS hour,
-               ROW(trim_scale(kwh_dc), trim_scale(kwh_ac), trim_scale(rank))::text AS state
+               ROW(trim_scale(kwh_dc), trim_scale(kwh_ac), trim_scale(kwh_dc_linked),
+                   trim_scale(rank), true)::text AS state
         FROM fresh
     )
 """
@@ -154,7 +171,9 @@ _TOTALS = """
                    count(loss_co2_kg), trim_scale(coalesce(sum(loss_cost), 0)),
                    trim_scale(coalesce(sum(loss_co2_kg), 0)),
                    trim_scale(coalesce(sum(kwh_ac) FILTER (WHERE rank < 'Infinity'), 0)),
-                   trim_scale(coalesce(sum(kwh_dc) FILTER (WHERE rank < 'Infinity'), 0))
+                   trim_scale(coalesce(sum(kwh_dc) FILTER (WHERE rank < 'Infinity'), 0)),
+                   trim_scale(coalesce(sum(kwh_ac_compared) FILTER (WHERE rank < 'Infinity'), 0)),
+                   trim_scale(coalesce(sum(kwh_dc_compared) FILTER (WHERE rank < 'Infinity'), 0))
                )::text AS state
         FROM vehicle_summary JOIN fleet_window USING (window_end)
         GROUP BY 1, 2
@@ -162,7 +181,8 @@ _TOTALS = """
         SELECT status AS device, window_end AS hour,
                ROW(vehicles, known, cost_known, co2_known, trim_scale(loss_cost),
                    trim_scale(loss_co2_kg), trim_scale(kwh_ac),
-                   trim_scale(kwh_dc))::text AS state
+                   trim_scale(kwh_dc), trim_scale(kwh_ac_compared),
+                   trim_scale(kwh_dc_compared))::text AS state
         FROM fleet_totals
         WHERE (vehicles, known, kwh_ac, kwh_dc) != (0, 0, 0, 0)
     )
@@ -329,6 +349,9 @@ def find_differences(connection: psycopg.Connection[Row], most: int = 100) -> li
             Difference(table, *row)
             for table, statement in statements
             for row in connection.execute(statement.encode(), (most,))
+        ]
+        found += [
+            Difference("common_hour", *row) for row in islice(find_wrong_hours(connection), most)
         ]
         found += [
             Difference("zone_offset", zone, None, f"as in {RELEASE}", "other offsets")

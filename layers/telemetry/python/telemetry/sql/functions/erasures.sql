@@ -241,6 +241,10 @@ BEGIN
     WHERE device_id = asked.device_id AND stream = asked.stream
       AND NOT EXISTS (SELECT FROM devices WHERE device_id = asked.device_id);
 
+    DELETE FROM common_hour
+    WHERE asked.device_id = CASE asked.stream WHEN 'meter' THEN meter_id ELSE vehicle_id END
+      AND hour < asked.asked_at;
+
     -- Faults are of 24 hours up to a window's end.
     LOCK TABLE charger_window IN SHARE ROW EXCLUSIVE MODE;  -- as who judges
     DELETE FROM charger_window

@@ -53,7 +53,7 @@ BEGIN
     LOCK TABLE charger_window IN SHARE ROW EXCLUSIVE MODE;
 
     DELETE FROM charger_window WHERE vehicle_id = ANY (ids) AND window_end = ANY (again);
-    INSERT INTO charger_window (window_end, at_fault, vehicle_id, meter_id, evidence)
+    INSERT INTO charger_window (window_end, status, vehicle_id, meter_id, evidence)
     WITH part AS MATERIALIZED (  -- the time of one link in one window
         SELECT row_number() OVER () AS position, vehicle_id, link.meter_id, window_end,
                greatest(valid_from, window_start) AS opened, least(valid_to, window_end) AS closed
@@ -65,7 +65,9 @@ BEGIN
         CROSS JOIN unnest(meter_ids, valid_froms, valid_tos) AS link (meter_id, valid_from, valid_to)
     ), charged AS (
         SELECT part.vehicle_id, part.meter_id, part.window_end,
-               sum(done.kwh_ac) AS ac, sum(done.kwh_dc) AS dc,
+               sum(done.kwh_ac) AS ac, sum(done.kwh_dc) AS dc, sum(done.kwh_dc_linked) AS dc_linked,
+               sum(done.kwh_ac_compared) AS ac_compared, sum(done.kwh_dc_compared) AS dc_compared,
+               sum(done.kwh_unsure) AS unsure, sum(done.compared_minutes)::bigint AS compared_minutes,
                sum(done.minutes_heard)::bigint AS minutes, sum(done.meter_minutes)::bigint AS meter_minutes,
                sum(done.linked_minutes)::bigint AS linked_minutes,
                sum(done.battery_temp_sum) / nullif(sum(done.battery_temps), 0) AS battery_temp
@@ -79,40 +81,48 @@ BEGIN
         JOIN part ON part.position = done.position
         GROUP BY part.vehicle_id, part.meter_id, part.window_end
     ), judged AS (
-        SELECT *, charging_status(ac, dc, minutes, linked_minutes, meter_minutes, linked_minutes,
-                                  least_kwh::numeric, least_coverage::numeric) AS status
+        SELECT *, charging_status(ac_compared, dc_compared, ac, dc_linked, unsure, minutes, linked_minutes,
+                                  meter_minutes, linked_minutes, least_kwh::numeric, least_coverage::numeric) AS status
         FROM charged
     )
-    SELECT window_end, status = 'fault', vehicle_id, meter_id, jsonb_build_object(
+    SELECT window_end, status, vehicle_id, meter_id, jsonb_build_object(
         'timeWindowStart', window_end - length, 'timeWindowEnd', window_end, 'status', status,
         'totalEnergyConsumedAc', round(ac, 3), 'totalEnergyDeliveredDc', round(dc, 3),
-        'efficiencyRatio', round(100 * dc / ac, 2), 'linkedMinutes', linked_minutes,
+        'comparedKwhAc', round(ac_compared, 3), 'comparedKwhDc', round(dc_compared, 3),
+        'comparedMinutes', least(compared_minutes, linked_minutes),
+        'efficiencyRatio', round(100 * dc_compared / ac_compared, 2), 'linkedMinutes', linked_minutes,
         'vehicleCoverage', round(least(1, minutes::numeric / nullif(linked_minutes, 0)), 2),
         'meterCoverage', round(least(1, meter_minutes::numeric / nullif(linked_minutes, 0)), 2),
         'averageBatteryTemp', round(battery_temp, 2))
     FROM judged
-    WHERE status IN ('healthy', 'degraded', 'fault');
+    WHERE status != 'insufficient';
 
-    -- Kept are the two that may be judged anew, and the two before, on which they may then lean.
+    -- Kept are the two that may be judged anew, and the two before, on which they may then lean; of implausible
+    -- ones and of the others.
     DELETE FROM charger_window old
     WHERE vehicle_id = ANY (ids) AND window_end < (
         SELECT window_end FROM charger_window newer
         WHERE newer.vehicle_id = old.vehicle_id AND newer.meter_id = old.meter_id
+          AND (newer.status = 'implausible') = (old.status = 'implausible')
         ORDER BY window_end DESC OFFSET 3 LIMIT 1);
 
     FOR found IN
         SELECT latest.*, fault.fault_id
         FROM (
-            SELECT vehicle_id, meter_id, max(window_end) AS window_end,
-                   (array_agg(at_fault ORDER BY window_end DESC))[:2] AS verdicts,
+            SELECT kind, vehicle_id, meter_id, max(window_end) AS window_end,
+                   (array_agg(status = bad ORDER BY window_end DESC))[:2] AS verdicts,
                    (array_agg(evidence ORDER BY window_end DESC))[1] AS evidence
             FROM charger_window
+            -- Too much energy says nothing of whether too little arrives.
+            JOIN (VALUES ('efficiency', 'fault'), ('implausible', 'implausible')) AS alert (kind, bad)
+                ON kind = 'implausible' OR status != 'implausible'
             WHERE vehicle_id = ANY (ids)
-            GROUP BY vehicle_id, meter_id
+            GROUP BY kind, vehicle_id, meter_id
         ) AS latest
         LEFT JOIN LATERAL (
             SELECT * FROM fault
             WHERE fault.vehicle_id = latest.vehicle_id AND fault.meter_id = latest.meter_id
+              AND fault.kind = latest.kind
             ORDER BY opened_window DESC LIMIT 1
         ) AS fault ON true
         WHERE verdicts = '{t,t}' AND (fault_id IS NULL OR cleared_window < window_end)
@@ -121,10 +131,11 @@ BEGIN
         found.evidence := explain_fault(found.meter_id, found.evidence, low_voltage, high_battery_temp);
         IF found.verdicts[1] THEN
             opening := encode(substring(sha256(convert_to(
-                concat_ws('/', found.vehicle_id, found.meter_id, extract(epoch FROM found.window_end)),
+                concat_ws('/', found.vehicle_id, found.meter_id, extract(epoch FROM found.window_end),
+                          nullif(found.kind, 'efficiency')),
                 'UTF8')) FOR 16), 'hex');
-            INSERT INTO fault (fault_id, opened_window, vehicle_id, meter_id)
-            VALUES (opening, found.window_end, found.vehicle_id, found.meter_id);
+            INSERT INTO fault (fault_id, opened_window, vehicle_id, meter_id, kind)
+            VALUES (opening, found.window_end, found.vehicle_id, found.meter_id, found.kind);
             INSERT INTO fault_change (fault_id, change, details)
             VALUES (opening, 'opened', jsonb_build_object('evidence', found.evidence));
         ELSE
@@ -147,18 +158,26 @@ $$;
 
 -- The oldest changes that nobody has taken yet, and nobody is just now publishing: they are locked until
 -- the transaction ends, which is to publish and mark them.
-CREATE OR REPLACE FUNCTION take_fault_changes(most integer) RETURNS TABLE (
-    fault_id uuid, change text, changed_at timestamptz, vehicle_id text, meter_id text, details jsonb
+CREATE OR REPLACE FUNCTION take_notices(most integer) RETURNS TABLE (
+    fault_id uuid, change text, changed_at timestamptz, vehicle_id text, meter_id text, kind text, details jsonb
 ) LANGUAGE sql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
     SELECT change.fault_id, change.change, change.changed_at, fault.vehicle_id, fault.meter_id,
-           change.details
+           fault.kind, change.details
     FROM fault_change change
     JOIN fault ON fault.fault_id = change.fault_id
     WHERE change.published_at IS NULL
     ORDER BY change.changed_at, change.fault_id, change.change
     LIMIT most
     FOR UPDATE OF change SKIP LOCKED
+$$;
+
+-- The same for code of before there were kinds.
+CREATE OR REPLACE FUNCTION take_fault_changes(most integer) RETURNS TABLE (
+    fault_id uuid, change text, changed_at timestamptz, vehicle_id text, meter_id text, details jsonb
+) LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    SELECT fault_id, change, changed_at, vehicle_id, meter_id, details FROM take_notices(most)
 $$;
 
 CREATE OR REPLACE FUNCTION mark_fault_changes(fault_ids uuid[], changes text[]) RETURNS void
@@ -191,6 +210,6 @@ END
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    evaluate_faults, find_next_vehicle, take_fault_changes, mark_fault_changes, count_fault_changes,
+    evaluate_faults, find_next_vehicle, take_notices, take_fault_changes, mark_fault_changes, count_fault_changes,
     acknowledge_fault
 TO telemetry_alerts;

@@ -19,12 +19,14 @@ SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
     INSERT INTO fleet_totals AS totals
         (window_end, vehicles, known, cost_known, co2_known, status, kwh_ac, kwh_dc,
-         loss_cost, loss_co2_kg)
+         loss_cost, loss_co2_kg, kwh_ac_compared, kwh_dc_compared)
     SELECT of_window_end, sign * count(*), sign * count(*) FILTER (WHERE rank < 'Infinity'),
            sign * count(loss_cost), sign * count(loss_co2_kg), status,
            sign * coalesce(sum(kwh_ac) FILTER (WHERE rank < 'Infinity'), 0),
            sign * coalesce(sum(kwh_dc) FILTER (WHERE rank < 'Infinity'), 0),
-           sign * coalesce(sum(loss_cost), 0), sign * coalesce(sum(loss_co2_kg), 0)
+           sign * coalesce(sum(loss_cost), 0), sign * coalesce(sum(loss_co2_kg), 0),
+           sign * coalesce(sum(kwh_ac_compared) FILTER (WHERE rank < 'Infinity'), 0),
+           sign * coalesce(sum(kwh_dc_compared) FILTER (WHERE rank < 'Infinity'), 0)
     FROM vehicle_summary
     WHERE vehicle_id = ANY (vehicle_ids) AND window_end = of_window_end
     GROUP BY status
@@ -35,7 +37,9 @@ SET enable_seqscan = off AS $$
         kwh_ac = totals.kwh_ac + excluded.kwh_ac,
         kwh_dc = totals.kwh_dc + excluded.kwh_dc,
         loss_cost = totals.loss_cost + excluded.loss_cost,
-        loss_co2_kg = totals.loss_co2_kg + excluded.loss_co2_kg
+        loss_co2_kg = totals.loss_co2_kg + excluded.loss_co2_kg,
+        kwh_ac_compared = totals.kwh_ac_compared + excluded.kwh_ac_compared,
+        kwh_dc_compared = totals.kwh_dc_compared + excluded.kwh_dc_compared
 $$;
 
 -- Writes the rows of these vehicles for a window that was begun, by its rules. The locks are taken in
@@ -62,29 +66,29 @@ BEGIN
     END IF;
     PERFORM sum_vehicles(vehicle_ids, window_end);
     LOCK TABLE links IN SHARE MODE;
-    PERFORM sum_meters(array_agg(DISTINCT meter_id), window_end)
-    FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name) AS done,
-         unnest(done.meter_ids) AS meter_id;
+    PERFORM keep_ground(vehicle_ids, window_end - interval '24 hours', window_end, by_name);
 
     PERFORM count_summaries(vehicle_ids, window_end, -1);
     WITH done AS MATERIALIZED (
-        SELECT * FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name)
+        SELECT *, energy_lost(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked) AS kwh_lost
+        FROM vehicle_performance(vehicle_ids, starts, ends, NULL, by_name)
     )
     INSERT INTO vehicle_summary
     SELECT window_end, done.readings, done.minutes_heard, done.meter_minutes, done.linked_minutes,
            false, done.vehicle_id,
-           charging_status(done.kwh_ac, done.kwh_dc, done.minutes_heard, 1440,
-                           done.meter_minutes, done.linked_minutes, least_kwh::numeric,
-                           least_coverage::numeric),
-           coalesce(done.kwh_dc - done.kwh_ac, 'Infinity'),
+           charging_status(done.kwh_ac_compared, done.kwh_dc_compared, done.kwh_ac, done.kwh_dc_linked,
+                           done.kwh_unsure, done.minutes_heard, 1440, done.meter_minutes, done.linked_minutes,
+                           least_kwh::numeric, least_coverage::numeric),
+           coalesce(-kwh_lost, 'Infinity'),
            coalesce(-loss_cost, 'Infinity'), done.kwh_dc, done.battery_temp_sum,
            done.kwh_ac, loss_cost, loss_co2_kg, done.meter_ids,
-           done.kwh_ac_estimated, done.kwh_dc_estimated, done.battery_temps
+           done.kwh_ac_estimated, done.kwh_dc_estimated, done.battery_temps,
+           done.compared_minutes, done.kwh_ac_compared, done.kwh_dc_compared, done.kwh_dc_linked, done.kwh_unsure
     FROM done
     LEFT JOIN loss_costs((
         SELECT array_agg(ROW(position, vehicle_id, window_start, done.window_end, meter_ids, valid_froms,
-                             valid_tos)::charged_window)
-        FROM done WHERE kwh_ac + kwh_dc IS NOT NULL)) AS cost USING (position)
+                             valid_tos, unmatched)::charged_window)
+        FROM done WHERE kwh_lost IS NOT NULL)) AS cost USING (position)
     ON CONFLICT ON CONSTRAINT vehicle_summary_pkey DO UPDATE SET
         readings = excluded.readings, minutes_heard = excluded.minutes_heard,
         meter_minutes = excluded.meter_minutes, linked_minutes = excluded.linked_minutes,
@@ -93,7 +97,9 @@ BEGIN
         kwh_ac = excluded.kwh_ac, loss_cost = excluded.loss_cost,
         loss_co2_kg = excluded.loss_co2_kg, meter_ids = excluded.meter_ids,
         kwh_ac_estimated = excluded.kwh_ac_estimated, kwh_dc_estimated = excluded.kwh_dc_estimated,
-        battery_temps = excluded.battery_temps;
+        battery_temps = excluded.battery_temps, compared_minutes = excluded.compared_minutes,
+        kwh_ac_compared = excluded.kwh_ac_compared, kwh_dc_compared = excluded.kwh_dc_compared,
+        kwh_dc_linked = excluded.kwh_dc_linked, kwh_unsure = excluded.kwh_unsure;
     PERFORM count_summaries(vehicle_ids, window_end, 1);
     RETURN true;
 END
@@ -165,7 +171,7 @@ BEGIN
         ELSE array(SELECT vehicle_id FROM vehicle_live_status) END;
     RETURN (
         WITH charging AS MATERIALIZED (
-            SELECT *
+            SELECT *, energy_lost(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked) AS kwh_lost
             FROM vehicle_performance(
                 computed_ids, array_fill(opened, ARRAY[cardinality(computed_ids)]),
                 array_fill(closed, ARRAY[cardinality(computed_ids)]), NULL, by_name)
@@ -174,18 +180,18 @@ BEGIN
             SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                    meter_minutes, linked_minutes, battery_temp_sum, battery_temps,
                    kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
-                   coalesce(kwh_dc - kwh_ac, 'Infinity') AS loss_rank,
-                   CASE WHEN by_cost THEN coalesce(-loss_cost, 'Infinity')
-                        ELSE coalesce(kwh_dc - kwh_ac, 'Infinity') END AS rank,
-                   charging_status(kwh_ac, kwh_dc, minutes_heard,
-                                   extract(epoch FROM closed - opened) / 60,
+                   compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
+                   kwh_lost IS NOT NULL AS is_known,
+                   coalesce(-CASE WHEN by_cost THEN loss_cost ELSE kwh_lost END, 'Infinity') AS rank,
+                   charging_status(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked, kwh_unsure,
+                                   minutes_heard, extract(epoch FROM closed - opened) / 60,
                                    meter_minutes, linked_minutes, kwh, coverage) AS status
             FROM charging
             LEFT JOIN (
                 SELECT * FROM loss_costs((
                     SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
-                                         valid_froms, valid_tos)::charged_window)
-                    FROM charging WHERE kwh_ac + kwh_dc IS NOT NULL))
+                                         valid_froms, valid_tos, unmatched)::charged_window)
+                    FROM charging WHERE kwh_lost IS NOT NULL))
                 WHERE priced_in IS NOT NULL
             ) AS cost USING (position)
         ), page AS (
@@ -193,6 +199,7 @@ BEGIN
                     meter_minutes, linked_minutes, battery_temp_sum,
                     coalesce(battery_temps, readings) AS battery_temps,
                     kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
+                    compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
                     rank, status
              FROM vehicle_summary
              WHERE summarized AND NOT by_cost
@@ -205,6 +212,7 @@ BEGIN
                     meter_minutes, linked_minutes, battery_temp_sum,
                     coalesce(battery_temps, readings) AS battery_temps,
                     kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
+                    compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
                     cost_rank, status
              FROM vehicle_summary
              WHERE summarized AND by_cost
@@ -216,6 +224,7 @@ BEGIN
             SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                    meter_minutes, linked_minutes, battery_temp_sum, battery_temps,
                    kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
+                   compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
                    rank, status
             FROM computed
             WHERE (rank, vehicle_id) > (last_rank, last_id)
@@ -224,20 +233,21 @@ BEGIN
             LIMIT most
         ), totals AS (
             SELECT status, vehicles, known, cost_known, co2_known, kwh_ac, kwh_dc,
-                   loss_cost, loss_co2_kg
+                   kwh_ac_compared, kwh_dc_compared, loss_cost, loss_co2_kg
             FROM fleet_totals
             WHERE summarized AND window_end = closed
             UNION ALL
             SELECT status, sign, sign * known, sign * (loss_cost IS NOT NULL)::integer,
                    sign * (loss_co2_kg IS NOT NULL)::integer, sign * known * kwh_ac,
-                   sign * known * kwh_dc, sign * loss_cost, sign * loss_co2_kg
+                   sign * known * kwh_dc, sign * known * kwh_ac_compared, sign * known * kwh_dc_compared,
+                   sign * loss_cost, sign * loss_co2_kg
             FROM (
                 SELECT -1 AS sign, (rank < 'Infinity')::integer AS known, status, kwh_ac,
-                       kwh_dc, loss_cost, loss_co2_kg
+                       kwh_dc, kwh_ac_compared, kwh_dc_compared, loss_cost, loss_co2_kg
                 FROM vehicle_summary
                 WHERE summarized AND window_end = closed AND stale
                 UNION ALL
-                SELECT 1, (loss_rank < 'Infinity')::integer, status, kwh_ac, kwh_dc,
+                SELECT 1, is_known::integer, status, kwh_ac, kwh_dc, kwh_ac_compared, kwh_dc_compared,
                        loss_cost, loss_co2_kg
                 FROM computed
             ) AS changed
@@ -253,7 +263,8 @@ BEGIN
                     SELECT status, sum(vehicles) AS vehicles, sum(known) AS known,
                            sum(cost_known) AS cost_known, sum(co2_known) AS co2_known,
                            sum(kwh_ac) AS kwh_ac,
-                           sum(kwh_dc) AS kwh_dc,
+                           sum(kwh_dc) AS kwh_dc, sum(kwh_ac_compared) AS kwh_ac_compared,
+                           sum(kwh_dc_compared) AS kwh_dc_compared,
                            sum(loss_cost) AS loss_cost, sum(loss_co2_kg) AS loss_co2_kg
                     FROM totals
                     GROUP BY status
@@ -282,6 +293,7 @@ BEGIN
     ) AS fed
     WHERE summary.vehicle_id = fed.vehicle_id AND NOT summary.stale
       AND summary.window_end >= fed.ts AND summary.window_end - interval '24 hours' < fed.ts;
+    PERFORM forget_meter_ground(changed);
 END
 $$;
 
@@ -298,6 +310,7 @@ BEGIN
     WHERE summary.vehicle_id = reading.device_id AND NOT summary.stale
       AND summary.window_end >= reading."timestamp"
       AND summary.window_end - interval '24 hours' < reading."timestamp";
+    PERFORM forget_vehicle_ground(changed);
 END
 $$;
 

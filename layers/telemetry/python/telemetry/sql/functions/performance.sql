@@ -55,6 +55,9 @@ $$;
 --
 -- too_many_links: there are more than judged_links_of has, and none counts.
 --
+-- Compared is what common_ground.sql says; where both were heard all the time, and one meter fed the vehicle, that
+-- is everything. kwh_dc_linked is of the time in which a meter fed the vehicle. unmatched is left out, by hour.
+--
 -- with_hours adds which minutes were heard from, as vehicle_heard_minutes has them: of the vehicle, and one such
 -- list for each period of a link.
 CREATE OR REPLACE FUNCTION vehicle_performance(
@@ -66,27 +69,21 @@ CREATE OR REPLACE FUNCTION vehicle_performance(
     battery_temp_sum numeric, battery_temps bigint,
     kwh_ac numeric, kwh_ac_estimated numeric, meter_minutes bigint, linked_minutes bigint,
     meter_ids text[], valid_froms timestamptz[], valid_tos timestamptz[], sources text[],
-    kwhs numeric[], vehicle_hours json, meter_hours json, too_many_links boolean
+    kwhs numeric[], vehicle_hours json, meter_hours json, too_many_links boolean,
+    compared_minutes bigint, kwh_ac_compared numeric, kwh_dc_compared numeric, kwh_dc_linked numeric,
+    kwh_unsure numeric, unmatched unmatched_hour[]
 ) LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
     archived_to     constant timestamptz := (SELECT max(archived_to) FROM archive_horizon);
-    windows         charging_window[];
-    head_after    timestamptz;
-    head_until    timestamptz;
-    tail_after    timestamptz;
-    tail_until    timestamptz;
-    parts           charging_window[];  -- of the meters
-    part_head_after   timestamptz;
-    part_head_until   timestamptz;
-    part_tail_after   timestamptz;
-    part_tail_until   timestamptz;
+    windows charging_window[]; parts charging_window[];  -- of vehicles, and of the meters that fed them
+    head_after timestamptz; head_until timestamptz; part_head_after timestamptz; part_head_until timestamptz;
+    tail_after timestamptz; tail_until timestamptz; part_tail_after timestamptz; part_tail_until timestamptz;
 BEGIN
     SELECT array_agg(ROW(w.position, w.id, opened, closed, until, first_hour, first_day, last_day,
-                         last_hour, NULL, NULL, NULL)::charging_window),
+                         last_hour, NULL, NULL, NULL, longest)::charging_window),
            min(opened), max(least(first_hour, until) + longest),
-           min(last_hour) FILTER (WHERE last_hour < until),
-           max(until + longest) FILTER (WHERE last_hour < until)
+           min(last_hour) FILTER (WHERE last_hour < until), max(until + longest) FILTER (WHERE last_hour < until)
     INTO windows, head_after, head_until, tail_after, tail_until
     FROM unnest(vehicle_ids, starts, ends) WITH ORDINALITY
         AS w (id, window_start, window_end, position)
@@ -104,11 +101,10 @@ BEGIN
     CROSS JOIN LATERAL cut_window(opened, closed, last_timestamp, summed_to);
 
     SELECT array_agg(ROW(period.position, period.meter_id, opened, closed, until, first_hour,
-                         first_day, last_day, last_hour, valid_from, valid_to, source
+                         first_day, last_day, last_hour, valid_from, valid_to, source, longest
                         )::charging_window),
            min(opened), max(least(first_hour, until) + longest),
-           min(last_hour) FILTER (WHERE last_hour < until),
-           max(until + longest) FILTER (WHERE last_hour < until)
+           min(last_hour) FILTER (WHERE last_hour < until), max(until + longest) FILTER (WHERE last_hour < until)
     INTO parts, part_head_after, part_head_until, part_tail_after, part_tail_until
     FROM (
         SELECT w.position, w.window_start, w.window_end,
@@ -145,38 +141,43 @@ BEGIN
 
     RETURN QUERY
     SELECT w.position, w.id, w.window_start, w.window_end,
-           coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0),
-           dc.kwh_dc, dc.kwh_estimated, dc.battery_temp_sum, dc.battery_temps,
-           ac.kwh_ac, ac.kwh_estimated, coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
+           coalesce(dc.readings, 0), coalesce(dc.minutes_heard, 0), dc.kwh_dc, dc.kwh_estimated,
+           dc.battery_temp_sum, dc.battery_temps, ac.kwh_ac, ac.kwh_estimated,
+           coalesce(ac.minutes_heard, 0), coalesce(ac.linked_minutes, 0),
            ac.meter_ids, ac.valid_froms, ac.valid_tos, ac.sources, ac.kwhs,
            CASE WHEN with_hours THEN vehicle_heard_minutes(w.id, w.window_start, w.window_end) END,
            ac.hours,
-           ac.position IS NULL AND EXISTS (SELECT FROM links_of(w.id, w.window_start, w.window_end))
+           ac.position IS NULL AND EXISTS (SELECT FROM links_of(w.id, w.window_start, w.window_end)),
+           coalesce(floor(compared.seconds / 60), 0)::bigint, ac.kwh_ac - compared.kwh_ac_unmatched,
+           CASE WHEN dc.kwh_dc IS NOT NULL
+                THEN coalesce(compared.kwh_dc_linked - compared.kwh_dc_unmatched, 0) END,
+           CASE WHEN dc.kwh_dc IS NOT NULL THEN coalesce(compared.kwh_dc_linked, 0) END,
+           compared.kwh_unsure, compared.unmatched
     FROM unnest(windows) AS w
     CROSS JOIN LATERAL (
         SELECT sum(part.readings)::bigint, floor(sum(part.seconds_heard) / 60)::bigint,
-               sum(part.kwh_delivered_dc), sum(part.kwh_estimated),
+               sum(part.seconds_heard), sum(part.kwh_delivered_dc), sum(part.kwh_estimated),
                sum(part.battery_temp_sum), sum(part.battery_temps)::bigint
         FROM (
             SELECT * FROM vehicle_whole_hours(w.id, w.first_hour, w.first_day, w.last_day, w.last_hour)
             UNION ALL
-            SELECT * FROM vehicle_edge(
-                w.id, w.window_start, least(w.first_hour, w.until), head_after, head_until)
+            SELECT * FROM vehicle_edge(w.id, w.window_start, least(w.first_hour, w.until), head_after, head_until)
             UNION ALL
             SELECT * FROM vehicle_edge(w.id, w.last_hour, w.until, tail_after, tail_until)
         ) AS part
-    ) AS dc (readings, minutes_heard, kwh_dc, kwh_estimated, battery_temp_sum, battery_temps)
+    ) AS dc (readings, minutes_heard, seconds_heard, kwh_dc, kwh_estimated, battery_temp_sum, battery_temps)
     LEFT JOIN (
         SELECT w.position,
                sum(energy.kwh) AS kwh_ac, sum(energy.kwh_estimated) AS kwh_estimated,
                floor(sum(energy.seconds_heard) / 60)::bigint AS minutes_heard,
+               sum(energy.seconds_heard) AS seconds_heard,
                floor(sum(extract(epoch FROM w.window_end - w.window_start)) / 60)::bigint
                    AS linked_minutes,
-               array_agg(w.id) AS meter_ids,
-               array_agg(nullif(w.valid_from, '-infinity')) AS valid_froms,
-               array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos,
-               array_agg(w.source) AS sources, array_agg(energy.kwh) AS kwhs,
-               json_agg(energy.hours) AS hours
+               count(*) AS links, min(w.window_start) AS opened, max(w.window_end) AS closed,
+               max(w.reach) AS reach, array_agg(w) AS parts,
+               array_agg(w.id) AS meter_ids, array_agg(nullif(w.valid_from, '-infinity')) AS valid_froms,
+               array_agg(nullif(w.valid_to, 'infinity')) AS valid_tos, array_agg(w.source) AS sources,
+               array_agg(energy.kwh) AS kwhs, json_agg(energy.hours) AS hours
         FROM unnest(parts) AS w
         CROSS JOIN LATERAL (
             SELECT sum(part.seconds_heard), sum(part.kwh_consumed_ac), sum(part.kwh_estimated),
@@ -191,27 +192,52 @@ BEGIN
             ) AS part
         ) AS energy (seconds_heard, kwh, kwh_estimated, hours)
         GROUP BY w.position
-    ) AS ac ON ac.position = w.position;
+    ) AS ac ON ac.position = w.position
+    CROSS JOIN LATERAL (
+        SELECT coalesce(
+            ac.links = 1 AND ac.opened = w.window_start AND ac.closed = w.window_end
+            AND least(dc.seconds_heard, ac.seconds_heard) >= extract(epoch FROM w.window_end - w.window_start)
+            AND greatest(w.reach, ac.reach) <= interval '2 minutes'
+            AND coalesce(dc.kwh_estimated, ac.kwh_estimated) IS NULL, false)
+    ) AS both_sides (is_complete)
+    LEFT JOIN LATERAL (
+        SELECT NULL::unmatched_hour[] AS unmatched, 0 AS kwh_ac_unmatched, 0 AS kwh_dc_unmatched,
+               dc.kwh_dc AS kwh_dc_linked, 60 * ac.linked_minutes AS seconds, NULL AS kwh_unsure
+        WHERE is_complete
+        UNION ALL
+        SELECT * FROM compare_sides(w.id, ac.parts, w.reach, coalesce(archived_to, '-infinity'))
+        WHERE NOT is_complete AND ac.parts IS NOT NULL
+    ) AS compared ON true;
 END
 $$;
 
--- A charger is told by the ratio of what the battery got to what the meter measured, where both are
--- known well enough: at least so much energy (kWh), and so large a part of the minutes heard from.
+-- A charger is told by the ratio of what the battery got to what the meter measured, of what was compared. It takes
+-- evidence: at least so much energy (kWh); so large a part of either side's energy while they were linked, and of
+-- the minutes heard from; and of the energy at most 2 % of which is not known on which side of a cut it flowed.
 CREATE OR REPLACE FUNCTION charging_status(
-    kwh_ac numeric, kwh_dc numeric,
+    kwh_ac_compared numeric, kwh_dc_compared numeric, kwh_ac numeric, kwh_dc_linked numeric, kwh_unsure numeric,
     minutes_heard bigint, window_minutes numeric, meter_minutes bigint, linked_minutes bigint,
     least_kwh numeric, least_coverage numeric
 ) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
-    WHEN kwh_ac IS NULL OR kwh_dc IS NULL
-         OR kwh_ac < least_kwh OR kwh_ac = 0
+    WHEN kwh_ac_compared IS NULL OR kwh_dc_compared IS NULL
+         OR kwh_ac_compared < least_kwh OR kwh_ac_compared = 0
+         OR kwh_ac_compared < least_coverage * kwh_ac OR kwh_dc_compared < least_coverage * kwh_dc_linked
+         OR kwh_unsure > 0.02 * kwh_ac_compared
          OR minutes_heard < least_coverage * window_minutes
          OR meter_minutes < least_coverage * linked_minutes THEN 'insufficient'
-    WHEN kwh_dc > kwh_ac THEN 'implausible'
-    WHEN kwh_dc >= 0.88 * kwh_ac THEN 'healthy'
-    WHEN kwh_dc >= 0.85 * kwh_ac THEN 'degraded'
+    WHEN kwh_dc_compared > kwh_ac_compared THEN 'implausible'
+    WHEN kwh_dc_compared >= 0.88 * kwh_ac_compared THEN 'healthy'
+    WHEN kwh_dc_compared >= 0.85 * kwh_ac_compared THEN 'degraded'
     ELSE 'fault'
 END;
+
+-- Energy lost (AC - DC) of what was compared: null where nothing was, though there is energy on either side.
+CREATE OR REPLACE FUNCTION energy_lost(
+    kwh_ac_compared numeric, kwh_dc_compared numeric, kwh_ac numeric, kwh_dc_linked numeric
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (kwh_ac_compared, kwh_dc_compared) != (0, 0) OR (kwh_ac, kwh_dc_linked) = (0, 0)
+            THEN kwh_ac_compared - kwh_dc_compared END;
 
 -- The rows of vehicle_performance with their status and, where there is a tariff, what the energy
 -- lost cost, as one JSON array: a caller's statement is planned at every call, this one is not.
@@ -229,9 +255,10 @@ BEGIN
         RETURN json_agg(charging ORDER BY position)
         FROM (
             SELECT *, charging_status(
-                kwh_ac, kwh_dc, minutes_heard,
+                kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked, kwh_unsure, minutes_heard,
                 extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
                 least_kwh::numeric, least_coverage::numeric) AS status,
+                energy_lost(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked) AS kwh_lost,
                 CASE WHEN horizon > window_start THEN horizon END AS archived_to
             FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
         ) AS charging;
@@ -239,9 +266,10 @@ BEGIN
     RETURN (
         WITH charging AS MATERIALIZED (
             SELECT *, charging_status(
-                kwh_ac, kwh_dc, minutes_heard,
+                kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked, kwh_unsure, minutes_heard,
                 extract(epoch FROM window_end - window_start) / 60, meter_minutes, linked_minutes,
                 least_kwh::numeric, least_coverage::numeric) AS status,
+                energy_lost(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked) AS kwh_lost,
                 CASE WHEN horizon > window_start THEN horizon END AS archived_to
             FROM vehicle_performance(vehicle_ids, starts, ends, length, by_name, with_hours)
         )
@@ -251,14 +279,14 @@ BEGIN
             FROM charging
             LEFT JOIN loss_costs((
                 SELECT array_agg(ROW(position, vehicle_id, window_start, window_end, meter_ids,
-                                     valid_froms, valid_tos)::charged_window)
-                FROM charging WHERE kwh_ac + kwh_dc IS NOT NULL)) AS cost USING (position)
+                                     valid_froms, valid_tos, unmatched)::charged_window)
+                FROM charging WHERE kwh_lost IS NOT NULL)) AS cost USING (position)
         ) AS priced
     );
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION cut_window, vehicle_performance, charging_status TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION cut_window, vehicle_performance, charging_status, energy_lost TO telemetry_maintain;
 GRANT EXECUTE ON FUNCTION
-    cut_window, vehicle_performance, charging_status, report_charging
+    cut_window, vehicle_performance, charging_status, energy_lost, report_charging
 TO telemetry_read;

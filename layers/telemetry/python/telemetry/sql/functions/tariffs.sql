@@ -39,11 +39,10 @@ LANGUAGE sql STABLE AS $$
     GROUP BY range.tariff_id, hour
 $$;
 
--- What the energy lost in these windows (AC - DC) cost, and its CO2 (kg); null where energy was counted
--- in an hour without a price. No rows at all where there is no tariff.
+-- What the energy lost in these windows (AC - DC of what was compared) cost, and its CO2 (kg); null where energy
+-- was compared in an hour without a price. No rows at all where there is no tariff.
 --
--- AC has the prices of its meter; DC those of the meter that fed the vehicle then, and where none did
--- the fleet's. The signs stay: an hour in which more arrived than was measured takes away, because
+-- Both AC and DC have the prices of the meter that fed the vehicle then. The signs stay: an hour in which more arrived than was measured takes away, because
 -- what one hour has too much of the next has too little.
 CREATE OR REPLACE FUNCTION loss_costs(windows charged_window[])
 RETURNS TABLE ("position" bigint, loss_cost numeric, loss_co2_kg numeric)
@@ -79,14 +78,7 @@ BEGIN
         )
         SELECT 1, meter_id, tariff_id, opened, closed FROM link
         UNION ALL
-        SELECT -1, w.vehicle_id, tariff_id, opened, closed FROM link WHERE tariff_id != '*'
-        UNION ALL
-        SELECT -1, w.vehicle_id, '*', lower(rest), upper(rest)
-        FROM unnest(
-            tstzmultirange(tstzrange(w.window_start, w.window_end, '(]'))
-            - coalesce((SELECT range_agg(tstzrange(opened, closed, '(]'))
-                        FROM link WHERE tariff_id != '*'), '{}')
-        ) AS rest
+        SELECT -1, w.vehicle_id, tariff_id, opened, closed FROM link
     ) AS part (sign, id, tariff_id, part_start, part_end)
     WHERE part_start < part_end;
 
@@ -103,7 +95,7 @@ BEGIN
             SELECT last_hour, last_hour, part_end
             WHERE first_hour <= last_hour AND last_hour < part_end
         ) AS ragged (hour, edge_start, edge_end)
-    ), energy AS MATERIALIZED (
+    ), counted AS (
         SELECT part.position, sign, tariff_id, hour, kwh_consumed_ac AS kwh
         FROM part
         JOIN meter_hourly_rollup ON meter_id = id AND hour >= first_hour AND hour < last_hour
@@ -123,6 +115,16 @@ BEGIN
         FROM edge
         CROSS JOIN LATERAL vehicle_edge(id, edge_start, edge_end, edges_after, edges_until) AS counted
         WHERE sign = -1 AND counted.kwh_delivered_dc IS NOT NULL
+        UNION ALL
+        SELECT w.position, sign, CASE WHEN EXISTS (SELECT FROM tariff WHERE tariff.meter_id = out.meter_id)
+                                      THEN out.meter_id ELSE '*' END, hour, -kwh
+        FROM unnest(windows) AS w
+        CROSS JOIN LATERAL unnest(w.unmatched) AS out
+        CROSS JOIN LATERAL (VALUES (1, out.kwh_ac), (-1, out.kwh_dc)) AS side (sign, kwh)
+    ), energy AS MATERIALIZED (
+        SELECT counted.position, sign, tariff_id, hour, sum(kwh) AS kwh
+        FROM counted
+        GROUP BY 1, 2, 3, 4
     ), price AS MATERIALIZED (  -- of hours with energy alone: where each meter has a tariff, they cost most
         SELECT prices.*
         FROM (

@@ -77,6 +77,16 @@ CREATE OR REPLACE FUNCTION {stream}_edge(
     FROM {stream}_counted(id, after, until, all_after, all_until)
 $$;
 
+-- When the readings that count in (after, until] flowed, of those of up to an hour; those that end later and began
+-- before, too.
+CREATE OR REPLACE FUNCTION {stream}_intervals(
+    id text, after timestamptz, until timestamptz, all_after timestamptz, all_until timestamptz
+) RETURNS TABLE (begins timestamptz, ends timestamptz, kwh numeric) LANGUAGE sql STABLE AS $$
+    SELECT "timestamp" - interval '1 second' * coalesce(seconds, 60)::double precision, "timestamp", {energy}
+    FROM {stream}_counted(id, after, until, all_after, all_until)
+    WHERE seconds <= 3600 IS NOT FALSE
+$$;
+
 -- Its cadence, and which minutes were heard of hours that a window has a part of, as
 -- [cadence, [[hour, minutes], …]]: hour in epoch seconds, minutes as a mask.
 CREATE OR REPLACE FUNCTION {stream}_heard_minutes(id text, window_start timestamptz, window_end timestamptz)
@@ -89,5 +99,6 @@ RETURNS json LANGUAGE sql STABLE AS $$
 $$;
 
 GRANT EXECUTE ON FUNCTION
-    {stream}_whole_hours, {stream}_counted, {stream}_edge, {stream}_heard_minutes
+    {stream}_whole_hours, {stream}_counted, {stream}_edge, {stream}_intervals,
+    {stream}_heard_minutes
 TO telemetry_read, telemetry_maintain;
