@@ -28,6 +28,7 @@ RATIOS = (
 # name, ours, beside what, at most
 TIMES = (
     ("performance_24h", "performance_24h_ms", "bare_select_ms", 2.5),
+    ("performance_lossy", "performance_lossy_ms", "performance_24h_ms", 1.5),
     ("performance_year", "performance_year_ms", "performance_24h_ms", 5),
     ("dashboard_100", "dashboard_100_ms", "performance_24h_ms", 12),
     ("fleet_10000", "fleet_10000_ms", "bare_select_ms", 60),

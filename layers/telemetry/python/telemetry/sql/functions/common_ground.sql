@@ -182,19 +182,23 @@ BEGIN
                     FROM vehicle_edge(vehicle, here.after, here.until, here.after, here.until + vehicle_reach))
             WHERE NOT is_whole
         ) AS total (ac, dc)
-        LEFT JOIN LATERAL (
+        CROSS JOIN LATERAL (
+            SELECT NOT agrees AND is_heard AND (total.ac != 0 OR total.dc != 0)
+        ) AS unclear (is_to_split)
+        LEFT JOIN LATERAL (  -- the conditions are in here, so that nothing is looked up where they do not hold
             SELECT kept.kwh_ac, kept.kwh_dc, kept.seconds, kept.kwh_unsure
             FROM common_hour kept
-            WHERE by_pair AND kept.vehicle_id = vehicle AND kept.meter_id = part.id AND kept.hour = here.hour
+            WHERE is_to_split AND by_pair
+              AND kept.vehicle_id = vehicle AND kept.meter_id = part.id AND kept.hour = here.hour
             UNION ALL
             SELECT split.*
             FROM split_hour(
                 vehicle, part.id, CASE WHEN by_pair THEN '-infinity' ELSE part.window_start END,
                 CASE WHEN by_pair THEN 'infinity' ELSE part.window_end END,
                 here.after, here.until, greatest(vehicle_reach, part.reach)) AS split
-            WHERE here.hour >= archived_to
+            WHERE is_to_split AND here.hour >= archived_to
             LIMIT 1
-        ) AS common ON NOT agrees AND is_heard AND (total.ac != 0 OR total.dc != 0)
+        ) AS common ON true
         WHERE part.window_start < part.window_end
     ) AS compared;
 END
