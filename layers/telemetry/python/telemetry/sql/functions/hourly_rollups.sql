@@ -129,8 +129,10 @@ BEGIN
         SELECT hour, minutes, covered FROM {stream}_hours(id, first_hour, last_hour, reaching, '[]')
     ), gone AS (
         DELETE FROM {stream}_hourly_rollup rollup
-        WHERE {device} = id AND hour >= first_hour AND hour < last_hour AND minutes = 0
-          AND NOT EXISTS (SELECT FROM found WHERE found.hour = rollup.hour)
+        WHERE {device} = id AND hour >= rollup_hour(after + interval '1 microsecond') AND hour < last_hour
+          AND minutes = 0
+          AND CASE WHEN hour >= first_hour THEN NOT EXISTS (SELECT FROM found WHERE found.hour = rollup.hour)
+                   ELSE readings = 0 AND seconds = 0 AND kwh_estimated IS NULL END
     )
     UPDATE {stream}_hourly_rollup rollup SET covered = coalesce(found.covered, found.minutes)
     FROM found
