@@ -1,9 +1,16 @@
 -- What common_hour keeps of a device of either stream.
 
--- Takes away the hours in which these readings are, and those beside them, into which an interval may reach.
+-- Takes away the hours that these readings touch: where both sides report every minute, those that are within three
+-- minutes, and else the hours beside them as well, from which an interval may reach in.
 CREATE OR REPLACE FUNCTION forget_{stream}_ground(changed reading_key[]) RETURNS void LANGUAGE sql AS $$
-    DELETE FROM common_hour
-    USING (SELECT DISTINCT device_id, rollup_hour("timestamp") AS touched FROM unnest(changed)) AS reading
-    WHERE {device} = reading.device_id
-      AND hour BETWEEN touched - interval '1 hour' AND touched + interval '1 hour'
+    DELETE FROM common_hour kept
+    USING (SELECT DISTINCT * FROM unnest(changed)) AS reading
+    WHERE kept.{device} = reading.device_id
+      AND kept.hour BETWEEN rollup_hour(reading."timestamp") - interval '1 hour'
+                        AND rollup_hour(reading."timestamp") + interval '1 hour'
+      AND (reading."timestamp" BETWEEN kept.hour - interval '3 minutes' AND kept.hour + interval '63 minutes'
+           OR EXISTS (SELECT FROM vehicle_live_status live
+                      WHERE live.vehicle_id = kept.vehicle_id AND live.longest_seconds > 60)
+           OR EXISTS (SELECT FROM meter_live_status live
+                      WHERE live.meter_id = kept.meter_id AND live.longest_seconds > 60))
 $$;
