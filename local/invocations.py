@@ -90,7 +90,8 @@ def raise_alerts(folder: Path, _options: argparse.Namespace) -> None:
         said = notice["evidence"] and f"{notice['evidence']['efficiencyRatio']} %"
         said = said or f"{notice['by']}: {notice['why']}"
         about = f"{notice['vehicleId']} {notice['meterId']}"
-        say(f"{notice['change']}: {about}, {said}\n  {json.dumps(notice)}")
+        kind = "" if notice["kind"] == "efficiency" else f" ({notice['kind']})"
+        say(f"{notice['change']}{kind}: {about}, {said}\n  {json.dumps(notice)}")
     for vehicle_id, why in returned["notJudged"].items():
         say(f"{vehicle_id} could not be judged: {why}")
     say(f"Judged up to {returned['timeWindowEnd']}; published: {returned['published']}")

@@ -44,6 +44,7 @@ class Topic:
                     name: {"DataType": "String", "StringValue": value}
                     for name, value in (
                         ("change", notice.change),
+                        ("kind", notice.kind),
                         ("vehicleId", notice.vehicle_id),
                         ("meterId", notice.meter_id),
                     )

@@ -3,8 +3,7 @@
 -- Adds to hourly rollups what each reading adds to its hours: its values less those that counted for it
 -- before. Sums are numeric, so this is exact. Returns how many events count now.
 --
--- Each is added as if it were one of 60 seconds; where it is another length, or was, its parts are put right
--- beside that.
+-- Each is added to the hour in which it ends; if it crosses into that, or did, its parts are put right beside it.
 CREATE OR REPLACE FUNCTION count_{stream}_events(events {stream}_event[], old {stream}_event[])
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -19,7 +18,9 @@ BEGIN
                - CASE WHEN old.battery_temp IS NULL THEN 0 ELSE 1 END AS battery_temps,           -- of vehicles
                event.battery_temp IS NULL                                                         -- of vehicles
                OR old.vehicle_id IS NOT NULL AND old.battery_temp IS NULL AS lacks_temp,          -- of vehicles
-               event.seconds IS NOT NULL OR old.seconds IS NOT NULL AS has_length
+               event.seconds IS NOT NULL OR old.seconds IS NOT NULL AS has_length,
+               begin_of(greatest(event.seconds, old.seconds), event."timestamp")
+               < rollup_hour(event."timestamp") AS crosses
         FROM unnest(events) AS event
         LEFT JOIN unnest(old) AS old
             ON old.{device} = event.{device} AND old."timestamp" = event."timestamp"
@@ -28,8 +29,12 @@ BEGIN
     ), part AS (
         SELECT {device}, hour, is_new, minute_bit("timestamp", hour) AS minutes, {sums},
                battery_temps, lacks_temp,                                                         -- of vehicles
-               CASE WHEN has_length THEN 0 ELSE minute_bit("timestamp", hour) END AS covered,
-               CASE WHEN has_length THEN 0 ELSE 60 * is_new END AS seconds,
+               CASE WHEN crosses THEN 0
+                    WHEN has_length THEN covered_minutes(hour, seconds, "timestamp")
+                    ELSE minute_bit("timestamp", hour) END AS covered,
+               CASE WHEN crosses THEN 0
+                    WHEN is_new = 1 THEN coalesce(seconds, 60)
+                    ELSE coalesce(seconds, 60) - coalesce(old_seconds, 60) END AS seconds,
                NULL::numeric AS kwh_estimated, has_length
         FROM counted
         UNION ALL
@@ -42,7 +47,7 @@ BEGIN
         CROSS JOIN LATERAL (VALUES (1, kwh, counted.seconds), (-1, old_kwh, old_seconds))
             AS length (sign, kwh, seconds)
         CROSS JOIN LATERAL hours_of(length.kwh, length.seconds, "timestamp") AS there
-        WHERE has_length AND length.kwh IS NOT NULL
+        WHERE crosses AND length.kwh IS NOT NULL
     ), written AS (
         INSERT INTO {stream}_hourly_rollup AS rollup
             ({device}, hour, readings, minutes, {sums},
