@@ -143,7 +143,7 @@ _KEPT = """
            trim_scale(seconds), round(kwh_unsure, 9)
     FROM common_hour
     WHERE hour >= (SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
-          + interval '2 hours'
+          + interval '4 hours'
     ORDER BY 1, 2, 3
 """
 _READINGS = """
@@ -151,8 +151,8 @@ _READINGS = """
            round(extract(epoch FROM "timestamp") * 1000000)::bigint,
            round(coalesce(seconds, 60) * 1000000)::bigint, {energy}
     FROM {history}
-    WHERE {device} = %s AND "timestamp" > %s::timestamptz - interval '2 hours'
-      AND "timestamp" <= %s::timestamptz + interval '4 hours'
+    WHERE {device} = %s AND "timestamp" > %s::timestamptz - interval '4 hours'
+      AND "timestamp" <= %s::timestamptz + interval '6 hours'
     ORDER BY "timestamp", received_at DESC
 """
 

@@ -63,7 +63,7 @@ def keep_ground(
     Both are whole hours. Needs the owner's rights and autocommit. Safe to repeat, and to be ended
     anywhere. Raises psycopg.Error.
     """
-    until = closed + 2 * HOUR  # an hour is kept when the one after it is over
+    until = closed + 2 * HOUR  # the last hour is kept when the two after it are over
     for vehicle_ids in _chunks(connection, _VEHICLES):
         connection.execute(
             "SELECT keep_ground(%s, %s, %s, %s)", (vehicle_ids, opened, until, rules.by_name)

@@ -109,7 +109,7 @@ _SUMMARIES = f"""
                ROW(delivered.kwh, consumed.kwh,
                    CASE WHEN delivered.kwh IS NOT NULL THEN coalesce(linked.kwh, 0) END,
                    trim_scale(coalesce(CASE
-                       WHEN of_ac != 0 OR of_dc != 0 OR consumed.kwh + linked.kwh = 0
+                       WHEN of_ac != 0 OR of_dc != 0 OR consumed.kwh + coalesce(linked.kwh, 0) = 0
                        THEN of_dc - of_ac END, 'Infinity')),
                    (of_ac BETWEEN 0 AND consumed.kwh
                     AND of_dc BETWEEN 0 AND coalesce(linked.kwh, 0)) IS NOT FALSE

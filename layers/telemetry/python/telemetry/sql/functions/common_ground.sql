@@ -32,9 +32,9 @@ CREATE OR REPLACE FUNCTION split_hour(
 ) LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
-    -- So far beyond may an interval reach, and a slit between it and the next.
-    around    constant interval := least(greatest(reach, interval '1 minute'), interval '1 hour') * 1.1
-                                   + interval '2 seconds';
+    -- So far beyond an interval may reach, one of the other side from there, and a slit between two.
+    around    constant interval := CASE WHEN reach > interval '2 minutes' THEN 2 * least(reach, interval '1 hour')
+                                        ELSE interval '2 minutes' END * 1.1;
     intervals measured_interval[];
     ground    tstzmultirange;
     cut       tstzmultirange;
@@ -205,9 +205,9 @@ END
 $$;
 
 -- Keeps what has to be split of the hours of (opened, closed] in which these vehicles were fed: so their history may
--- go. An hour is kept when the one after it is over, too: an interval that reaches from there into it comes no more
--- without being late. The live rows of the vehicles and their meters are locked, and summed up to closed: a reading
--- that changes what is kept takes it away.
+-- go. An hour is kept when the one after it is over, too (where there are long intervals, the one after that): what
+-- reaches from there into it comes no more without being late. The live rows of the vehicles and their meters are
+-- locked, and summed up to closed: a reading that changes what is kept takes it away.
 CREATE OR REPLACE FUNCTION keep_ground(
     vehicle_ids text[], opened timestamptz, closed timestamptz, by_name boolean
 ) RETURNS void LANGUAGE plpgsql
@@ -237,7 +237,7 @@ BEGIN
     CROSS JOIN LATERAL split_hour(
         pair.vehicle_id, pair.meter_id, '-infinity', 'infinity', here.after, here.until, reach) AS split
     WHERE here.by_pair AND NOT here.agrees AND here.is_heard AND (here.kwh_ac != 0 OR here.kwh_dc != 0)
-      AND here.hour + interval '2 hours' <= closed
+      AND here.hour + CASE WHEN reach > interval '2 minutes' THEN interval '3 hours' ELSE interval '2 hours' END <= closed
       AND here.hour >= (SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
       AND NOT EXISTS (SELECT FROM common_hour kept
                       WHERE kept.vehicle_id = pair.vehicle_id AND kept.meter_id = pair.meter_id
