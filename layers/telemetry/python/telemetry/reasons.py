@@ -139,10 +139,12 @@ def _explain_evidence(charging: dict[str, Any], coverage: Coverage, rules: Rules
                 f"the {stream} was heard from in {heard.minutes_heard:,} of "
                 f"{heard.minutes_expected:,} minutes, {least}"
             )
-    return (
-        f"{rounded_energy(charging['kwh_unsure']):g} kWh are of intervals that the other side "
-        f"heard in part, more than 2% of the {rounded_energy(of_ac):g} kWh AC compared"
-    )
+    if unsure := charging["kwh_unsure"]:
+        return (
+            f"{rounded_energy(unsure):g} kWh are of intervals that the other side heard in part, "
+            f"more than 2% of the {rounded_energy(of_ac):g} kWh AC compared"
+        )
+    return None
 
 
 def _of(part: Decimal, whole: Decimal) -> str:

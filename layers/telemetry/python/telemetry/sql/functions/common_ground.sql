@@ -225,23 +225,30 @@ BEGIN
         CROSS JOIN unnest(done.meter_ids) AS fed (meter_id));
     PERFORM sum_meters(ARRAY(SELECT DISTINCT meter_id FROM unnest(pairs)), closed);
 
+    WITH missing AS MATERIALIZED (  -- so that nothing is split in vain
+        SELECT pair.vehicle_id, pair.meter_id, here.hour, here.after, here.until, reach
+        FROM unnest(pairs) AS pair
+        JOIN vehicle_live_status vehicle ON vehicle.vehicle_id = pair.vehicle_id
+        JOIN meter_live_status meter ON meter.meter_id = pair.meter_id
+        CROSS JOIN LATERAL (
+            SELECT greatest(reach_of(vehicle.longest_seconds), reach_of(meter.longest_seconds))
+        ) AS longest (reach)
+        CROSS JOIN LATERAL ground_hours(
+            pair.vehicle_id, pair.meter_id, opened - interval '1 hour', closed, reach) AS here
+        WHERE here.by_pair AND NOT here.agrees AND here.is_heard AND (here.kwh_ac != 0 OR here.kwh_dc != 0)
+          AND here.hour + CASE WHEN reach > interval '2 minutes' THEN interval '3 hours'
+                               ELSE interval '2 hours' END <= closed
+          AND here.hour >= (SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
+          AND NOT EXISTS (SELECT FROM common_hour kept
+                          WHERE kept.vehicle_id = pair.vehicle_id AND kept.meter_id = pair.meter_id
+                            AND kept.hour = here.hour)
+    )
     INSERT INTO common_hour (hour, seconds, vehicle_id, meter_id, kwh_ac, kwh_dc, kwh_unsure)
-    SELECT here.hour, split.seconds, pair.vehicle_id, pair.meter_id, split.kwh_ac, split.kwh_dc, split.kwh_unsure
-    FROM unnest(pairs) AS pair
-    JOIN vehicle_live_status vehicle ON vehicle.vehicle_id = pair.vehicle_id
-    JOIN meter_live_status meter ON meter.meter_id = pair.meter_id
-    CROSS JOIN LATERAL (
-        SELECT greatest(reach_of(vehicle.longest_seconds), reach_of(meter.longest_seconds))
-    ) AS longest (reach)
-    CROSS JOIN LATERAL ground_hours(pair.vehicle_id, pair.meter_id, opened - interval '1 hour', closed, reach) AS here
+    SELECT hour, split.seconds, vehicle_id, meter_id, split.kwh_ac, split.kwh_dc, split.kwh_unsure
+    FROM missing
     CROSS JOIN LATERAL split_hour(
-        pair.vehicle_id, pair.meter_id, '-infinity', 'infinity', here.after, here.until, reach) AS split
-    WHERE here.by_pair AND NOT here.agrees AND here.is_heard AND (here.kwh_ac != 0 OR here.kwh_dc != 0)
-      AND here.hour + CASE WHEN reach > interval '2 minutes' THEN interval '3 hours' ELSE interval '2 hours' END <= closed
-      AND here.hour >= (SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
-      AND NOT EXISTS (SELECT FROM common_hour kept
-                      WHERE kept.vehicle_id = pair.vehicle_id AND kept.meter_id = pair.meter_id
-                        AND kept.hour = here.hour);
+        missing.vehicle_id, missing.meter_id, '-infinity', 'infinity', missing.after, missing.until, missing.reach
+    ) AS split;
 END
 $$;
 
