@@ -19,8 +19,10 @@ COSTS = f"""
         SELECT vehicle_id, window_end, window_end - interval '24 hours' AS window_start,
                loss_cost, loss_co2_kg, meter_ids
         FROM vehicle_summary
-        WHERE NOT stale AND kwh_ac_compared = kwh_ac AND kwh_dc_compared = kwh_dc
-          AND rank < 'Infinity'
+        WHERE NOT stale
+          -- Wrapped, so that the plan reckons with many.
+          AND coalesce(kwh_ac_compared = kwh_ac AND kwh_dc_compared = kwh_dc, false)
+          AND coalesce(rank < 'Infinity', false)
           AND EXISTS (SELECT FROM tariff)
           AND window_end - interval '24 hours' >= (
               SELECT coalesce(max(archived_to), '-infinity') FROM archive_horizon)
