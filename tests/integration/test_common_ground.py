@@ -18,6 +18,7 @@ from telemetry.database import Database, connect
 from telemetry.devices import DeviceDeclaration, declare_device
 from telemetry.faults import FaultSelection, list_faults
 from telemetry.fleet import FleetSelection, report_fleet
+from telemetry.ground_verification import unite
 from telemetry.links import link_vehicle, unlink_vehicle
 from telemetry.readings import MeterReading, VehicleReading
 from telemetry.reports import report_performance
@@ -308,7 +309,7 @@ def test_no_healthy_charger_is_ever_called_faulty(
 ) -> None:
     with connect(operator.urls.owner) as owner:
         delete_all(owner)
-    charger.charges = _merged(charger.charges)
+    charger.charges = unite(charger.charges)
     for device, side in (("METER-1", charger.meter), ("VEH-1", charger.vehicle)):
         declaration = DeviceDeclaration.model_validate(
             {"energy": "interval", "cadenceSeconds": side.cadence}
@@ -345,13 +346,3 @@ def test_no_healthy_charger_is_ever_called_faulty(
         and max(charger.meter.cadence, charger.vehicle.cadence) == 60
     ):
         assert found.status == "fault"
-
-
-def _merged(spans: Sequence[Hours]) -> list[Hours]:
-    joined: list[Hours] = []
-    for begin, end in sorted(spans):
-        if joined and begin <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((begin, end))
-    return joined

@@ -1,6 +1,6 @@
 """What was compared of a vehicle's and its meter's energy: see docs/verdicts.md.
 
-Rows are those of vehicle_performance (performance.sql), numbers exact.
+Rows are those of report_charging (performance.sql) and report_fleet (fleet.sql), numbers exact.
 """
 
 from decimal import Decimal
@@ -77,22 +77,8 @@ def describe_comparison(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def lost_energy(row: dict[str, Any]) -> Decimal | int | None:
-    """Return AC - DC of what was compared (kWh).
-
-    None where AC or DC is not known, and where nothing was compared though there is energy.
-    """
-    of_ac, of_dc = row["kwh_ac_compared"], row["kwh_dc_compared"]
-    if of_ac is None or of_dc is None:
-        return None
-    if (of_ac, of_dc) == (0, 0) != (row["kwh_ac"], row["kwh_dc_linked"]):
-        return None
-    lost: Decimal | int = of_ac - of_dc
-    return lost
-
-
 def efficiency_of(row: dict[str, Any]) -> Decimal | None:
     """Return DC / AC of what was compared; where nothing was, of all that there is."""
-    if lost_energy(row) is None:
+    if row["kwh_lost"] is None:
         return divide_efficiency(row["kwh_ac"], row["kwh_dc"])
     return divide_efficiency(row["kwh_ac_compared"], row["kwh_dc_compared"])

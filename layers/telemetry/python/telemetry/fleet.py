@@ -31,7 +31,6 @@ from telemetry.comparison import (
     DcUnmatched,
     describe_comparison,
     efficiency_of,
-    lost_energy,
 )
 from telemetry.database import Database
 from telemetry.figures import (
@@ -276,7 +275,7 @@ def _vehicle(row: dict[str, Any], minutes: int, currency: str | None) -> FleetVe
         **describe_comparison(row),
         vehicle_id=row["vehicle_id"],
         status=row["status"],
-        loss_kwh=rounded_energy(lost_energy(row)),
+        loss_kwh=rounded_energy(row["kwh_lost"]),
         loss_cost=rounded_cost(row["loss_cost"]),
         loss_co2_kg=rounded_energy(row["loss_co2_kg"]),
         currency=currency,

@@ -120,6 +120,11 @@ def _heard(side: Iterable[Reading]) -> list[Span]:
         slit = max(2 * SECOND, one.length / 10)
         spans.append((latest if latest < one.begin <= latest + slit else one.begin, one.end))
         latest = one.end
+    return unite(spans)
+
+
+def unite(spans: Iterable[Span]) -> list[Span]:
+    """Return the same time in spans that do not touch."""
     joined: list[Span] = []
     for begin, end in sorted(spans):
         if joined and begin <= joined[-1][1]:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 from telemetry.charging import Coverage, Vehicle
-from telemetry.comparison import lost_energy
 from telemetry.database import Database
 from telemetry.figures import MOST_EFFICIENCY, rounded_energy
 from telemetry.rules import Rules
@@ -60,9 +59,7 @@ def explain_silent_meters(meters: list[str]) -> str:
 
 def explain_no_loss(charging: dict[str, Any]) -> str | None:
     """Say why there is no loss where both energies are known."""
-    if lost_energy(charging) is not None:
-        return None
-    if charging["kwh_dc_linked"] == 0 == charging["kwh_ac"]:
+    if charging["kwh_lost"] is not None:
         return None
     return (
         f"nothing was compared: {charging['vehicle_id']} and its meter were not heard at the same "
@@ -75,7 +72,7 @@ def explain_efficiency(charging: dict[str, Any], efficiency: Decimal | None) -> 
     if efficiency is not None:
         return None
     compared = charging["kwh_ac_compared"] or (
-        charging["kwh_ac"] if lost_energy(charging) is None else 0
+        charging["kwh_ac"] if charging["kwh_lost"] is None else 0
     )
     if compared:
         return f"DC is more than {MOST_EFFICIENCY} times AC"

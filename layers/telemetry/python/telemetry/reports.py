@@ -19,7 +19,7 @@ from telemetry.binary import (
     encode_optional_times,
 )
 from telemetry.charging import Coverage, Dashboard, Heard, Pairing, Performance, Silence, Vehicle
-from telemetry.comparison import describe_comparison, efficiency_of, lost_energy
+from telemetry.comparison import describe_comparison, efficiency_of
 from telemetry.database import Database
 from telemetry.errors import VehicleNotFound
 from telemetry.figures import (
@@ -216,7 +216,7 @@ def describe_vehicle(charging: dict[str, Any], rules: Rules) -> Vehicle:
         data_points=readings,
         meter_id=meters[0] if len(meters) == 1 else None,
         **describe_comparison(charging),
-        loss_kwh=rounded_energy(lost_energy(charging)),
+        loss_kwh=rounded_energy(charging["kwh_lost"]),
         estimated_kwh_ac=rounded_part(charging["kwh_ac_estimated"], ac),
         estimated_kwh_dc=rounded_part(charging["kwh_dc_estimated"], dc),
         loss_cost=rounded_cost(charging.get("loss_cost")),

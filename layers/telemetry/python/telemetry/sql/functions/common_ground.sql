@@ -2,8 +2,8 @@
 -- efficiency, a loss and a verdict count the energy of that time and nothing else: see docs/verdicts.md.
 --
 -- An hour of which both sides heard every minute counts whole. Another one with energy is split by the second, from
--- history. What is left over on either side is unmatched. So what is compared
--- and what is unmatched add up to the totals, by construction.
+-- history. What is left over on either side is unmatched. So what is compared and what is unmatched add up to the
+-- totals, by construction.
 
 -- How long these parts of time are together (s).
 CREATE OR REPLACE FUNCTION seconds_of(parts tstzmultirange) RETURNS numeric LANGUAGE sql STABLE PARALLEL SAFE
@@ -40,33 +40,33 @@ DECLARE
     cut       tstzmultirange;
 BEGIN
     SELECT array_agg(ROW(begins, ends, length, kwh, of_meter, span)::measured_interval),
-           range_agg(tstzrange(CASE WHEN begins > latest AND begins <= latest + greatest(length / 10, interval '2 seconds')
-                                    THEN latest ELSE begins END, ends, '(]')) FILTER (WHERE of_meter)
-           * range_agg(tstzrange(CASE WHEN begins > latest AND begins <= latest + greatest(length / 10, interval '2 seconds')
-                                    THEN latest ELSE begins END, ends, '(]')) FILTER (WHERE NOT of_meter)
+           range_agg(heard) FILTER (WHERE of_meter) * range_agg(heard) FILTER (WHERE NOT of_meter)
            * tstzmultirange(tstzrange(opened, closed, '(]'))
     INTO intervals, ground
     FROM (
-        SELECT *, lag(ends) OVER (PARTITION BY of_meter ORDER BY ends) AS latest, ends - begins AS length,
-               tstzrange(begins, ends, '(]') AS span
+        SELECT *, ends - begins AS length, tstzrange(begins, ends, '(]') AS span,
+               lag(ends) OVER (PARTITION BY of_meter ORDER BY ends) AS latest
         FROM (
             SELECT *, true AS of_meter
             FROM meter_intervals(meter, after - around, until + around, after - around, until + around + around)
             UNION ALL
             SELECT *, false
             FROM vehicle_intervals(vehicle, after - around, until + around, after - around, until + around + around)
-        ) AS heard
+        ) AS told
         WHERE CASE WHEN ends - begins <= interval '1 minute' THEN ends > opened AND ends <= closed
                    ELSE ends > opened AND begins < closed END
-    ) AS heard;
+    ) AS told
+    CROSS JOIN LATERAL (
+        SELECT tstzrange(CASE WHEN begins > latest AND begins <= latest + greatest(length / 10, interval '2 seconds')
+                              THEN latest ELSE begins END, ends, '(]')
+    ) AS slit_closed (heard);
 
     IF reach > interval '2 minutes' AND ground IS NOT NULL THEN
         SELECT range_agg(span) INTO cut
         FROM unnest(intervals)
-        WHERE length > interval '2 minutes'
-          AND seconds_of(ground * tstzmultirange(span)) > 0
-          AND seconds_of(ground * tstzmultirange(span))
-              < extract(epoch FROM length - least(length / 10, interval '2 minutes'));
+        CROSS JOIN LATERAL seconds_of(ground * tstzmultirange(span)) AS within
+        WHERE length > interval '2 minutes' AND within > 0
+          AND within < extract(epoch FROM length - least(length / 10, interval '2 minutes'));
         ground := ground - coalesce(cut, '{}');
     END IF;
 
@@ -87,13 +87,14 @@ BEGIN
                     WHEN ground && span
                     THEN trunc(kwh * seconds_of(ground * tstzmultirange(span)) / extract(epoch FROM length), 12)
                     ELSE 0 END AS common,
-               CASE WHEN length > interval '2 minutes' AND ends > after AND ends <= until
-                         AND seconds_of(ground * tstzmultirange(span))
-                             < extract(epoch FROM length - least(length / 10, interval '2 minutes'))
-                    THEN least(seconds_of(ground * tstzmultirange(span)),
-                               extract(epoch FROM length) - seconds_of(ground * tstzmultirange(span)))
-                         * kwh / extract(epoch FROM length) END AS unsure
+               CASE WHEN within < extract(epoch FROM length - least(length / 10, interval '2 minutes'))
+                    THEN least(within, extract(epoch FROM length) - within) * kwh / extract(epoch FROM length)
+               END AS unsure
         FROM unnest(intervals)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN length > interval '2 minutes' AND ends > after AND ends <= until
+                        THEN seconds_of(ground * tstzmultirange(span)) END
+        ) AS long (within)
         WHERE ground IS NOT NULL
     ) AS part;
     seconds := coalesce(seconds, 0);
@@ -214,15 +215,13 @@ CREATE OR REPLACE FUNCTION keep_ground(
 SET search_path = public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    opens constant timestamptz[] := array_fill(opened, ARRAY[cardinality(vehicle_ids)]);
-    ends  constant timestamptz[] := array_fill(closed, ARRAY[cardinality(vehicle_ids)]);
     pairs device_pair[];
 BEGIN
     PERFORM sum_vehicles(vehicle_ids, closed);
     pairs := ARRAY(
-        SELECT DISTINCT ROW(done.vehicle_id, fed.meter_id)::device_pair
-        FROM vehicle_performance(vehicle_ids, opens, ends, NULL, by_name) AS done
-        CROSS JOIN unnest(done.meter_ids) AS fed (meter_id));
+        SELECT DISTINCT ROW(id, fed.meter_id)::device_pair
+        FROM unnest(vehicle_ids) AS id
+        CROSS JOIN LATERAL meters_of(id, opened, closed, by_name) AS fed);
     PERFORM sum_meters(ARRAY(SELECT DISTINCT meter_id FROM unnest(pairs)), closed);
 
     WITH missing AS MATERIALIZED (  -- so that nothing is split in vain

@@ -89,7 +89,7 @@ BEGIN
         'timeWindowStart', window_end - length, 'timeWindowEnd', window_end, 'status', status,
         'totalEnergyConsumedAc', round(ac, 3), 'totalEnergyDeliveredDc', round(dc, 3),
         'comparedKwhAc', round(ac_compared, 3), 'comparedKwhDc', round(dc_compared, 3),
-        'comparedMinutes', least(compared_minutes, linked_minutes),
+        'comparedMinutes', compared_minutes,
         'efficiencyRatio', round(100 * dc_compared / ac_compared, 2), 'linkedMinutes', linked_minutes,
         'vehicleCoverage', round(least(1, minutes::numeric / nullif(linked_minutes, 0)), 2),
         'meterCoverage', round(least(1, meter_minutes::numeric / nullif(linked_minutes, 0)), 2),

@@ -180,8 +180,7 @@ BEGIN
             SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                    meter_minutes, linked_minutes, battery_temp_sum, battery_temps,
                    kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
-                   compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
-                   kwh_lost IS NOT NULL AS is_known,
+                   compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_lost,
                    coalesce(-CASE WHEN by_cost THEN loss_cost ELSE kwh_lost END, 'Infinity') AS rank,
                    charging_status(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked, kwh_unsure,
                                    minutes_heard, extract(epoch FROM closed - opened) / 60,
@@ -199,7 +198,8 @@ BEGIN
                     meter_minutes, linked_minutes, battery_temp_sum,
                     coalesce(battery_temps, readings) AS battery_temps,
                     kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
-                    compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
+                    compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked,
+                    energy_lost(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked) AS kwh_lost,
                     rank, status
              FROM vehicle_summary
              WHERE summarized AND NOT by_cost
@@ -212,7 +212,8 @@ BEGIN
                     meter_minutes, linked_minutes, battery_temp_sum,
                     coalesce(battery_temps, readings) AS battery_temps,
                     kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
-                    compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
+                    compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked,
+                    energy_lost(kwh_ac_compared, kwh_dc_compared, kwh_ac, kwh_dc_linked),
                     cost_rank, status
              FROM vehicle_summary
              WHERE summarized AND by_cost
@@ -224,7 +225,7 @@ BEGIN
             SELECT vehicle_id, kwh_ac, kwh_dc, readings, minutes_heard,
                    meter_minutes, linked_minutes, battery_temp_sum, battery_temps,
                    kwh_ac_estimated, kwh_dc_estimated, meter_ids, loss_cost, loss_co2_kg,
-                   compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_unsure,
+                   compared_minutes, kwh_ac_compared, kwh_dc_compared, kwh_dc_linked, kwh_lost,
                    rank, status
             FROM computed
             WHERE (rank, vehicle_id) > (last_rank, last_id)
@@ -247,7 +248,7 @@ BEGIN
                 FROM vehicle_summary
                 WHERE summarized AND window_end = closed AND stale
                 UNION ALL
-                SELECT 1, is_known::integer, status, kwh_ac, kwh_dc, kwh_ac_compared, kwh_dc_compared,
+                SELECT 1, (kwh_lost IS NOT NULL)::integer, status, kwh_ac, kwh_dc, kwh_ac_compared, kwh_dc_compared,
                        loss_cost, loss_co2_kg
                 FROM computed
             ) AS changed

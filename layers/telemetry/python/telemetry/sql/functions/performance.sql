@@ -45,13 +45,34 @@ CREATE OR REPLACE FUNCTION cut_window(
     OFFSET 0
 $$;
 
+-- The meters that fed a vehicle in a window, by its links that count. Where it was never linked and by_name is true,
+-- its meter is the one whose id has the same separator and suffix, if exactly one such meter has reported and no link
+-- names it. Inlined.
+CREATE OR REPLACE FUNCTION meters_of(
+    vehicle text, window_start timestamptz, window_end timestamptz, by_name boolean
+) RETURNS TABLE (meter_id text, valid_from timestamptz, valid_to timestamptz, source text)
+LANGUAGE sql STABLE AS $$
+    SELECT meter_id, valid_from, valid_to, source FROM judged_links_of(vehicle, window_start, window_end)
+    UNION ALL
+    SELECT named.meter_id, NULL, NULL, 'name'
+    FROM (
+        SELECT min(meter.meter_id) AS meter_id
+        FROM unnest(ARRAY['METER', 'MTR']) AS prefix
+        CROSS JOIN LATERAL (
+            SELECT meter_id FROM meter_live_status
+            WHERE meter_id = prefix || substr(vehicle, 4) LIMIT 1
+        ) AS meter
+        HAVING count(*) = 1
+    ) AS named
+    WHERE by_name AND vehicle ~ '^VEH[._:-].'
+      AND NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = vehicle)
+      AND NOT EXISTS (SELECT FROM links WHERE links.meter_id = named.meter_id)
+$$;
+
 -- What reached each vehicle's battery in its window, and what the meters that fed the vehicle
 -- measured while they did. A window without an end ends at the vehicle's latest reading; one without
 -- a start begins `length` before its end. Unknown vehicles have no row. A period of a link is open
 -- at either side where its bound is null.
---
--- Where a vehicle was never linked and by_name is true, its meter is the one whose id has the same
--- separator and suffix, if exactly one such meter has reported and no link names it.
 --
 -- too_many_links: there are more than judged_links_of has, and none counts.
 --
@@ -107,25 +128,9 @@ BEGIN
            min(last_hour) FILTER (WHERE last_hour < until), max(until + longest) FILTER (WHERE last_hour < until)
     INTO parts, part_head_after, part_head_until, part_tail_after, part_tail_until
     FROM (
-        SELECT w.position, w.window_start, w.window_end,
-               link.meter_id, link.valid_from, link.valid_to, link.source
+        SELECT w.position, w.window_start, w.window_end, fed.*
         FROM unnest(windows) AS w
-        CROSS JOIN LATERAL judged_links_of(w.id, w.window_start, w.window_end) AS link
-        UNION ALL
-        SELECT w.position, w.window_start, w.window_end, named.meter_id, NULL, NULL, 'name'
-        FROM unnest(windows) AS w
-        CROSS JOIN LATERAL (
-            SELECT min(meter.meter_id) AS meter_id
-            FROM unnest(ARRAY['METER', 'MTR']) AS prefix
-            CROSS JOIN LATERAL (
-                SELECT meter_id FROM meter_live_status
-                WHERE meter_id = prefix || substr(w.id, 4) LIMIT 1
-            ) AS meter
-            HAVING count(*) = 1
-        ) AS named
-        WHERE by_name AND w.id ~ '^VEH[._:-].'
-          AND NOT EXISTS (SELECT FROM links WHERE links.vehicle_id = w.id)
-          AND NOT EXISTS (SELECT FROM links WHERE links.meter_id = named.meter_id)
+        CROSS JOIN LATERAL meters_of(w.id, w.window_start, w.window_end, by_name) AS fed
         ORDER BY position, valid_from
     ) AS period
     CROSS JOIN LATERAL (
@@ -286,7 +291,7 @@ BEGIN
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION cut_window, vehicle_performance, charging_status, energy_lost TO telemetry_maintain;
+GRANT EXECUTE ON FUNCTION cut_window, meters_of, vehicle_performance, charging_status, energy_lost TO telemetry_maintain;
 GRANT EXECUTE ON FUNCTION
-    cut_window, vehicle_performance, charging_status, energy_lost, report_charging
+    cut_window, meters_of, vehicle_performance, charging_status, energy_lost, report_charging
 TO telemetry_read;
